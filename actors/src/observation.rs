@@ -1,0 +1,116 @@
+//! `Observation`: one fact about the file system that a tool asked for, so that its result hangs on it.
+//!
+//! Paths are kept **as the tool spelled them**; a relative one means the requester's working directory. A
+//! record may be served only while every one of its observations holds. What must never happen here: a fact
+//! the tool saw that no observation stands for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::signature::{FileKind, Signature};
+
+/// A path as the tool spelled it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Spelled(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+/// What an observer saw of one path during a run, before anything was digested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// The path as spelled; absolute when the process had left the client's working directory.
+    pub path: Spelled,
+    /// What was seen.
+    pub seen: Seen,
+}
+
+/// What was seen of a path, at the moment the tool asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// A regular file was opened for reading, mapped or executed, with this signature then.
+    Read {
+        /// The file's signature at the moment of opening.
+        signature: Signature,
+        /// It was executed (or is the interpreter or loader of what was), so the execute bits matter.
+        executed: bool,
+    },
+    /// There was nothing at this path (`ENOENT`, `ENOTDIR`).
+    Absent,
+    /// A directory's names were listed; the signature is of that moment.
+    Listed {
+        /// The directory's signature before the listing.
+        signature: Signature,
+    },
+    /// A symbolic link was read (`readlink`, `lstat`).
+    Symlink {
+        /// Where it points.
+        target: Spelled,
+    },
+    /// Only whether something is there and of which kind: a `stat` of a directory, `access`, a `readlink`
+    /// of what is no link. `permissions` are the permission bits where `access` asked for them.
+    Kind {
+        /// Symbolic links are followed.
+        follow: bool,
+        /// What is there.
+        kind: FileKind,
+    },
+    /// A regular file was asked about (`stat`, `access`) but not opened: its metadata is all the tool knows.
+    Metadata {
+        /// Symbolic links are followed.
+        follow: bool,
+        /// Size, mtime and mode are what is compared.
+        signature: Signature,
+    },
+}
+
+/// One fact that must still hold for a record to be served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The path as spelled.
+    pub path: Spelled,
+    /// What must be true of it.
+    pub fact: Fact,
+}
+
+/// What must be true of an observed path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fact {
+    /// A regular file with this content.
+    Content {
+        /// Digest of the whole content.
+        digest: Digest,
+        /// The signature that content was last seen with: as long as it stands, so does the content.
+        signature: Signature,
+        /// It must be executable.
+        executed: bool,
+    },
+    /// Nothing is there.
+    Absent,
+    /// A directory with these names.
+    Listed {
+        /// Digest of the sorted names.
+        digest: Digest,
+    },
+    /// A symbolic link to this target.
+    Symlink {
+        /// Where it points.
+        target: Spelled,
+    },
+    /// Something of this kind is there.
+    Kind {
+        /// Symbolic links are followed.
+        follow: bool,
+        /// Which kind.
+        kind: FileKind,
+    },
+    /// A regular file with this metadata.
+    Metadata {
+        /// Symbolic links are followed.
+        follow: bool,
+        /// Size in bytes.
+        size: u64,
+        /// Modification time in nanoseconds since the epoch.
+        mtime_ns: i64,
+        /// Type and permission bits.
+        mode: u32,
+    },
+}

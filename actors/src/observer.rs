@@ -1,0 +1,131 @@
+//! The observer interface: one run of a tool, and everything it touched.
+//!
+//! `observe_linux.rs` sees what the kernel is asked (seccomp user notification); `observe_declared.rs` believes
+//! what the compiler declares. Both return the same [`Observed`], so nobody behind this file knows which ran.
+//! An observer must never change what the tool does or returns.
+
+use std::os::fd::OwnedFd;
+
+use zccache_proto::message::{Exit, OutputStream, StreamKind};
+
+use crate::invocation::Invocation;
+use crate::observation::{Sighting, Spelled};
+use crate::plan::Policy;
+
+/// One run to be made and observed.
+pub struct Job {
+    /// What to run.
+    pub invocation: Invocation,
+    /// Descriptors to hand through: (number in the tool, descriptor). Standard input is number 0; where it
+    /// is missing the tool gets `/dev/null`.
+    pub descriptors: Vec<(i32, OwnedFd)>,
+    /// Process whose resource limits and priority the tool is to have.
+    pub client_pid: Option<u32>,
+    /// What is known of this family of tools.
+    pub policy: &'static Policy,
+}
+
+/// What happens during a run, told as it happens. Called on the observer's own thread.
+pub trait Watcher {
+    /// The tool was started as this process, leader of a process group of its own.
+    fn started(&mut self, pid: u32);
+    /// The tool wrote this. May block for as long as the reader is slow. With `stdio.merged`, all output
+    /// comes as `Stdout`.
+    fn output(&mut self, stream: OutputStream, bytes: &[u8]);
+    /// A descriptor that becomes readable (or hangs up) when the run is to be killed.
+    fn cancelled(&self) -> std::os::fd::BorrowedFd<'_>;
+}
+
+/// Everything known of one run after it ended.
+#[derive(Debug)]
+pub struct Observed {
+    /// How the tool ended.
+    pub exit: Exit,
+    /// What it asked the file system, each path at most once per kind of question.
+    pub sightings: Vec<Sighting>,
+    /// What it left behind.
+    pub effects: Vec<Effect>,
+    /// Programs it ran, as spelled (the tool itself among them), each once.
+    pub programs: Vec<Spelled>,
+    /// Why this run must not be stored, if it must not: the first reason found.
+    pub unstorable: Option<Unstorable>,
+}
+
+/// Something the run changed in the file system and left so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// The path as spelled.
+    pub path: Spelled,
+    /// What is there now.
+    pub left: Left,
+}
+
+/// What a run left at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// A regular file that the run wrote.
+    File,
+    /// Nothing, where there was a file before the run.
+    Removed,
+}
+
+/// Why a run's result must not be stored. The text goes to the log; the variant is counted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unstorable {
+    /// No observer could be installed, or some process escaped it.
+    #[error("not observable: {0}")]
+    NotObservable(String),
+    /// The run changed something it did not make: appended to a file, moved or linked one, made a directory.
+    #[error("changed {0}")]
+    ChangedExisting(String),
+    /// The run read its standard input.
+    #[error("read standard input")]
+    ReadStdin,
+    /// The run read the time zone, as done to print the time (`__DATE__`, `__TIME__`, `__TIMESTAMP__`).
+    #[error("asked for the time")]
+    AskedTime,
+    /// The run talked to another process or host.
+    #[error("used a socket")]
+    UsedSocket,
+    /// The run read something that has no stable content: a device, `/proc`, a FIFO.
+    #[error("read {0}")]
+    ReadUnstable(String),
+    /// A process was left behind that holds the run's output open.
+    #[error("left a process behind")]
+    LeftProcess,
+    /// An input was too new for its signature to be trusted.
+    #[error("{0} was too new")]
+    InputTooNew(String),
+    /// An input changed during the run.
+    #[error("{0} changed during the run")]
+    InputChanged(String),
+    /// The tool was killed by a signal: chance, not a result.
+    #[error("killed by a signal")]
+    Signalled,
+    /// More output than is kept.
+    #[error("more than {0} bytes of output")]
+    OutputTooLarge(usize),
+    /// The run was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// Any limit of ours: observations, effects.
+    #[error("too many {0}")]
+    TooMany(&'static str),
+    /// An output could not be captured.
+    #[error("could not capture {0}")]
+    NotCaptured(String),
+}
+
+/// Runs a job and tells what it did. Blocks for as long as the tool runs.
+pub trait Observer: Send + Sync {
+    /// Runs the job to its end.
+    ///
+    /// # Errors
+    /// If the tool could not be started at all, and therefore did nothing; the caller lets the client run it.
+    fn run(&self, job: Job, watcher: &mut dyn Watcher) -> std::io::Result<Observed>;
+}
+
+/// Whether a stream of this kind is to be a terminal for the tool as well.
+pub fn wants_terminal(kind: StreamKind) -> bool {
+    matches!(kind, StreamKind::Terminal { .. })
+}

@@ -1,0 +1,74 @@
+//! `Plan`: what an invocation means to the cache. Made by a pure planner that the service provides.
+
+use std::borrow::Cow;
+
+use crate::invocation::Invocation;
+use crate::observation::Spelled;
+
+/// Turns invocations into plans. Pure but for reading response files and checking `PWD`: equal invocations give equal plans.
+pub trait Planner: Send + Sync {
+    /// What this invocation means.
+    fn plan(&self, invocation: &Invocation) -> Planned;
+}
+
+/// The outcome of planning.
+#[derive(Debug, Clone)]
+pub enum Planned {
+    /// To be looked up, run, stored.
+    Cache(Plan),
+    /// Not ours: the client `exec`s the tool.
+    PassThrough(PassThrough),
+}
+
+/// Why an invocation is not cached. `reason` is what `stats` counts: a short fixed phrase in snake_case,
+/// without the user's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassThrough {
+    /// For example `unknown_tool`, `link`, `preprocess_only`, `several_sources`.
+    pub reason: &'static str,
+}
+
+/// What the cache needs to know of an invocation that it may serve.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What is known of this family of tools.
+    pub policy: &'static Policy,
+    /// The environment entries (`NAME=value`) that enter the request key, in table order.
+    pub key_env: Vec<Vec<u8>>,
+    /// What the declared observer needs: how this compile finds its inputs.
+    pub declared: DeclaredInputs,
+    /// Outputs that the command line names or implies, as spelled (object file, dependency file).
+    pub outputs: Vec<Spelled>,
+    /// Time stamps of inputs can enter the result (clang's PCH and modules).
+    pub pin_mtimes: bool,
+    /// Reading the time zone does not matter, since `SOURCE_DATE_EPOCH` fixes the time.
+    pub time_is_fixed: bool,
+}
+
+/// What the command line says about inputs; used by the declared observer alone.
+#[derive(Debug, Clone, Default)]
+pub struct DeclaredInputs {
+    /// The source file, as spelled.
+    pub source: Option<Spelled>,
+    /// The dependency file that the command line asks for, if it does.
+    pub dependency_file: Option<Spelled>,
+    /// Directories searched for headers by `#include "…"` alone, in order (`-iquote`).
+    pub quote_dirs: Vec<Spelled>,
+    /// Directories searched for headers, in order (`-I`, `-isystem`, `-idirafter`, environment), the
+    /// compiler's own not among them.
+    pub search_dirs: Vec<Spelled>,
+    /// Why the declared observer cannot vouch for this compile, if it cannot.
+    pub unsupported: Option<Cow<'static, str>>,
+}
+
+/// What is known of one family of tools. A constant of the service.
+#[derive(Debug)]
+pub struct Policy {
+    /// The family's name; part of the request key.
+    pub family: &'static str,
+    /// Whether a program, by the base name of its resolved path, is one whose environment reads are in the
+    /// family's table. Any other program makes the whole environment an input.
+    pub knows_program: fn(&[u8]) -> bool,
+    /// Paths whose reading does not matter (`/dev/urandom` for seeds, `/proc/meminfo` for heap sizes).
+    pub ignored_reads: &'static [&'static str],
+}

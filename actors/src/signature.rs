@@ -1,0 +1,101 @@
+//! `Signature`: what `stat` says of a file that changes whenever its content may have.
+//!
+//! A signature can be trusted to tell a later change only once the file system's clock has moved past the
+//! file's change time; before that, a second write within the same tick would leave it as it was (what git's
+//! index calls "racily clean").
+
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// Device, inode, size and both time stamps of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Signature {
+    /// Device, as (major << 32 | minor).
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time in nanoseconds since the epoch.
+    pub mtime_ns: i64,
+    /// Status change time in nanoseconds since the epoch: cannot be set by anybody, so it also tells edits
+    /// whose author put the old mtime back.
+    pub ctime_ns: i64,
+    /// Type and permission bits (`st_mode`).
+    pub mode: u32,
+}
+
+impl Signature {
+    /// The signature of `path`, following symbolic links.
+    pub fn of(path: impl rustix::path::Arg) -> rustix::io::Result<Self> {
+        Self::at(CWD, path, AtFlags::empty())
+    }
+
+    /// The signature of `path` relative to `dir`, with `statx` flags (`SYMLINK_NOFOLLOW`, `EMPTY_PATH`).
+    pub fn at(dir: impl AsFd, path: impl rustix::path::Arg, flags: AtFlags) -> rustix::io::Result<Self> {
+        let s = rustix::fs::statx(dir, path, flags, StatxFlags::BASIC_STATS)?;
+        let ns = |t: rustix::fs::StatxTimestamp| t.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(t.tv_nsec));
+        Ok(Self {
+            dev: (u64::from(s.stx_dev_major) << 32) | u64::from(s.stx_dev_minor),
+            ino: s.stx_ino,
+            size: s.stx_size,
+            mtime_ns: ns(s.stx_mtime),
+            ctime_ns: ns(s.stx_ctime),
+            mode: u32::from(s.stx_mode),
+        })
+    }
+
+    /// What kind of file this is.
+    pub fn kind(&self) -> FileKind {
+        match self.mode & libc::S_IFMT {
+            libc::S_IFREG => FileKind::File,
+            libc::S_IFDIR => FileKind::Directory,
+            libc::S_IFLNK => FileKind::Symlink,
+            _ => FileKind::Other,
+        }
+    }
+
+    /// Whether a change made from now on must show in this signature, the file system's clock standing at
+    /// `now_ns` (see [`coarse_now_ns`]).
+    pub fn is_settled(&self, now_ns: i64) -> bool {
+        let changed_ns = self.ctime_ns.max(self.mtime_ns);
+        // Whole seconds: a file system that keeps no finer stamps (FAT: 2 s), or chance. Either way, wait.
+        let grain_ns = if self.ctime_ns % 1_000_000_000 == 0 { COARSE_GRAIN_NS } else { 0 };
+        changed_ns.saturating_add(grain_ns) < now_ns
+    }
+}
+
+/// The coarsest time stamp in use on file systems that people build on: FAT's 2 s.
+const COARSE_GRAIN_NS: i64 = 2_000_000_000;
+
+/// The clock that the kernel stamps files with: it moves once per tick (1 to 10 ms), so two changes within a
+/// tick get equal stamps. In nanoseconds since the epoch.
+pub fn coarse_now_ns() -> i64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec)
+}
+
+/// What kind of file a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link (only where links are not followed).
+    Symlink,
+    /// A device, FIFO or socket.
+    Other,
+}
+
+/// Whether `path` exists, following symbolic links; an error other than "not there" is passed on.
+pub fn exists(path: &Path) -> rustix::io::Result<bool> {
+    match Signature::of(path) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(false),
+        Err(e) => Err(e),
+    }
+}

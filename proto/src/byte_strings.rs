@@ -1,0 +1,88 @@
+//! `ByteStrings`: a list of byte strings as one block, each ended by NUL, as `/proc/PID/environ` has them.
+//!
+//! Arguments and environment entries may be any bytes but NUL. One block costs one allocation to receive,
+//! where a list would cost one for each of a hundred variables on every request.
+
+use serde::{Deserialize, Serialize};
+
+/// A list of byte strings that hold no NUL, kept as one block.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ByteStrings {
+    #[serde(with = "serde_bytes")]
+    block: Vec<u8>,
+}
+
+impl ByteStrings {
+    /// Adds `item`. Bytes from a NUL on are left out: no argument or variable can hold one.
+    pub fn push(&mut self, item: &[u8]) {
+        let end = item.iter().position(|&b| b == 0).unwrap_or(item.len());
+        self.block.extend_from_slice(&item[..end]);
+        self.block.push(0);
+    }
+
+    /// The items, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        // A block from the wire may lack the last NUL; its tail is an item all the same.
+        let body = self.block.strip_suffix(&[0]).unwrap_or(&self.block);
+        let none = self.block.is_empty();
+        body.split(|&b| b == 0).filter(move |_| !none)
+    }
+
+    /// The number of items.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is no item.
+    pub fn is_empty(&self) -> bool {
+        self.block.is_empty()
+    }
+
+    /// The value of the first `NAME=value` item whose name is `name`: what `getenv` would return.
+    pub fn value_of(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find_map(|item| item.strip_prefix(name)?.strip_prefix(b"="))
+    }
+
+    /// The whole block, each item ended by NUL.
+    pub fn as_block(&self) -> &[u8] {
+        &self.block
+    }
+}
+
+impl<T: AsRef<[u8]>> FromIterator<T> for ByteStrings {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let mut strings = Self::default();
+        for item in items {
+            strings.push(item.as_ref());
+        }
+        strings
+    }
+}
+
+impl std::fmt::Debug for ByteStrings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter().map(String::from_utf8_lossy)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_come_back_in_order_and_empty_ones_are_kept() {
+        for items in [&[][..], &[&b""[..]], &[b"a", b"", b"b"], &[b"\xff=1", b""]] {
+            let strings: ByteStrings = items.iter().collect();
+            assert_eq!(strings.iter().collect::<Vec<_>>(), items);
+            assert_eq!(strings.len(), items.len());
+        }
+    }
+
+    #[test]
+    fn value_of_is_the_first_of_that_name() {
+        let env: ByteStrings = ["PATHS=no", "PATH=a", "PATH=b"].iter().collect();
+        assert_eq!(env.value_of(b"PATH"), Some(&b"a"[..]));
+        assert_eq!(env.value_of(b"HOME"), None);
+    }
+}

@@ -1,0 +1,18 @@
+//! What crosses zccache's socket: messages, frames, handshake, endpoint, and both sides' transports.
+//!
+//! `docs/protocol.md` tells the same in prose. Nothing here knows of caches, keys or compilers.
+
+pub mod byte_strings;
+pub mod endpoint;
+pub mod frame;
+pub mod handshake;
+pub mod message;
+pub mod report;
+pub mod transport;
+
+#[cfg(unix)]
+pub mod blocking_unix;
+#[cfg(all(unix, feature = "async"))]
+pub mod async_unix;
+
+pub use byte_strings::ByteStrings;
