@@ -1,1 +1,242 @@
-//! x
+//! The client's side of the transport on Unix: blocking, with as few system calls as will do.
+//!
+//! A hit is the wrapper's whole life, so time-outs are set on the socket once (the kernel then minds them), a
+//! message and its descriptors leave in one `sendmsg`, and one `recv` takes as many frames as have come.
+//! No call may outlast its time-out, whatever the other side does.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, sockopt,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::endpoint::Endpoint;
+use crate::frame::{self, HEADER_BYTES};
+use crate::peer_unix::Peer;
+use crate::transport::{DESCRIPTORS_MAX, RecvError, SendError, Timeout};
+
+/// Bytes asked for by one `recv`: a welcome and the answer to most compiles at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// The most that the buffer grows ahead of what has come, in bytes: a length field alone takes no memory.
+const READ_AHEAD_BYTES_MAX: usize = 1024 * 1024;
+
+/// The shortest time-out that a socket takes, since zero would mean "for ever".
+const SOCKET_TIMEOUT_MIN: Duration = Duration::from_micros(1);
+
+/// A client's connection to a service.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+    peer: Peer,
+    received: Received,
+    /// The longest that a whole `send` may take.
+    send_timeout: Duration,
+    recv_timeout: Option<Duration>,
+    /// What the socket's own receive time-out is now.
+    socket_recv_timeout: Option<Duration>,
+}
+
+impl Connection {
+    /// Connects to the service at `endpoint`, waiting `patience` at most; sending later waits as long, and so
+    /// does receiving until [`set_recv_timeout`](Self::set_recv_timeout).
+    ///
+    /// # Errors
+    /// `NotFound` and `ConnectionRefused` mean that no service runs; `TimedOut` that it accepts nothing;
+    /// `PermissionDenied` that the socket leads to somebody else's process.
+    pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Self> {
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // Before connecting: with a full backlog, `connect` itself waits for as long as a send may.
+        let patience = patience.max(SOCKET_TIMEOUT_MIN);
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(patience))?;
+        endpoint.with_short_path(|path| {
+            let address = SocketAddrUnix::new(path)?;
+            loop {
+                match rustix::net::connect(&socket, &address) {
+                    Ok(()) => return Ok(()),
+                    Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        })?;
+        let peer = Peer::of(&socket)?;
+        if !peer.is_ours() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the socket is another user's"));
+        }
+        Ok(Self {
+            socket,
+            peer,
+            received: Received::default(),
+            send_timeout: patience,
+            recv_timeout: Some(patience),
+            socket_recv_timeout: Some(patience),
+        })
+    }
+
+    /// The process that listens at the other end.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Sends whole frames, encoded before, and the descriptors that belong to them; in one system call if the
+    /// socket takes as much.
+    ///
+    /// # Errors
+    /// `InvalidInput` for more than [`DESCRIPTORS_MAX`] descriptors; `TimedOut` if the other side does not
+    /// read; otherwise the system's. After an error the connection is of no use.
+    pub fn send_all(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if descriptors.len() > DESCRIPTORS_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
+        }
+        let deadline = Instant::now() + self.send_timeout;
+        let mut rest = bytes;
+        let mut descriptors = descriptors;
+        while !rest.is_empty() {
+            match send_some(self.socket.as_fd(), rest, descriptors) {
+                // The descriptors went with the first byte.
+                Ok(sent) => (rest, descriptors) = (&rest[sent..], &[]),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+                Err(e) => return Err(e.into()),
+            }
+            if !rest.is_empty() {
+                let left = remaining(deadline).ok_or(io::ErrorKind::TimedOut)?;
+                sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Send, Some(left))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// `Frame` if it is over the limit (nothing was sent), else as [`send_all`](Self::send_all).
+    pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), SendError> {
+        Ok(self.send_all(&frame::encode(message)?, &[])?)
+    }
+
+    /// The next message, within the default time-out.
+    ///
+    /// # Errors
+    /// As [`recv_with`](Self::recv_with).
+    pub fn recv<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
+        self.recv_with(Timeout::Default)
+    }
+
+    /// The next message. The time-out is for the whole frame, however many pieces it comes in.
+    ///
+    /// # Errors
+    /// See [`RecvError`]. After `TimedOut` the connection can be used again; after a `Decode` too, as the
+    /// frame's end was known.
+    pub fn recv_with<T: DeserializeOwned>(&mut self, timeout: Timeout) -> Result<T, RecvError> {
+        // A moment too far off for the clock is never.
+        let limit =
+            timeout.resolve(self.recv_timeout).and_then(|t| Some((t, Instant::now().checked_add(t)?)));
+        let mut first = true;
+        loop {
+            if let Some(body) = self.received.next_frame()? {
+                return Ok(frame::decode(body)?);
+            }
+            // The first wait may take it all, which the socket knows already; a later one what is left of it.
+            let left = match limit {
+                None => None,
+                Some((timeout, _)) if first => Some(timeout),
+                Some((timeout, deadline)) => Some(remaining(deadline).ok_or(RecvError::TimedOut(timeout))?),
+            };
+            first = false;
+            self.set_socket_recv_timeout(left)?;
+            match self.received.read_from(self.socket.as_fd()) {
+                Ok(0) => return Err(self.received.closed()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Err(RecvError::TimedOut(limit.map_or(Duration::MAX, |l| l.0))),
+                // What the other side has not read when it closes is reported so; it closed all the same.
+                Err(Errno::CONNRESET) => return Err(self.received.closed()),
+                Err(e) => return Err(io::Error::from(e).into()),
+            }
+        }
+    }
+
+    /// Sets or clears the default time-out of [`recv`](Self::recv).
+    pub fn set_recv_timeout(&mut self, timeout: Option<Duration>) {
+        self.recv_timeout = timeout;
+    }
+
+    fn set_socket_recv_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = timeout.map(|t| t.max(SOCKET_TIMEOUT_MIN));
+        if timeout != self.socket_recv_timeout {
+            sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Recv, timeout)?;
+            self.socket_recv_timeout = timeout;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What has come and was not taken yet: whole frames and perhaps the start of one more.
+#[derive(Debug, Default)]
+struct Received {
+    buffer: Vec<u8>,
+    /// Bytes at the buffer's start that were taken.
+    taken: usize,
+}
+
+impl Received {
+    /// The body of the first whole frame, which counts as taken.
+    fn next_frame(&mut self) -> Result<Option<&[u8]>, RecvError> {
+        let start = self.taken;
+        match frame::frame_bytes(&self.buffer[start..])? {
+            Some(bytes) if self.buffer.len() - start >= bytes => {
+                self.taken += bytes;
+                Ok(Some(&self.buffer[start + HEADER_BYTES..start + bytes]))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads once. `Ok(0)` means that the other side has closed.
+    fn read_from(&mut self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
+        let announced = frame::frame_bytes(&self.buffer).ok().flatten().unwrap_or(0);
+        let wanted = announced.saturating_sub(self.buffer.len()).clamp(READ_BYTES, READ_AHEAD_BYTES_MAX);
+        self.buffer.reserve(wanted);
+        rustix::net::recv(socket, spare_capacity(&mut self.buffer), RecvFlags::empty())
+            .map(|(_, bytes)| bytes)
+    }
+
+    fn closed(&self) -> RecvError {
+        match self.buffer.len() - self.taken {
+            0 => RecvError::Closed,
+            received => RecvError::ClosedMidFrame { received },
+        }
+    }
+}
+
+fn remaining(deadline: Instant) -> Option<Duration> {
+    deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+}
+
+/// One `sendmsg`. A closed peer is an error here, never a signal.
+fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(Errno::INVAL);
+    }
+    rustix::net::sendmsg(socket, &[io::IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+}

@@ -14,5 +14,7 @@ pub mod transport;
 pub mod async_unix;
 #[cfg(unix)]
 pub mod blocking_unix;
+#[cfg(unix)]
+pub mod peer_unix;
 
 pub use byte_strings::ByteStrings;

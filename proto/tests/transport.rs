@@ -1,0 +1,461 @@
+//! Both transports against each other, over a real socket: what goes well, and every way in which it may not.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use zccache_proto::async_unix::{Connection as Served, Listener};
+use zccache_proto::blocking_unix::Connection;
+use zccache_proto::endpoint::Endpoint;
+use zccache_proto::frame::{self, FRAME_BYTES_MAX, FrameError};
+use zccache_proto::message::{Reply, Request};
+use zccache_proto::transport::{DESCRIPTORS_MAX, RecvError, Timeout};
+
+/// Longer than anything here takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Short enough to wait for, long enough to be told from "at once".
+const SHORT: Duration = Duration::from_millis(60);
+
+struct Fixture {
+    endpoint: Endpoint,
+    _directory: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::in_directory(directory.path().join("run"));
+    endpoint.prepare().unwrap();
+    Fixture { endpoint, _directory: directory }
+}
+
+/// Runs `client` on a thread while `server` serves the connections; both ends' panics fail the test.
+async fn against<T: Send + 'static>(
+    client: impl FnOnce(Endpoint) -> T + Send + 'static,
+    server: impl AsyncFnOnce(Listener),
+) -> T {
+    let Fixture { endpoint, _directory } = fixture();
+    let listener = Listener::bind(&endpoint).unwrap();
+    let client = tokio::task::spawn_blocking(move || client(endpoint));
+    tokio::time::timeout(PATIENCE, server(listener)).await.expect("the server ends");
+    client.await.unwrap()
+}
+
+fn connect(endpoint: &Endpoint) -> Connection {
+    Connection::connect(endpoint, PATIENCE).unwrap()
+}
+
+fn raw(endpoint: &Endpoint) -> UnixStream {
+    UnixStream::connect(endpoint.socket()).unwrap()
+}
+
+async fn echo_pings(mut connection: Served) -> RecvError {
+    loop {
+        match connection.recv::<Request>().await {
+            Ok(Request::Ping { nonce }) => connection.send(&Reply::Pong { nonce }).await.unwrap(),
+            Ok(other) => panic!("unexpected {other:?}"),
+            Err(e) => return e,
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_messages_on_one_connection_then_a_clean_close() {
+    against(
+        |endpoint| {
+            let mut connection = connect(&endpoint);
+            for n in 0..2000 {
+                connection.send(&Request::Ping { nonce: n }).unwrap();
+                assert!(matches!(connection.recv(), Ok(Reply::Pong { nonce }) if nonce == n));
+            }
+        },
+        async |listener| {
+            let connection = listener.accept().await.unwrap();
+            assert_eq!(connection.peer_pid(), Some(std::process::id()));
+            assert!(matches!(echo_pings(connection).await, RecvError::Closed));
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn several_frames_may_come_and_go_at_once() {
+    against(
+        |endpoint| {
+            let mut connection = connect(&endpoint);
+            let mut bytes = Vec::new();
+            for nonce in 0..100 {
+                frame::encode_into(&Request::Ping { nonce }, &mut bytes).unwrap();
+            }
+            connection.send_all(&bytes, &[]).unwrap();
+            for n in 0..100 {
+                assert!(matches!(connection.recv(), Ok(Reply::Pong { nonce }) if nonce == n));
+            }
+            assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
+        },
+        async |listener| {
+            let mut connection = listener.accept().await.unwrap();
+            for _ in 0..100 {
+                let Ok(Request::Ping { nonce }) = connection.recv().await else { panic!("a ping") };
+                connection.queue(&Reply::Pong { nonce }).unwrap();
+            }
+            connection.flush().await.unwrap();
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn large_frames_cross_both_ways() {
+    against(
+        |endpoint| {
+            let mut connection = connect(&endpoint);
+            let large = serde_bytes::ByteBuf::from(vec![7; FRAME_BYTES_MAX - 16]);
+            connection.send(&large).unwrap();
+            assert_eq!(connection.recv::<serde_bytes::ByteBuf>().unwrap(), large);
+        },
+        async |listener| {
+            let mut connection = listener.accept().await.unwrap();
+            let large: serde_bytes::ByteBuf = connection.recv().await.unwrap();
+            connection.send(&large).await.unwrap();
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_close_within_a_frame_is_told_from_a_clean_one() {
+    against(
+        |endpoint| {
+            raw(&endpoint).write_all(b"\x09\0\0\0half").unwrap();
+            raw(&endpoint).write_all(b"\x09\0").unwrap();
+            drop(raw(&endpoint));
+            // And the same towards the client.
+            assert!(matches!(
+                connect(&endpoint).recv::<Reply>(),
+                Err(RecvError::ClosedMidFrame { received: 8 })
+            ));
+            assert!(matches!(connect(&endpoint).recv::<Reply>(), Err(RecvError::Closed)));
+        },
+        async |listener| {
+            for expected in [8, 2] {
+                let error = echo_pings(listener.accept().await.unwrap()).await;
+                assert!(
+                    matches!(error, RecvError::ClosedMidFrame { received } if received == expected),
+                    "{error:?}"
+                );
+            }
+            assert!(matches!(echo_pings(listener.accept().await.unwrap()).await, RecvError::Closed));
+            listener.accept().await.unwrap().send_encoded(b"\x09\0\0\0half").await.unwrap();
+            drop(listener.accept().await.unwrap());
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_at_once_is_an_error_and_no_signal() {
+    against(
+        |endpoint| {
+            let mut connection = connect(&endpoint);
+            let error = loop {
+                if let Err(e) = connection.send(&Request::Status) {
+                    break e;
+                }
+            };
+            assert!(error.to_string().contains("Broken pipe"), "{error}");
+            assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
+        },
+        async |listener| drop(listener.accept().await.unwrap()),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn over_long_frames_are_refused_on_both_sides() {
+    against(
+        |endpoint| {
+            let _stays = {
+                let mut stream = raw(&endpoint);
+                stream.write_all(&[0xff; 64]).unwrap();
+                stream
+            };
+            let mut connection = connect(&endpoint);
+            let huge = serde_bytes::ByteBuf::from(vec![0; FRAME_BYTES_MAX]);
+            assert!(connection.send(&huge).unwrap_err().to_string().contains("over the limit"));
+            connection.send(&Request::Ping { nonce: 1 }).unwrap();
+            assert!(matches!(
+                connection.recv::<Reply>(),
+                Err(RecvError::Frame(FrameError::TooLarge { bytes: 0xffff_ffff }))
+            ));
+        },
+        async |listener| {
+            let error = echo_pings(listener.accept().await.unwrap()).await;
+            assert!(matches!(error, RecvError::Frame(FrameError::TooLarge { .. })), "{error:?}");
+            let mut connection = listener.accept().await.unwrap();
+            // Nothing of the refused message was sent.
+            assert!(matches!(connection.recv().await, Ok(Request::Ping { nonce: 1 })));
+            connection.send_encoded(&[0xff; 64]).await.unwrap();
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn garbage_is_an_error_and_the_next_frame_is_still_found() {
+    against(
+        |endpoint| {
+            let mut stream = raw(&endpoint);
+            stream.write_all(b"\x03\0\0\0\xc1\xc1\xc1").unwrap();
+            stream.write_all(&frame::encode(&Request::Ping { nonce: 3 }).unwrap()).unwrap();
+            let mut pong = Vec::new();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            stream.read_to_end(&mut pong).unwrap();
+            assert_eq!(pong, frame::encode(&Reply::Pong { nonce: 3 }).unwrap());
+        },
+        async |listener| {
+            let mut connection = listener.accept().await.unwrap();
+            assert!(matches!(
+                connection.recv::<Request>().await,
+                Err(RecvError::Frame(FrameError::Decode(_)))
+            ));
+            assert!(matches!(echo_pings(connection).await, RecvError::Closed));
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_time_out_a_blocking_connection_goes_on_within_the_frame() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    against(
+        |endpoint| {
+            let mut connection = connect(&endpoint);
+            connection.set_recv_timeout(Some(SHORT));
+            let begun = Instant::now();
+            assert!(matches!(connection.recv::<Reply>(), Err(RecvError::TimedOut(SHORT))));
+            assert!(begun.elapsed() >= SHORT && begun.elapsed() < PATIENCE);
+            tell.send(()).unwrap();
+            // Overridden, then cleared.
+            assert!(matches!(connection.recv_with(Timeout::After(PATIENCE)), Ok(Reply::Pong { nonce: 1 })));
+            assert!(matches!(connection.recv::<Reply>(), Err(RecvError::TimedOut(SHORT))));
+            connection.send(&Request::Status).unwrap();
+            assert!(matches!(connection.recv_with(Timeout::Never), Ok(Reply::Pong { nonce: 2 })));
+            connection.set_recv_timeout(None);
+            assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
+        },
+        async |listener| {
+            let mut connection = listener.accept().await.unwrap();
+            let pong = frame::encode(&Reply::Pong { nonce: 1 }).unwrap();
+            connection.send_encoded(&pong[..5]).await.unwrap();
+            told.await.unwrap();
+            connection.send_encoded(&pong[5..]).await.unwrap();
+            assert!(matches!(connection.recv().await, Ok(Request::Status)));
+            connection.send(&Reply::Pong { nonce: 2 }).await.unwrap();
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_time_out_is_for_the_whole_frame_however_slowly_it_drips() {
+    against(
+        |endpoint| {
+            let mut connection = connect(&endpoint);
+            let begun = Instant::now();
+            let error = connection.recv_with::<Reply>(Timeout::After(SHORT * 3)).unwrap_err();
+            assert!(matches!(error, RecvError::TimedOut(_)), "{error:?}");
+            assert!(begun.elapsed() < SHORT * 30, "{:?}", begun.elapsed());
+        },
+        async |listener| {
+            let mut connection = listener.accept().await.unwrap();
+            // A byte now and then would keep a time-out per read from ever ending.
+            for byte in [64, 0, 0, 0].into_iter().chain([0; 60]) {
+                if connection.send_encoded(&[byte]).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(SHORT / 2).await;
+            }
+            panic!("the client waited for the whole frame");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_time_out_an_async_connection_goes_on_within_the_frame() {
+    let (tell, told) = std::sync::mpsc::channel();
+    against(
+        move |endpoint| {
+            let mut stream = raw(&endpoint);
+            let ping = frame::encode(&Request::Ping { nonce: 9 }).unwrap();
+            stream.write_all(&ping[..7]).unwrap();
+            told.recv().unwrap();
+            stream.write_all(&ping[7..]).unwrap();
+        },
+        async |listener| {
+            let mut connection = listener.accept().await.unwrap();
+            connection.set_recv_timeout(Some(SHORT));
+            assert!(matches!(connection.recv::<Request>().await, Err(RecvError::TimedOut(SHORT))));
+            assert!(matches!(
+                connection.recv_with::<Request>(Timeout::After(Duration::ZERO)).await,
+                Err(RecvError::TimedOut(_))
+            ));
+            // Dropped half-way by its caller, as in a `select!`.
+            assert!(
+                tokio::time::timeout(SHORT, connection.recv_with::<Request>(Timeout::Never)).await.is_err()
+            );
+            tell.send(()).unwrap();
+            connection.set_recv_timeout(None);
+            assert!(matches!(connection.recv().await, Ok(Request::Ping { nonce: 9 })));
+            assert!(matches!(connection.recv::<Request>().await, Err(RecvError::Closed)));
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_never_reads_does_not_hold_a_sender_up() {
+    against(
+        |endpoint| {
+            let mut connection = Connection::connect(&endpoint, SHORT).unwrap();
+            let begun = Instant::now();
+            let error = connection.send_all(&vec![0; FRAME_BYTES_MAX], &[]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+            assert!(begun.elapsed() < SHORT * 30, "{:?}", begun.elapsed());
+        },
+        async |listener| {
+            let connection = listener.accept().await.unwrap();
+            tokio::time::sleep(SHORT * 4).await;
+            drop(connection);
+        },
+    )
+    .await;
+}
+
+#[test]
+fn a_full_backlog_does_not_hold_a_client_up() {
+    let Fixture { endpoint, _directory } = fixture();
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let (family, kind) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM);
+    let socket = rustix::net::socket_with(family, kind, flags, None).unwrap();
+    rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(endpoint.socket()).unwrap()).unwrap();
+    rustix::net::listen(&socket, 0).unwrap();
+    let mut kept = Vec::new();
+    let begun = Instant::now();
+    let error = loop {
+        match Connection::connect(&endpoint, SHORT) {
+            Ok(connection) => kept.push(connection),
+            Err(e) => break e,
+        }
+        assert!(kept.len() < 10, "the backlog was to be full");
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert!(begun.elapsed() < SHORT * 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_hundred_clients_at_once_are_all_served() {
+    const CLIENTS: u64 = 300;
+    against(
+        |endpoint| {
+            std::thread::scope(|scope| {
+                for n in 0..CLIENTS {
+                    let endpoint = &endpoint;
+                    std::thread::Builder::new()
+                        .stack_size(128 * 1024)
+                        .spawn_scoped(scope, move || {
+                            let mut connection = connect(endpoint);
+                            connection.send(&Request::Ping { nonce: n }).unwrap();
+                            assert!(matches!(connection.recv(), Ok(Reply::Pong { nonce }) if nonce == n));
+                        })
+                        .unwrap();
+                }
+            });
+        },
+        async |listener| {
+            let mut tasks = Vec::new();
+            for _ in 0..CLIENTS {
+                tasks.push(tokio::spawn(echo_pings(listener.accept().await.unwrap())));
+            }
+            for task in tasks {
+                assert!(matches!(task.await.unwrap(), RecvError::Closed));
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn descriptors_come_with_their_message_and_no_more_than_the_limit_stay() {
+    against(
+        |endpoint| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(b"of the client").unwrap();
+            let mut connection = connect(&endpoint);
+            let ping = frame::encode(&Request::Ping { nonce: 0 }).unwrap();
+            let two = [file.as_fd(), file.as_fd()];
+            connection.send_all(&ping, &two).unwrap();
+            let all = [file.as_fd(); DESCRIPTORS_MAX];
+            connection.send_all(&ping, &all).unwrap();
+            assert!(connection.send_all(&ping, &[file.as_fd(); DESCRIPTORS_MAX + 1]).is_err());
+            assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
+        },
+        async |listener| {
+            let mut connection = listener.accept().await.unwrap();
+            connection.recv::<Request>().await.unwrap();
+            assert_eq!(connection.take_descriptors().len(), 2);
+            connection.recv::<Request>().await.unwrap();
+            let came = connection.take_descriptors();
+            assert_eq!(came.len(), DESCRIPTORS_MAX);
+            let mut text = [0; 13];
+            rustix::io::pread(&came[0], &mut text, 0).unwrap();
+            assert_eq!(&text, b"of the client");
+            assert!(rustix::io::fcntl_getfd(&came[0]).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+            assert!(connection.take_descriptors().is_empty());
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn both_halves_work_apart() {
+    against(
+        |endpoint| {
+            let mut connection = connect(&endpoint);
+            connection.send(&Request::Status).unwrap();
+            assert!(matches!(connection.recv(), Ok(Reply::Heartbeat)));
+        },
+        async |listener| {
+            let (mut receiver, mut sender) = listener.accept().await.unwrap().into_split();
+            let wait = tokio::spawn(async move {
+                receiver.recv::<Request>().await.unwrap();
+                receiver.recv::<Request>().await.unwrap_err()
+            });
+            sender.send(&Reply::Heartbeat).await.unwrap();
+            assert!(matches!(wait.await.unwrap(), RecvError::Closed));
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_socket_is_the_owners_alone_and_a_stale_one_is_replaced() {
+    let temp = tempfile::tempdir().unwrap();
+    for directory in ["short".to_string(), "long".repeat(50)] {
+        let endpoint = Endpoint::in_directory(temp.path().join(directory));
+        endpoint.prepare().unwrap();
+        drop(Listener::bind(&endpoint).unwrap());
+        let refused = Connection::connect(&endpoint, PATIENCE).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        let listener = Listener::bind(&endpoint).unwrap();
+        assert_eq!(endpoint.socket().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let connection = connect(&endpoint);
+        assert_eq!(connection.peer().pid, Some(std::process::id()));
+        listener.accept().await.unwrap();
+    }
+    let nowhere = Endpoint::in_directory(temp.path().join("nowhere"));
+    assert_eq!(Connection::connect(&nowhere, PATIENCE).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+}
