@@ -30,7 +30,9 @@ impl Endpoint {
         let absolute = |name| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let directory = absolute("ZCCACHE_RUNTIME_DIR")
             .or_else(|| absolute("XDG_RUNTIME_DIR").map(|d| d.join("zccache")))
-            .unwrap_or_else(|| PathBuf::from(format!("/tmp/zccache-{}", rustix::process::geteuid().as_raw())));
+            .unwrap_or_else(|| {
+                PathBuf::from(format!("/tmp/zccache-{}", rustix::process::geteuid().as_raw()))
+            });
         Self { directory }
     }
 
@@ -92,7 +94,10 @@ impl Endpoint {
         let stat = rustix::fs::fstat(&fd)?;
         let refuse = |why: &str| {
             let name = self.directory.display();
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{name} {why}; zccache needs a directory of its own (ZCCACHE_RUNTIME_DIR)")))
+            Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{name} {why}; zccache needs a directory of its own (ZCCACHE_RUNTIME_DIR)"),
+            ))
         };
         if stat.st_uid != rustix::process::geteuid().as_raw() {
             return refuse("belongs to another user");
@@ -133,7 +138,10 @@ mod tests {
     #[test]
     fn the_directory_is_ours_then_xdg_then_tmp() {
         assert_eq!(resolve(&[("ZCCACHE_RUNTIME_DIR", "/r"), ("XDG_RUNTIME_DIR", "/x")]), Path::new("/r"));
-        assert_eq!(resolve(&[("ZCCACHE_RUNTIME_DIR", ""), ("XDG_RUNTIME_DIR", "/x")]), Path::new("/x/zccache"));
+        assert_eq!(
+            resolve(&[("ZCCACHE_RUNTIME_DIR", ""), ("XDG_RUNTIME_DIR", "/x")]),
+            Path::new("/x/zccache")
+        );
         assert!(resolve(&[("XDG_RUNTIME_DIR", "relative")]).starts_with("/tmp"));
     }
 

@@ -113,7 +113,13 @@ mod tests {
 
     #[test]
     fn garbage_and_unknown_messages_are_errors() {
-        for body in [&b""[..], b"\xc1", b"\x81\xa7Unknown\x80", b"\xff\xff\xff\xff", b"\x81\xa4Ping\x81\xa5nonce\xa1x"] {
+        for body in [
+            &b""[..],
+            b"\xc1",
+            b"\x81\xa7Unknown\x80",
+            b"\xff\xff\xff\xff",
+            b"\x81\xa4Ping\x81\xa5nonce\xa1x",
+        ] {
             assert!(matches!(decode::<Request>(body), Err(FrameError::Decode(_))), "{body:?}");
         }
     }

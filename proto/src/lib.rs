@@ -10,9 +10,9 @@ pub mod message;
 pub mod report;
 pub mod transport;
 
-#[cfg(unix)]
-pub mod blocking_unix;
 #[cfg(all(unix, feature = "async"))]
 pub mod async_unix;
+#[cfg(unix)]
+pub mod blocking_unix;
 
 pub use byte_strings::ByteStrings;
