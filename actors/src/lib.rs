@@ -2,11 +2,15 @@
 
 pub mod blobs;
 pub mod capture;
+pub mod coordinator;
 pub mod counters;
 pub mod delivery;
 pub mod digest;
+pub mod digesting;
 pub mod file_table;
+pub mod flights;
 pub mod freshness;
+pub mod hasher;
 pub mod index;
 pub mod invocation;
 pub mod key;
@@ -15,8 +19,12 @@ pub mod observation;
 pub mod observer;
 pub mod plan;
 pub mod record;
+pub mod runner;
 pub mod signature;
 pub mod storage;
+pub mod store;
+pub mod supervision;
+pub mod work;
 
 #[cfg(test)]
 mod test_support;

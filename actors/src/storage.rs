@@ -91,6 +91,18 @@ impl Storage {
         }
     }
 
+    /// Deletes, on a thread of its own, what an earlier service left behind: blobs that the index does not know,
+    /// last changed before `before_ns` (the start of this service, nanoseconds since the epoch).
+    pub fn sweep_in_background(&self, before_ns: i64, known: Vec<Digest>) {
+        let blobs = Arc::clone(&self.blobs);
+        let sweep = move || {
+            let known: std::collections::HashSet<_> = known.into_iter().collect();
+            blobs.sweep(before_ns, |digest| known.contains(&digest));
+        };
+        // Without a thread it is done after the next start.
+        let _ = std::thread::Builder::new().name("sweep".into()).spawn(sweep);
+    }
+
     /// Why the cache cannot be used, if it cannot.
     pub fn trouble(&self) -> Option<&str> {
         match &self.state {
