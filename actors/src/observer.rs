@@ -47,6 +47,9 @@ pub struct Observed {
     pub effects: Vec<Effect>,
     /// Programs it ran, as spelled (the tool itself among them), each once.
     pub programs: Vec<Spelled>,
+    /// It read the time zone, as done to print the time (`__DATE__`, `__TIME__`, `__TIMESTAMP__`). Whether that
+    /// matters is the plan's to say.
+    pub asked_time: bool,
     /// Why this run must not be stored, if it must not: the first reason found.
     pub unstorable: Option<Unstorable>,
 }
