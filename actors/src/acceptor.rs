@@ -35,7 +35,12 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// An acceptor at `endpoint` that starts connections on `workers` in turn. The caller holds the service lock.
-    pub fn new(endpoint: Endpoint, workers: Vec<ArbiterHandle>, peers: Arc<Peers>, escalate: Recipient<Escalate>) -> Self {
+    pub fn new(
+        endpoint: Endpoint,
+        workers: Vec<ArbiterHandle>,
+        peers: Arc<Peers>,
+        escalate: Recipient<Escalate>,
+    ) -> Self {
         Self { endpoint, workers, peers, escalate, accepting: None }
     }
 }

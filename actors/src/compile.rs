@@ -111,7 +111,9 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
     let invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container; its paths may not be ours.
     client_pid.ok_or("other_namespace")?;
-    if !invocation.cwd.starts_with(b"/") || !invocation.tool.starts_with(b"/") && !invocation.tool.contains(&b'/') {
+    if !invocation.cwd.starts_with(b"/")
+        || !invocation.tool.starts_with(b"/") && !invocation.tool.contains(&b'/')
+    {
         return Err("relative_paths");
     }
     let plan = match peers.planner.plan(&invocation) {
@@ -127,7 +129,9 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
 fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
     let environment = std::cell::OnceCell::new();
     let accepts = |record: &Record| {
-        record.environment.is_none_or(|d| d == *environment.get_or_init(|| environment_digest(&order.invocation.env)))
+        record
+            .environment
+            .is_none_or(|d| d == *environment.get_or_init(|| environment_digest(&order.invocation.env)))
     };
     let live = match manifest.find(&order.cwd, &peers.files, accepts) {
         Ok(live) => live,
@@ -159,7 +163,8 @@ async fn replay(stream: &mut Stream, result: &RunResult) -> Result<(), End> {
     if result.stdout.len() + result.stderr.len() <= INLINE_OUTPUT_BYTES_MAX {
         (end.stdout, end.stderr) = (result.stdout.clone(), result.stderr.clone());
     } else {
-        for (which, bytes) in [(OutputStream::Stdout, &result.stdout), (OutputStream::Stderr, &result.stderr)] {
+        for (which, bytes) in [(OutputStream::Stdout, &result.stdout), (OutputStream::Stderr, &result.stderr)]
+        {
             for chunk in bytes.chunks(OUTPUT_CHUNK_BYTES_MAX) {
                 send(stream, &Reply::Output { stream: which, bytes: chunk.to_vec() }).await?;
             }

@@ -20,6 +20,8 @@ pub mod journal;
 pub mod key;
 pub mod manifest;
 pub mod observation;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod observe_linux;
 pub mod observer;
 pub mod plan;
 pub mod record;
@@ -30,6 +32,8 @@ pub mod signature;
 pub mod storage;
 pub mod store;
 pub mod supervision;
+#[cfg(target_os = "linux")]
+pub mod tool_run;
 pub mod work;
 
 #[cfg(test)]

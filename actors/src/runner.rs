@@ -101,7 +101,8 @@ impl Handler<Run> for Runner {
         let (cancelled, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
         std::thread::Builder::new().name("tool".into()).spawn(move || {
-            let mut tap = Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
+            let mut tap =
+                Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
             let job = AssertUnwindSafe(|| run(&*observer, &blobs, message, &mut tap));
             let outcome = std::panic::catch_unwind(job)
                 .unwrap_or_else(|_| Err(std::io::Error::other("the observer failed")));

@@ -99,7 +99,10 @@ impl Listener {
             Ok(rustix::fs::chmod(path, owner_only)?)
         })?;
         rustix::net::listen(&socket, BACKLOG)?;
-        #[expect(deprecated, reason = "sound for an OwnedFd, whose descriptor never changes; the new way is unsafe")]
+        #[expect(
+            deprecated,
+            reason = "sound for an OwnedFd, whose descriptor never changes; the new way is unsafe"
+        )]
         let listener = AsyncFd::with_interest(socket, Interest::READABLE)?;
         Ok(Self { listener })
     }
@@ -110,9 +113,9 @@ impl Listener {
     /// See [`AcceptError`]; only `Fatal` ends listening.
     pub async fn accept(&self) -> Result<Incoming, AcceptError> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let accepting = self.listener.async_io(Interest::READABLE, |listener| {
-            Ok(rustix::net::accept_with(listener, flags)?)
-        });
+        let accepting = self
+            .listener
+            .async_io(Interest::READABLE, |listener| Ok(rustix::net::accept_with(listener, flags)?));
         let stream = accepting.await.map_err(classify)?;
         let peer = Peer::of(&stream).map_err(AcceptError::Passing)?;
         if !peer.is_ours() {

@@ -147,8 +147,19 @@ async fn a_close_within_a_frame_is_told_from_a_clean_one() {
                     "{error:?}"
                 );
             }
-            assert!(matches!(echo_pings(listener.accept().await.unwrap().into_connection().unwrap()).await, RecvError::Closed));
-            listener.accept().await.unwrap().into_connection().unwrap().send_encoded(b"\x09\0\0\0half").await.unwrap();
+            assert!(matches!(
+                echo_pings(listener.accept().await.unwrap().into_connection().unwrap()).await,
+                RecvError::Closed
+            ));
+            listener
+                .accept()
+                .await
+                .unwrap()
+                .into_connection()
+                .unwrap()
+                .send_encoded(b"\x09\0\0\0half")
+                .await
+                .unwrap();
             drop(listener.accept().await.unwrap().into_connection().unwrap());
         },
     )
@@ -378,7 +389,9 @@ async fn three_hundred_clients_at_once_are_all_served() {
         async |listener| {
             let mut tasks = Vec::new();
             for _ in 0..CLIENTS {
-                tasks.push(tokio::spawn(echo_pings(listener.accept().await.unwrap().into_connection().unwrap())));
+                tasks.push(tokio::spawn(echo_pings(
+                    listener.accept().await.unwrap().into_connection().unwrap(),
+                )));
             }
             for task in tasks {
                 assert!(matches!(task.await.unwrap(), RecvError::Closed));
@@ -429,7 +442,8 @@ async fn both_halves_work_apart() {
             assert!(matches!(connection.recv(), Ok(Reply::Heartbeat)));
         },
         async |listener| {
-            let (mut receiver, mut sender) = listener.accept().await.unwrap().into_connection().unwrap().into_split();
+            let (mut receiver, mut sender) =
+                listener.accept().await.unwrap().into_connection().unwrap().into_split();
             let wait = tokio::spawn(async move {
                 receiver.recv::<Request>().await.unwrap();
                 receiver.recv::<Request>().await.unwrap_err()
