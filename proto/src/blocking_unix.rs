@@ -142,20 +142,25 @@ impl Connection {
         // A moment too far off for the clock is never.
         let limit =
             timeout.resolve(self.recv_timeout).and_then(|t| Some((t, Instant::now().checked_add(t)?)));
-        let mut first = true;
+        let mut wait = Wait::Whole;
         loop {
             if let Some(body) = self.received.next_frame()? {
                 return Ok(frame::decode(body)?);
             }
-            // The first wait may take it all, which the socket knows already; a later one what is left of it.
-            let left = match limit {
-                None => None,
-                Some((timeout, _)) if first => Some(timeout),
-                Some((timeout, deadline)) => Some(remaining(deadline).ok_or(RecvError::TimedOut(timeout))?),
+            let flags = match (limit, wait) {
+                (None, _) => self.wait_for(None)?,
+                (Some((timeout, _)), Wait::Whole) => self.wait_for(Some(timeout))?,
+                (Some((timeout, deadline)), Wait::Rest) => match remaining(deadline) {
+                    Some(left) => self.wait_for(Some(left))?,
+                    // Whoever was stopped, or not scheduled, for that long may find everything there.
+                    None => {
+                        wait = Wait::LastLook(timeout);
+                        RecvFlags::DONTWAIT
+                    }
+                },
+                (_, Wait::LastLook(timeout)) => return Err(RecvError::TimedOut(timeout)),
             };
-            first = false;
-            self.set_socket_recv_timeout(left)?;
-            match self.received.read_from(self.socket.as_fd()) {
+            match self.received.read_from(self.socket.as_fd(), flags) {
                 Ok(0) => return Err(self.received.closed()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Err(RecvError::TimedOut(limit.map_or(Duration::MAX, |l| l.0))),
@@ -163,7 +168,15 @@ impl Connection {
                 Err(Errno::CONNRESET) => return Err(self.received.closed()),
                 Err(e) => return Err(io::Error::from(e).into()),
             }
+            if matches!(wait, Wait::Whole) {
+                wait = Wait::Rest;
+            }
         }
+    }
+
+    /// The bytes that have come so far: a sign of life even where no frame is whole yet.
+    pub fn bytes_received(&self) -> u64 {
+        self.received.bytes
     }
 
     /// Sets or clears the default time-out of [`recv`](Self::recv).
@@ -171,13 +184,14 @@ impl Connection {
         self.recv_timeout = timeout;
     }
 
-    fn set_socket_recv_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Sees to it that the next read waits no longer than `timeout`.
+    fn wait_for(&mut self, timeout: Option<Duration>) -> io::Result<RecvFlags> {
         let timeout = timeout.map(|t| t.max(SOCKET_TIMEOUT_MIN));
         if timeout != self.socket_recv_timeout {
             sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Recv, timeout)?;
             self.socket_recv_timeout = timeout;
         }
-        Ok(())
+        Ok(RecvFlags::empty())
     }
 }
 
@@ -187,12 +201,25 @@ impl AsFd for Connection {
     }
 }
 
+/// Which wait of one `recv` comes next.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// The first: all of the time-out, which the socket most likely knows already.
+    Whole,
+    /// What is left of it.
+    Rest,
+    /// None: the time-out is over, and this was looked at once more.
+    LastLook(Duration),
+}
+
 /// What has come and was not taken yet: whole frames and perhaps the start of one more.
 #[derive(Debug, Default)]
 struct Received {
     buffer: Vec<u8>,
     /// Bytes at the buffer's start that were taken.
     taken: usize,
+    /// Bytes that ever came.
+    bytes: u64,
 }
 
 impl Received {
@@ -209,14 +236,15 @@ impl Received {
     }
 
     /// Reads once. `Ok(0)` means that the other side has closed.
-    fn read_from(&mut self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+    fn read_from(&mut self, socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<usize, Errno> {
         self.buffer.drain(..self.taken);
         self.taken = 0;
         let announced = frame::frame_bytes(&self.buffer).ok().flatten().unwrap_or(0);
         let wanted = announced.saturating_sub(self.buffer.len()).clamp(READ_BYTES, READ_AHEAD_BYTES_MAX);
         self.buffer.reserve(wanted);
-        rustix::net::recv(socket, spare_capacity(&mut self.buffer), RecvFlags::empty())
-            .map(|(_, bytes)| bytes)
+        let (_, bytes) = rustix::net::recv(socket, spare_capacity(&mut self.buffer), flags)?;
+        self.bytes += bytes as u64;
+        Ok(bytes)
     }
 
     fn closed(&self) -> RecvError {

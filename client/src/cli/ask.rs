@@ -1,0 +1,84 @@
+//! One question to the service that runs, and its answer.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use zccache_proto::blocking_unix::Connection;
+use zccache_proto::endpoint::Endpoint;
+use zccache_proto::handshake::{Hello, MismatchReason, Welcome};
+use zccache_proto::message::{Reply, Request};
+use zccache_proto::transport::{RecvError, SUGGESTED_RECV_TIMEOUT, Timeout};
+
+use super::Failure;
+
+/// How long a service may take to greet and to answer. It answers in microseconds; a person would not wait
+/// longer before looking for the reason.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Connects and greets.
+///
+/// # Errors
+/// `NotRunning` if there is no service, or one that is leaving.
+pub fn connect(endpoint: &Endpoint) -> Result<Connection, Failure> {
+    let mut connection = Connection::connect(endpoint, PATIENCE).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NotRunning,
+        io::ErrorKind::TimedOut => stuck(endpoint),
+        _ => anyhow!(e).context(format!("failed to connect to {}", endpoint.socket().display())).into(),
+    })?;
+    // A service that turns us away says so in its greeting.
+    let sent = connection.send(&Hello::ours());
+    match connection.recv::<Welcome>() {
+        Ok(Welcome::Accepted { .. }) => {
+            sent.context("failed to greet the service")?;
+            Ok(connection)
+        }
+        Ok(Welcome::Mismatch { reason: MismatchReason::ShuttingDown, .. }) | Err(RecvError::Closed) => {
+            Err(Failure::NotRunning)
+        }
+        Ok(Welcome::Mismatch { reason, build, .. }) => {
+            let ours = env!("CARGO_PKG_VERSION");
+            Err(anyhow!("{reason} (service {build}, client {ours}): stop it with its own zccache-client")
+                .into())
+        }
+        Err(RecvError::TimedOut(_)) => Err(stuck(endpoint)),
+        Err(e) => Err(anyhow!(e).context("failed to greet the service").into()),
+    }
+}
+
+/// Asks the service that runs, and waits for the answer; clearing may take a while, the rest may not.
+///
+/// # Errors
+/// `NotRunning` if there is no service; `Other` if it does not answer, or answers that it cannot.
+pub fn ask(endpoint: &Endpoint, request: &Request) -> Result<Reply, Failure> {
+    let mut connection = connect(endpoint)?;
+    connection.send(request).context("failed to send the request")?;
+    let patience = match request {
+        Request::Clear => SUGGESTED_RECV_TIMEOUT,
+        _ => PATIENCE,
+    };
+    match connection.recv_with(Timeout::After(patience)) {
+        Ok(Reply::Failed { message } | Reply::Refused { reason: message }) => Err(anyhow!(message).into()),
+        Ok(reply) => Ok(reply),
+        Err(RecvError::TimedOut(_)) => Err(stuck(endpoint)),
+        Err(e) => Err(anyhow!(e).context("failed to receive the answer").into()),
+    }
+}
+
+/// A reply that does not answer what was asked.
+pub fn unexpected() -> Failure {
+    anyhow!("the service gave an answer to another question; is it of the same version?").into()
+}
+
+fn stuck(endpoint: &Endpoint) -> Failure {
+    let pid = std::fs::read_to_string(endpoint.pid_file()).unwrap_or_default();
+    let who = match pid.trim() {
+        "" => "the service".to_string(),
+        pid => format!("the service (process {pid})"),
+    };
+    anyhow!(
+        "{who} does not answer within {} s; builds go on without it. End that process to get a new one",
+        PATIENCE.as_secs()
+    )
+    .into()
+}

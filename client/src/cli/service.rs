@@ -1,0 +1,170 @@
+//! The service's program, seen from outside: start it, wait until it is gone, ask it for its configuration.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use zccache_proto::endpoint::Endpoint;
+use zccache_proto::message::{Reply, Request};
+
+use super::ask::{self, ask};
+use super::{Failure, Outcome, print};
+use crate::start_service::{SERVICE_NAME, lock_is_held};
+
+/// How long a started service may take to answer: a large index on a slow disk.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a stopping service may take to finish what runs: longer than any compile.
+const STOP_PATIENCE: Duration = Duration::from_secs(600);
+/// After which waiting is told.
+const STOP_SILENCE: Duration = Duration::from_secs(2);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How much of the service's complaints is kept, in bytes.
+const COMPLAINT_BYTES_MAX: u64 = 64 * 1024;
+
+/// Starts the service, and returns when it answers.
+///
+/// # Errors
+/// Why it could not be started, in the service's own words if it had any.
+pub fn start(endpoint: &Endpoint) -> Outcome {
+    if let Ok(Reply::Status(report)) = ask(endpoint, &Request::Status) {
+        return print(&format!(
+            "already running: process {}, {}",
+            report.service.pid,
+            endpoint.socket().display()
+        ));
+    }
+    endpoint.prepare().context("failed to prepare the runtime directory")?;
+    let program = find_program()?;
+    let mut complaints = tempfile_unlinked(endpoint).context("failed to start the service")?;
+    let mut child = Command::new(&program)
+        .arg("--daemon")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(complaints.try_clone()?)
+        .spawn()
+        .with_context(|| format!("failed to run {}", program.display()))?;
+    let pid = wait_for_answer(endpoint, &mut child).map_err(|e| explain(e, &mut complaints))?;
+    print(&format!("started: process {pid}, {}", endpoint.socket().display()))
+}
+
+fn wait_for_answer(endpoint: &Endpoint, child: &mut Child) -> anyhow::Result<u32> {
+    let deadline = Instant::now() + START_PATIENCE;
+    let mut exited: Option<ExitStatus> = None;
+    loop {
+        match ask(endpoint, &Request::Status) {
+            Ok(Reply::Status(report)) => {
+                // The process that made it a daemon ends by itself.
+                let _ = child.try_wait();
+                return Ok(report.service.pid);
+            }
+            Err(Failure::Other(error)) => return Err(error),
+            _ => {}
+        }
+        if exited.is_none() {
+            exited = child.try_wait()?;
+            // If the lock is held, somebody else's was faster, or the last one is still leaving.
+            if let Some(status) = exited.filter(|s| !s.success())
+                && !lock_is_held(endpoint)
+            {
+                bail!("the service did not start ({status})");
+            }
+        }
+        if Instant::now() > deadline {
+            bail!("the service does not answer within {} s", START_PATIENCE.as_secs());
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// A file that a daemon may go on writing to without anybody reading, unlike a pipe; it has no name.
+fn tempfile_unlinked(endpoint: &Endpoint) -> anyhow::Result<File> {
+    let path = endpoint.directory().join(format!("start-{}.err", std::process::id()));
+    let file = File::options().read(true).append(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+fn explain(error: anyhow::Error, complaints: &mut File) -> anyhow::Error {
+    use std::io::Seek;
+    let mut text = Vec::new();
+    let _ = complaints.rewind();
+    let _ = complaints.take(COMPLAINT_BYTES_MAX).read_to_end(&mut text);
+    match String::from_utf8_lossy(&text).trim_end() {
+        "" => error,
+        said => anyhow!("{error}; it said:\n{said}"),
+    }
+}
+
+/// Lets the service finish and exit; returns when it is gone and its lock is free.
+///
+/// # Errors
+/// If it does not answer, or is not gone in time. That none runs is no error.
+pub fn stop(endpoint: &Endpoint) -> Outcome {
+    let running = match ask(endpoint, &Request::Shutdown) {
+        Ok(Reply::ShuttingDown { running }) => running,
+        Ok(_) => return Err(ask::unexpected()),
+        Err(Failure::NotRunning) => {
+            // One that is leaving takes no questions, and is waited for all the same.
+            if lock_is_held(endpoint) {
+                wait_until_gone(endpoint, 0)?;
+                return print("stopped");
+            }
+            return print("not running");
+        }
+        Err(failure) => return Err(failure),
+    };
+    wait_until_gone(endpoint, running)?;
+    print("stopped")
+}
+
+fn wait_until_gone(endpoint: &Endpoint, running: u64) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut told = !std::io::stderr().is_terminal() && running == 0;
+    while lock_is_held(endpoint) {
+        if begun.elapsed() > STOP_PATIENCE {
+            bail!("the service still runs after {} s", STOP_PATIENCE.as_secs());
+        }
+        if !told && begun.elapsed() > STOP_SILENCE {
+            told = true;
+            let _ = writeln!(std::io::stderr(), "waiting for the service to finish ({running} running)…");
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Shows the configuration, as the service reads it.
+///
+/// # Errors
+/// The service's own exit status, if it is not 0.
+pub fn config(json: bool) -> Outcome {
+    let program = find_program()?;
+    let status = Command::new(&program)
+        .arg("config")
+        .args(json.then_some("--json"))
+        .status()
+        .with_context(|| format!("failed to run {}", program.display()))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => Err(Failure::Told(u8::try_from(code).unwrap_or(1))),
+        None => Err(anyhow!("{} ended by {status}", program.display()).into()),
+    }
+}
+
+/// The service's program: beside ours, else on `PATH`.
+fn find_program() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("failed to find this program")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = own.parent().map(Path::to_path_buf).into_iter().chain(std::env::split_paths(&path));
+    directories.map(|d| d.join(SERVICE_NAME)).find(|p| is_executable(p)).ok_or_else(|| {
+        anyhow!("{SERVICE_NAME} is neither beside {} nor on PATH; install it there", own.display())
+    })
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}

@@ -1,0 +1,111 @@
+//! The request: what the wrapper was called with, and all that the tool could tell about its surroundings.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{FileType, Mode, Stat};
+use zccache_proto::ByteStrings;
+use zccache_proto::message::{Compile, Stdio, StreamKind};
+
+use crate::jobserver;
+use crate::process::Process;
+use crate::tool_search::FileId;
+
+/// A request and the descriptors that travel with it.
+pub struct CompileRequest {
+    /// The message.
+    pub compile: Compile,
+    /// Where standard input's file stood, to put it back if the tool must be run a second time.
+    pub stdin_offset: Option<u64>,
+}
+
+impl CompileRequest {
+    /// Collects the request for running `tool` with `argv` here. `None` if our surroundings are so odd that the
+    /// tool should see them itself: no working directory, or nowhere to write to.
+    pub fn collect(process: &Process, tool: &CStr, argv: &[&CStr]) -> Option<Self> {
+        let cwd = rustix::process::getcwd(Vec::new()).ok()?.into_bytes();
+        let [stdin, stdout, stderr] = [0, 1, 2].map(stat_of);
+        // Our own socket would take the number of a closed stream, and be written to.
+        let merged = same_file(stdout.as_ref()?, stderr.as_ref()?);
+        // The kernel calls a directory outside our root `(unreachable)/…`.
+        if !cwd.starts_with(b"/") {
+            return None;
+        }
+        let stdio = Stdio {
+            stdin: kind_of(0, &stdin),
+            stdout: kind_of(1, &stdout),
+            stderr: kind_of(2, &stderr),
+            merged,
+        };
+        let stdin_offset = match stdio.stdin {
+            StreamKind::File => rustix::fs::tell(rustix::stdio::stdin()).ok(),
+            _ => None,
+        };
+        let compile = Compile {
+            tool: tool.to_bytes().to_vec(),
+            argv: argv.iter().map(|a| a.to_bytes()).collect(),
+            cwd,
+            env: environment(process),
+            umask: umask(),
+            stdio,
+            descriptors: descriptors(process, stdin.is_some()),
+            recache: process.switch("ZCCACHE_RECACHE"),
+        };
+        Some(Self { compile, stdin_offset })
+    }
+
+    /// The descriptors to send, in the order of the message's list.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'static>> {
+        self.compile.descriptors.iter().map(|&number| crate::process::inherited(number)).collect()
+    }
+}
+
+fn environment(process: &Process) -> ByteStrings {
+    process.env().map(CStr::to_bytes).collect()
+}
+
+/// The mask can only be read by setting it. There is one thread, so nobody sees the moment between.
+fn umask() -> u32 {
+    let mask = rustix::process::umask(Mode::empty());
+    rustix::process::umask(mask);
+    mask.bits()
+}
+
+fn stat_of(number: i32) -> Option<Stat> {
+    rustix::fs::fstat(crate::process::inherited(number)).ok()
+}
+
+fn same_file(a: &Stat, b: &Stat) -> bool {
+    FileId::of(a) == FileId::of(b) && a.st_rdev == b.st_rdev
+}
+
+fn kind_of(number: i32, stat: &Option<Stat>) -> StreamKind {
+    let Some(stat) = stat else { return StreamKind::Closed };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => StreamKind::File,
+        FileType::Fifo | FileType::Socket => StreamKind::Pipe,
+        FileType::CharacterDevice if stat.st_rdev == rustix::fs::makedev(1, 3) => StreamKind::Null,
+        FileType::CharacterDevice => match rustix::termios::tcgetwinsize(crate::process::inherited(number)) {
+            Ok(size) => StreamKind::Terminal { rows: size.ws_row, columns: size.ws_col },
+            Err(_) => StreamKind::Other,
+        },
+        _ => StreamKind::Other,
+    }
+}
+
+fn descriptors(process: &Process, stdin_open: bool) -> Vec<i32> {
+    let mut numbers = if stdin_open { vec![0] } else { vec![] };
+    for name in ["MAKEFLAGS", "CARGO_MAKEFLAGS"] {
+        let announced = process.var(name).and_then(jobserver::descriptors);
+        for number in announced.into_iter().flatten() {
+            if !numbers.contains(&number) && is_open(number) {
+                numbers.push(number);
+            }
+        }
+    }
+    numbers
+}
+
+fn is_open(number: i32) -> bool {
+    rustix::io::fcntl_getfd(crate::process::inherited(number).as_fd()).is_ok()
+}

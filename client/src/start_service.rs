@@ -1,0 +1,226 @@
+//! Connects to the service, and starts one where there is none: one of many wrappers does, the others wait.
+//!
+//! All of it ends within [`BUDGET`] of the wrapper's start. A service that could not be started is not tried
+//! again for a while, so that a broken installation costs a build next to nothing.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use zccache_proto::blocking_unix::Connection;
+use zccache_proto::endpoint::Endpoint;
+use zccache_proto::message::SILENCE_MAX_MS;
+
+use crate::process::{Child, Ended, Process, Setup};
+use crate::tool_search;
+
+/// From the wrapper's start to a greeting, at most: the promise of "within 1 s".
+pub const BUDGET: Duration = Duration::from_secs(1);
+
+/// How long one connection is waited for, and later the next frame.
+const PATIENCE: Duration = Duration::from_millis(SILENCE_MAX_MS);
+
+/// The first pause between two attempts: a service answers in a few milliseconds.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+/// The longest, so that many waiting wrappers do not keep the service from starting.
+const PAUSE_MAX: Duration = Duration::from_millis(32);
+
+/// How long a failed start is remembered.
+const FAILURE_MEMORY: Duration = Duration::from_secs(5);
+
+/// How long the process that makes the service a daemon is waited for once the service answers.
+const REAP_PATIENCE: Duration = Duration::from_millis(100);
+
+/// The service's program.
+pub const SERVICE_NAME: &str = "zccache-service";
+
+/// Attempts to get a connection.
+pub struct Starter<'a> {
+    process: &'a Process,
+    endpoint: &'a Endpoint,
+    deadline: Instant,
+    pause: Duration,
+    attempts: u32,
+    start: Start,
+}
+
+/// How far starting a service has come.
+enum Start {
+    /// Not tried.
+    Not,
+    /// Tried by us, who hold the lock.
+    Ours { child: Child, lock: File },
+    /// Done; the process that was started has left the service behind.
+    Done { _lock: File },
+    /// Not to be tried.
+    Never,
+}
+
+impl<'a> Starter<'a> {
+    /// Attempts for a wrapper that began its work at `begun`.
+    pub fn new(process: &'a Process, endpoint: &'a Endpoint, begun: Instant) -> Self {
+        let deadline = begun + BUDGET;
+        Self { process, endpoint, deadline, pause: PAUSE_MIN, attempts: 0, start: Start::Not }
+    }
+
+    /// A connection to a service, which may have had to be started. `None` when the tool should be run instead.
+    pub fn connect(&mut self) -> Option<Connection> {
+        loop {
+            self.attempts += 1;
+            if self.attempts > 1 {
+                if Instant::now() + self.pause >= self.deadline {
+                    return None;
+                }
+                std::thread::sleep(self.pause);
+                self.pause = (self.pause * 2).min(PAUSE_MAX);
+            }
+            match self.attempt() {
+                Attempt::Connected(connection) => {
+                    self.reap();
+                    return Some(connection);
+                }
+                Attempt::NobodyThere if self.start_one() => {}
+                _ => return None,
+            }
+        }
+    }
+
+    fn attempt(&self) -> Attempt {
+        let patience = match self.attempts {
+            1 => PATIENCE,
+            _ => PATIENCE.min(self.deadline.saturating_duration_since(Instant::now())),
+        };
+        match Connection::connect(self.endpoint, patience) {
+            Ok(mut connection) => {
+                connection.set_recv_timeout(Some(PATIENCE));
+                Attempt::Connected(connection)
+            }
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Attempt::NobodyThere
+            }
+            Err(_) => Attempt::Failed,
+        }
+    }
+
+    /// Does what there is to do about a missing service. Returns whether another attempt makes sense.
+    fn start_one(&mut self) -> bool {
+        match std::mem::replace(&mut self.start, Start::Never) {
+            Start::Never => false,
+            Start::Done { _lock } => {
+                self.start = Start::Done { _lock };
+                true
+            }
+            Start::Ours { child, lock } => self.look_after(child, lock),
+            Start::Not => self.begin().is_ok(),
+        }
+    }
+
+    fn look_after(&mut self, child: Child, lock: File) -> bool {
+        match child.try_wait() {
+            None => self.start = Start::Ours { child, lock },
+            Some(Ended::Code(0)) => self.start = Start::Done { _lock: lock },
+            // Somebody else's was faster, or the last one is still leaving.
+            Some(_) if lock_is_held(self.endpoint) => self.start = Start::Not,
+            Some(_) => {
+                remember_failure(lock);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Starts a service if nobody else does.
+    fn begin(&mut self) -> io::Result<()> {
+        if self.process.switch("ZCCACHE_NO_SPAWN") {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.endpoint.prepare()?;
+        let program = find_service(self.process).ok_or(io::ErrorKind::NotFound)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let lock = rustix::fs::open(self.endpoint.start_lock(), flags, Mode::RUSR | Mode::WUSR)?;
+        let lock = File::from(lock);
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            // Somebody else is starting one. Should that come to nothing, the lock will be free again.
+            self.start = Start::Not;
+            return Ok(());
+        }
+        if failed_lately(&lock)? {
+            return Err(io::ErrorKind::Other.into());
+        }
+        // The service may have come up between our attempt and the lock.
+        if let Attempt::Connected(_) = self.attempt() {
+            self.start = Start::Not;
+            return Ok(());
+        }
+        let null = open_null()?;
+        let null = Some(null.as_fd());
+        let setup = Setup { streams: [null; 3], detached: true };
+        let child = self.process.spawn(&program, &[&program, c"--daemon"], &setup)?;
+        self.start = Start::Ours { child, lock };
+        Ok(())
+    }
+
+    /// Waits a little for the process that we started, so that it is nobody's zombie.
+    fn reap(&mut self) {
+        let Start::Ours { child, .. } = &self.start else { return };
+        let deadline = Instant::now() + REAP_PATIENCE;
+        while child.try_wait().is_none() && Instant::now() < deadline {
+            std::thread::sleep(PAUSE_MIN);
+        }
+        self.start = Start::Not;
+    }
+}
+
+enum Attempt {
+    Connected(Connection),
+    NobodyThere,
+    Failed,
+}
+
+/// Writes into the start lock's file that starting has failed, with the file's time as the moment.
+fn remember_failure(mut lock: File) {
+    let _ = lock.set_len(0);
+    let _ = lock.write_all(b"failed\n");
+}
+
+fn failed_lately(lock: &File) -> io::Result<bool> {
+    let metadata = lock.metadata()?;
+    if metadata.len() == 0 {
+        return Ok(false);
+    }
+    // A time in the future (the clock was set back) does not count.
+    let age = SystemTime::now().duration_since(metadata.modified()?);
+    if age.is_ok_and(|age| age < FAILURE_MEMORY) {
+        return Ok(true);
+    }
+    lock.set_len(0)?;
+    Ok(false)
+}
+
+/// Whether a service holds its lock: lives, though it may not answer yet, or no more. Asked by a shared lock of
+/// a moment; a service that is starting tries longer than that.
+pub fn lock_is_held(endpoint: &Endpoint) -> bool {
+    let held = |lock: File| flock(&lock, FlockOperation::NonBlockingLockShared).is_err();
+    File::open(endpoint.service_lock()).is_ok_and(held)
+}
+
+/// The service's program: beside our own, else on `PATH`.
+pub fn find_service(process: &Process) -> Option<CString> {
+    if let Ok(mut beside) = std::fs::read_link("/proc/self/exe") {
+        beside.set_file_name(SERVICE_NAME);
+        let beside = CString::new(beside.into_os_string().into_vec()).ok()?;
+        if rustix::fs::access(&beside, rustix::fs::Access::EXEC_OK).is_ok() {
+            return Some(beside);
+        }
+    }
+    let name = CString::new(SERVICE_NAME).ok()?;
+    tool_search::find(&name, process.var("PATH"), None).ok()
+}
+
+fn open_null() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
