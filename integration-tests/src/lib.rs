@@ -5,8 +5,10 @@
 
 pub mod binaries;
 pub mod outcome;
+pub mod processes;
 pub mod sandbox;
 pub mod scenario;
+pub mod sources;
 pub mod stats;
 pub mod wait;
 
