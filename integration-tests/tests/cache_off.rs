@@ -1,7 +1,5 @@
 //! That the scenarios can fail: with the cache off, each assertion of a hit must go red.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 

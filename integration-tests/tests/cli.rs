@@ -1,7 +1,5 @@
 //! `zccache-client`: what scripts may rely on, and that errors are clear.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
-
 use serde_json::Value;
 use zccache_integration_tests::{Sandbox, sources, wait};
 

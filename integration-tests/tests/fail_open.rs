@@ -328,9 +328,12 @@ fn each_file(directory: &Path, change: &dyn Fn(&Path)) {
     }
 }
 
+/// Something that happens to a file of the cache.
+type Damage = fn(&Path);
+
 #[test]
 fn the_cache_holds_garbage() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("overwritten", |p| _ = std::fs::write(p, [0xa5; 4096])),
         ("emptied", |p| _ = std::fs::write(p, "")),
         ("cut short", |p| {
