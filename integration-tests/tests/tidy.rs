@@ -184,7 +184,7 @@ fn every_actor_says_what_it_owns_and_whom_it_talks_to() {
             // Each word opens a line, perhaps in bold or as a list's item, behind the ones before it.
             let opens =
                 |line: &&str| line.trim_start_matches(['/', '!', ' ', '*', '-', '|']).starts_with(word);
-            if !rest.any(|line| opens(line)) {
+            if !rest.any(opens) {
                 offenders.push(format!("{}: no line `{word}` where it belongs", path.display()));
                 break;
             }
