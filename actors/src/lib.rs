@@ -22,6 +22,8 @@ pub mod manifest;
 pub mod observation;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_linux;
+#[cfg(target_os = "linux")]
+pub mod observe_none;
 pub mod observer;
 pub mod plan;
 pub mod record;

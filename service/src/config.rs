@@ -22,11 +22,27 @@ struct Setting {
 
 const SETTINGS: [Setting; 6] = [
     Setting { key: "cache.dir", alias: Some("ZCCACHE_DIR"), help: "cache directory" },
-    Setting { key: "cache.limit", alias: None, help: "most bytes of stored results, such as 5GiB; auto: 10GiB or a tenth of the disk" },
+    Setting {
+        key: "cache.limit",
+        alias: None,
+        help: "most bytes of stored results, such as 5GiB; auto: 10GiB or a tenth of the disk",
+    },
     Setting { key: "log.dir", alias: None, help: "directory of the log files" },
-    Setting { key: "log.level", alias: Some("ZCCACHE_LOG"), help: "log level filter: error, warn, info, debug, trace, or per module" },
-    Setting { key: "observer.kind", alias: Some("ZCCACHE_OBSERVER"), help: "how tools are watched: auto, observed, declared" },
-    Setting { key: "service.workers", alias: None, help: "threads that serve clients; auto: twice the processors, at least 4" },
+    Setting {
+        key: "log.level",
+        alias: Some("ZCCACHE_LOG"),
+        help: "log level filter: error, warn, info, debug, trace, or per module",
+    },
+    Setting {
+        key: "observer.kind",
+        alias: Some("ZCCACHE_OBSERVER"),
+        help: "how tools are watched: auto, observed, declared",
+    },
+    Setting {
+        key: "service.workers",
+        alias: None,
+        help: "threads that serve clients; auto: twice the processors, at least 4",
+    },
 ];
 
 /// How tools are to be watched.
@@ -154,17 +170,32 @@ impl Config {
             let found = shown.iter().find(|s| s.key == key);
             found.expect("invariant: every setting is shown")
         };
-        let wrong = |key: &'static str, message: String| ConfigError::Value { origin: get(key).origin.clone(), key, message };
+        let wrong = |key: &'static str, message: String| ConfigError::Value {
+            origin: get(key).origin.clone(),
+            key,
+            message,
+        };
         let limit = &get("cache.limit").value;
         let limit_bytes = match limit.as_str() {
             "auto" => None,
-            text => Some(text.parse::<ByteSize>().map_err(|e| wrong("cache.limit", format!("`{limit}` is no size ({e}); write for example 5GiB")))?.as_u64()),
+            text => Some(
+                text.parse::<ByteSize>()
+                    .map_err(|e| {
+                        wrong("cache.limit", format!("`{limit}` is no size ({e}); write for example 5GiB"))
+                    })?
+                    .as_u64(),
+            ),
         };
         let observer = match get("observer.kind").value.as_str() {
             "auto" => ObserverKind::Auto,
             "observed" => ObserverKind::Observed,
             "declared" => ObserverKind::Declared,
-            other => return Err(wrong("observer.kind", format!("`{other}` is not one of auto, observed, declared"))),
+            other => {
+                return Err(wrong(
+                    "observer.kind",
+                    format!("`{other}` is not one of auto, observed, declared"),
+                ));
+            }
         };
         let workers = match get("service.workers").value.as_str() {
             "auto" => None,
@@ -173,8 +204,9 @@ impl Config {
             })?),
         };
         let log_level = get("log.level").value.clone();
-        tracing_subscriber::EnvFilter::try_new(&log_level)
-            .map_err(|e| wrong("log.level", format!("`{log_level}` is no filter ({e}); write for example info")))?;
+        tracing_subscriber::EnvFilter::try_new(&log_level).map_err(|e| {
+            wrong("log.level", format!("`{log_level}` is no filter ({e}); write for example info"))
+        })?;
         Ok(Self {
             cache_dir: get("cache.dir").value.clone().into(),
             limit_bytes,
@@ -200,10 +232,10 @@ impl Defaults {
     fn new(var: &impl Fn(&str) -> Option<OsString>) -> Self {
         let absolute = |name: &str| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
         // Without a home there is at least the runtime directory, which is ours alone.
-        let home = absolute("HOME").unwrap_or_else(|| {
-            zccache_proto::endpoint::Endpoint::resolve(var).directory().to_owned()
-        });
-        let base = |name: &str, below: &str| absolute(name).unwrap_or_else(|| home.join(below)).join("zccache");
+        let home = absolute("HOME")
+            .unwrap_or_else(|| zccache_proto::endpoint::Endpoint::resolve(var).directory().to_owned());
+        let base =
+            |name: &str, below: &str| absolute(name).unwrap_or_else(|| home.join(below)).join("zccache");
         Self { cache: base("XDG_CACHE_HOME", ".cache"), state: base("XDG_STATE_HOME", ".local/state") }
     }
 
@@ -310,10 +342,22 @@ mod tests {
     fn mistakes_are_told_with_what_to_do() {
         let cases: &[(&str, &[(&str, &str)], &str)] = &[
             ("[cache]\nlimt = 1\n", &[], "FILE: unknown key `cache.limt`; did you mean `cache.limit`?"),
-            ("nonsense = 1\n", &[], "FILE: unknown key `nonsense`; the keys are cache.dir, cache.limit, log.dir, log.level, observer.kind, service.workers"),
+            (
+                "nonsense = 1\n",
+                &[],
+                "FILE: unknown key `nonsense`; the keys are cache.dir, cache.limit, log.dir, log.level, observer.kind, service.workers",
+            ),
             ("[cache]\nlimit = \"much\"\n", &[], "FILE: cache.limit: `much` is no size"),
-            ("", &[("ZCCACHE_OBSERVER", "eyes")], "ZCCACHE_OBSERVER: observer.kind: `eyes` is not one of auto, observed, declared"),
-            ("", &[("ZCCACHE_SERVICE_WORKERS", "0")], "ZCCACHE_SERVICE_WORKERS: service.workers: `0` is not auto or a number from 1 to 256"),
+            (
+                "",
+                &[("ZCCACHE_OBSERVER", "eyes")],
+                "ZCCACHE_OBSERVER: observer.kind: `eyes` is not one of auto, observed, declared",
+            ),
+            (
+                "",
+                &[("ZCCACHE_SERVICE_WORKERS", "0")],
+                "ZCCACHE_SERVICE_WORKERS: service.workers: `0` is not auto or a number from 1 to 256",
+            ),
             ("[cache\n", &[], "FILE: TOML parse error"),
         ];
         for (file, vars, expected) in cases {

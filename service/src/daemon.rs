@@ -63,7 +63,10 @@ pub fn reset_process_state() {
         libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
     }
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit { current: limit.maximum, maximum: limit.maximum },
+    );
 }
 
 /// The lock that makes this the one service at its endpoint, for as long as it is held.
@@ -103,7 +106,8 @@ impl ServiceLock {
     /// # Errors
     /// Those of writing.
     pub fn write_pid(&self, endpoint: &Endpoint) -> io::Result<()> {
-        let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(endpoint.pid_file())?;
+        let mut file =
+            File::options().create(true).truncate(true).write(true).mode(0o600).open(endpoint.pid_file())?;
         writeln!(file, "{}", std::process::id())
     }
 }

@@ -29,7 +29,7 @@ use zccache_proto::endpoint::Endpoint;
 use crate::config::Config;
 use crate::limits::{default_limit_bytes, processors};
 use crate::observers;
-use crate::planner::FamilyPlanner;
+use crate::planner::ToolPlanner;
 
 /// How long the store may take to answer a probe: it may be deleting a whole cache, or wait for a slow disk.
 const STORE_PATIENCE: Duration = Duration::from_secs(120);
@@ -38,7 +38,11 @@ const STORE_PATIENCE: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// If it cannot be built; what goes wrong later ends the process by escalation.
-pub fn run(config: &Config, endpoint: &Endpoint, log_file: Result<std::path::PathBuf, String>) -> anyhow::Result<()> {
+pub fn run(
+    config: &Config,
+    endpoint: &Endpoint,
+    log_file: Result<std::path::PathBuf, String>,
+) -> anyhow::Result<()> {
     let system = System::new();
     system.block_on(build(config, endpoint, log_file))?;
     system.run().context("the actor system failed")?;
@@ -52,7 +56,8 @@ async fn build(
     log_file: Result<std::path::PathBuf, String>,
 ) -> anyhow::Result<()> {
     let blobs = Arc::new(Blobs::new(&config.cache_dir));
-    let (hot, files, work) = (Arc::<HotManifests>::default(), Arc::<FileTable>::default(), Arc::<Work>::default());
+    let (hot, files, work) =
+        (Arc::<HotManifests>::default(), Arc::<FileTable>::default(), Arc::<Work>::default());
     let root = Root::new(Arc::clone(&work)).start();
     let observers::Chosen { observer, name, trouble } = observers::choose(config.observer);
 
@@ -68,7 +73,8 @@ async fn build(
         let files = Arc::clone(&files);
         Supervised::start("hasher", move || Hasher::pool(processors(), Arc::clone(&files)))
     };
-    let workers: Vec<_> = (0..config.workers.unwrap_or((2 * processors()).max(4))).map(|_| Arbiter::new().handle()).collect();
+    let workers: Vec<_> =
+        (0..config.workers.unwrap_or((2 * processors()).max(4))).map(|_| Arbiter::new().handle()).collect();
     // Coordinator, runner and journal answer in microseconds and share one thread, away from the clients'.
     let desk = Arbiter::new().handle();
     let coordinator = on(&desk, "coordinator", Coordinator::default);
@@ -96,7 +102,7 @@ async fn build(
     watch(&root, runner.clone(), PATIENCE);
     watch(&root, journal.clone(), STORE_PATIENCE);
     let peers = Arc::new(Peers {
-        planner: Box::new(FamilyPlanner::default()),
+        planner: Box::new(ToolPlanner::default()),
         hot,
         files,
         blobs,
@@ -119,7 +125,11 @@ async fn build(
     shut_down_on_signals(root)
 }
 
-fn on<A>(arbiter: &ArbiterHandle, name: &'static str, make: impl Fn() -> A + Send + Sync + 'static) -> Supervised<A>
+fn on<A>(
+    arbiter: &ArbiterHandle,
+    name: &'static str,
+    make: impl Fn() -> A + Send + Sync + 'static,
+) -> Supervised<A>
 where
     A: Actor<Context = Context<A>>,
 {
