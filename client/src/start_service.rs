@@ -218,7 +218,7 @@ pub fn find_service(process: &Process) -> Option<CString> {
         }
     }
     let name = CString::new(SERVICE_NAME).ok()?;
-    tool_search::find(&name, process.var("PATH"), None).ok()
+    tool_search::find(&name, process.var("PATH"), None).ok().map(|found| found.path)
 }
 
 fn open_null() -> io::Result<OwnedFd> {
