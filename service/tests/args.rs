@@ -4,6 +4,8 @@
 //! before it lines `< name: text` for response files in its working directory, below it the plan as rendered
 //! here. `BLESS=1` (`make bless`) rewrites what is below. Lines with `#` are comments and stay.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -23,6 +23,7 @@ const SIDE_OUTPUT: Traits = Traits::SIDE_OUTPUT;
 const MTIMES: Traits = Traits::MTIMES;
 const ANY_VARIABLE: Traits = Traits::ANY_VARIABLE;
 const UNDECLARED: Traits = Traits::UNDECLARED;
+const MORE_OPTIONS: Traits = Traits::MORE_OPTIONS;
 
 /// An option that means nothing to the plan beyond its traits.
 const fn plain(name: &'static str, shape: Shape, traits: Traits) -> OptionSpec {
@@ -51,10 +52,10 @@ pub static OPTIONS: &[OptionSpec] = &[
     plain("--assert=", JOINED, NONE),
     plain("--comments", ALONE, NONE),
     with("--compile", ALONE, Role::Compile, NONE),
-    plain("--config", SEPARATE, CLANG.and(INPUT)),
-    plain("--config-system-dir=", JOINED, CLANG.and(INPUT)),
-    plain("--config-user-dir=", JOINED, CLANG.and(INPUT)),
-    plain("--config=", JOINED, CLANG.and(INPUT)),
+    plain("--config", SEPARATE, CLANG.and(INPUT).and(MORE_OPTIONS)),
+    plain("--config-system-dir=", JOINED, CLANG.and(INPUT).and(MORE_OPTIONS)),
+    plain("--config-user-dir=", JOINED, CLANG.and(INPUT).and(MORE_OPTIONS)),
+    plain("--config=", JOINED, CLANG.and(INPUT).and(MORE_OPTIONS)),
     plain("--coverage", ALONE, SIDE_OUTPUT),
     plain("--debug", ALONE, NONE),
     plain("--debug=", JOINED, NONE),
@@ -66,7 +67,7 @@ pub static OPTIONS: &[OptionSpec] = &[
     with("--dumpbase-ext", SEPARATE, Role::DumpName, GCC.and(UNDECLARED)),
     with("--dumpdir", SEPARATE, Role::DumpName, GCC.and(UNDECLARED)),
     plain("--embed-dir=", JOINED, UNDECLARED),
-    plain("--entry", SEPARATE, NONE),
+    plain("--entry", SEPARATE, GCC),
     plain("--entry=", JOINED, NONE),
     plain("--for-assembler", SEPARATE, UNDECLARED),
     plain("--for-assembler=", JOINED, UNDECLARED),
@@ -110,8 +111,8 @@ pub static OPTIONS: &[OptionSpec] = &[
     plain("--rtlib=", JOINED, NONE),
     plain("--save-temps", JOINED, SIDE_OUTPUT),
     plain("--serialize-diagnostics", SEPARATE, CLANG.and(SIDE_OUTPUT)),
-    plain("--specs", SEPARATE, INPUT.and(ANY_VARIABLE)),
-    plain("--specs=", JOINED, INPUT.and(ANY_VARIABLE)),
+    plain("--specs", SEPARATE, INPUT.and(ANY_VARIABLE).and(MORE_OPTIONS)),
+    plain("--specs=", JOINED, INPUT.and(ANY_VARIABLE).and(MORE_OPTIONS)),
     plain("--std=", JOINED, NONE),
     plain("--stdlib=", JOINED, NONE),
     plain("--sysroot", SEPARATE, UNDECLARED),
@@ -514,14 +515,11 @@ pub static OPTIONS: &[OptionSpec] = &[
     plain("-iwithsysroot", EITHER, CLANG.and(UNDECLARED)),
     plain("-l", EITHER, NONE),
     plain("-m", JOINED, NONE),
-    with("-march=", JOINED, Role::Machine, NONE),
-    with("-mcpu=", JOINED, Role::Machine, NONE),
     plain("-meabi", SEPARATE, CLANG),
     plain("-mllvm", SEPARATE, CLANG.and(UNDECLARED)),
     plain("-mmlir", SEPARATE, CLANG.and(UNDECLARED)),
     plain("-module-dependency-dir", SEPARATE, CLANG.and(SIDE_OUTPUT)),
     plain("-mthread-model", SEPARATE, CLANG),
-    with("-mtune=", JOINED, Role::Machine, NONE),
     plain("-n", ALONE, NONE),
     plain("-no-canonical-prefixes", ALONE, NONE),
     plain("-no-integrated-as", ALONE, CLANG),
@@ -559,8 +557,8 @@ pub static OPTIONS: &[OptionSpec] = &[
     plain("-save-temps", JOINED, SIDE_OUTPUT),
     plain("-serialize-diagnostics", SEPARATE, CLANG.and(SIDE_OUTPUT)),
     plain("-shared", JOINED, NONE),
-    plain("-specs", SEPARATE, INPUT.and(ANY_VARIABLE)),
-    plain("-specs=", JOINED, INPUT.and(ANY_VARIABLE)),
+    plain("-specs", SEPARATE, INPUT.and(ANY_VARIABLE).and(MORE_OPTIONS)),
+    plain("-specs=", JOINED, INPUT.and(ANY_VARIABLE).and(MORE_OPTIONS)),
     plain("-static", JOINED, NONE),
     plain("-std=", JOINED, NONE),
     plain("-stdlib++-isystem", EITHER, CLANG.and(UNDECLARED)),
