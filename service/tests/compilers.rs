@@ -135,8 +135,8 @@ fn check_outputs(command: &str, cc: &str, cxx: &str) {
         })
         .collect();
     let plan = plan(&argv, dir.path());
-    let told = run(&argv[0], &[&["-###"], &argv[1..]].concat(), dir.path());
-    let output = run(&argv[0], &argv[1..], dir.path());
+    let told = run(argv[0], &[&["-###"], &argv[1..]].concat(), dir.path());
+    let output = run(argv[0], &argv[1..], dir.path());
     assert!(output.status.success(), "{argv:?}: {}", text(&output));
 
     let planned: BTreeSet<String> =
