@@ -14,6 +14,7 @@ use zccache_proto::ByteStrings;
 use zccache_proto::message::{Stdio, StreamKind};
 use zccache_service::c_family::names::Compiler;
 use zccache_service::c_family::options::{self, OPTIONS, Role, Traits};
+use zccache_service::c_family::response_files;
 use zccache_service::planner::ToolPlanner;
 
 /// The tree that commands run in: directories end in a slash.
@@ -188,6 +189,47 @@ fn check_options(tool: &str, compiler: Compiler) {
         }
     }
     assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// Texts whose quoting might be read differently.
+const QUOTED: &[&str] = &[
+    "plain",
+    "'a b'",
+    "\"a b\"",
+    "a\\ b",
+    "a\\\\b",
+    "'a\\'b'",
+    "\"a\\\"b\"",
+    "'a\"b'",
+    "\"a'b\"",
+    "a'b c'd\"e f\"g",
+    "\\a\\b",
+    "\"a\nb\"",
+    "a\r\n",
+    "\t a \t",
+    "'\\\\'",
+    "#a",
+    "a#b",
+    "$HOME",
+    "\u{e9}",
+];
+
+#[test]
+fn response_files_are_split_as_the_compilers_split_them() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.c"), "").unwrap();
+    for text in QUOTED {
+        // The target is printed as it came, so the output shows how the compiler split the file.
+        std::fs::write(dir.path().join("rsp"), format!("-M -MT {text} -MT end")).unwrap();
+        let expanded = response_files::expand([&b"@rsp"[..]].into_iter(), dir.path()).unwrap();
+        let expanded: Vec<&str> = expanded.iter().map(|word| std::str::from_utf8(word).unwrap()).collect();
+        for tool in ["gcc", "clang"] {
+            let ours = run(tool, &[&expanded[..], &["a.c"]].concat(), dir.path());
+            let theirs = run(tool, &["@rsp", "a.c"], dir.path());
+            assert!(theirs.status.success(), "{tool} {text:?}: {}", self::text(&theirs));
+            assert_eq!(ours.stdout, theirs.stdout, "{tool} {text:?} {expanded:?}");
+        }
+    }
 }
 
 fn is_for(traits: Traits, compiler: Compiler) -> bool {
