@@ -125,7 +125,7 @@ pub static VARIABLES: &[Variable] = &[
 /// Variables that are left out even where any variable may be read: they differ between any two runs, or are
 /// rewritten by every shell, and no tool's result hangs on them. Sorted.
 ///
-/// `PWD` is treated on its own ([`pwd_entry`]). Where temporary files go shows in what is observed.
+/// `PWD` is treated on its own (it enters where it is another name of the working directory). Where temporary files go shows in what is observed.
 pub static IGNORABLE: &[&str] = &[
     "MAKEFLAGS",
     "MAKELEVEL",
