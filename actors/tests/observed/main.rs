@@ -203,7 +203,7 @@ fn what_has_no_stable_content_is_told() {
     let bench = Bench::new();
     for (script, unstable) in [
         ("cat /proc/uptime", "/proc/uptime"),
-        ("head -c 1 /dev/urandom", "/dev/urandom"),
+        ("head -c 1 /dev/random", "/dev/random"),
         ("ls /proc/self/fd", "/proc/self/fd"),
     ] {
         let run = bench.run("sh", &["-c", &format!("{script} >/dev/null")]);
@@ -344,7 +344,7 @@ fn the_process_is_its_clients() {
     });
     let out = run.stdout();
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines[..3], ["0027", "odd name 1 2", &bench.path("").trim_end_matches('/')], "{out}");
+    assert_eq!(lines[..3], ["0027", "odd name 1 2", bench.path("").trim_end_matches('/')], "{out}");
     // 0, 1, 2 and the directory that ls lists.
     assert_eq!(lines[4], "4", "{out}");
     assert_eq!(lines[5], lines[6], "leads its group: {out}");
