@@ -346,13 +346,17 @@ fn output_that_was_shown_is_not_shown_again() {
 #[test]
 fn merged_output_keeps_its_order_when_shown_in_part() {
     let fixture = Fixture::new();
-    fixture.script("tools/both", "echo 1; echo 2 >&2; echo 3; echo 4 >&2; (sleep 20 &); kill -TERM $$");
+    fixture.script(
+        "tools/both",
+        "echo 1; echo 2 >&2; echo 3; echo 4 >&2; sleep 30 & echo $! >pid; kill -TERM $$",
+    );
     let service = fixture.answer(|stream, compile| {
         assert!(compile.stdio.merged);
         send(stream, &output(OutputStream::Stdout, "1\n2\n"));
     });
     let file = std::fs::File::create(fixture.path("out")).unwrap();
     let mut command = fixture.wrapper(&["both"]);
+    command.current_dir(fixture.temp.path());
     command.stdout(file.try_clone().unwrap()).stderr(file);
     let begun = Instant::now();
     let status = command.status().unwrap();
@@ -360,6 +364,9 @@ fn merged_output_keeps_its_order_when_shown_in_part() {
     assert_eq!(status.signal(), Some(libc::SIGTERM));
     assert_eq!(std::fs::read_to_string(fixture.path("out")).unwrap(), "1\n2\n3\n4\n");
     assert!(begun.elapsed() < FALLBACK_AT_MOST, "a descendant of the tool was waited for");
+    let descendant = std::fs::read_to_string(fixture.path("pid")).unwrap().trim().parse().unwrap();
+    let descendant = rustix::process::Pid::from_raw(descendant).unwrap();
+    rustix::process::kill_process(descendant, rustix::process::Signal::KILL).unwrap();
 }
 
 #[test]
@@ -454,10 +461,8 @@ fn one_of_many_wrappers_starts_the_service() {
     const WRAPPERS: usize = 50;
     let fixture = Fixture::new();
     let log = fixture.path("started");
-    let show =
-        "ls -l /proc/self/fd | tail -n +2 | wc -l; readlink /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2";
-    fixture
-        .script("bin/zccache-service", &format!("({show}) 2>&1 >>{0}.fds; echo \"$*\" >>{0}", log.display()));
+    let body = format!("ls -l /proc/$$/fd >{0}.fds; echo \"$*\" >>{0}", log.display());
+    fixture.script("bin/zccache-service", &body);
     let children: Vec<_> = (0..WRAPPERS)
         .map(|_| {
             let mut command = fixture.wrapper(&["cc"]);
@@ -499,6 +504,9 @@ fn one_of_many_wrappers_starts_the_service() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "--daemon\n", "started once");
+    let held = std::fs::read_to_string(fixture.path("started.fds")).unwrap();
+    assert_eq!(held.matches("/dev/null").count(), 3, "{held}");
+    assert!(!held.contains("pipe:") && !held.contains("socket:") && !held.contains(".lock"), "{held}");
 }
 
 #[test]
