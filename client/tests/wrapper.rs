@@ -560,3 +560,124 @@ fn it_is_static_and_small() {
         assert!(bytes.len() <= 2 * 1024 * 1024, "{} bytes", bytes.len());
     }
 }
+
+/// A service that comes up, makes itself a daemon and dies: nothing to be seen but that nobody answers.
+#[test]
+fn a_service_that_dies_after_its_start_is_waited_for_once() {
+    let fixture = Fixture::new();
+    let log = fixture.path("started");
+    fixture.script("bin/zccache-service", &format!("echo x >>{}", log.display()));
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let mut command = fixture.wrapper(&["cc"]);
+        command.env_remove("ZCCACHE_NO_SPAWN");
+        assert_is_the_tools(&run(command));
+        times.push(begun.elapsed());
+    }
+    assert_eq!(log.metadata().unwrap().size(), 2, "tried once");
+    assert!(times[2] < times[0] / 2, "{times:?}");
+}
+
+#[test]
+fn a_service_that_is_leaving_is_waited_for_and_then_another_is_taken() {
+    let fixture = Fixture::new();
+    let listener = UnixListener::bind(fixture.endpoint.socket()).unwrap();
+    fixture.script("bin/zccache-service", "exit 1");
+    let lock = std::fs::File::create(fixture.endpoint.service_lock()).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    let service = std::thread::spawn(move || {
+        for round in 0..4 {
+            let mut stream = listener.accept().unwrap().0;
+            if round < 3 {
+                let reason = MismatchReason::ShuttingDown;
+                let _ = stream.write_all(
+                    &frame::encode(&Welcome::Mismatch { reason, protocol: 1, build: "t".into() }).unwrap(),
+                );
+                continue;
+            }
+            let _: Hello = receive(&mut stream);
+            let _: Request = receive(&mut stream);
+            send(&mut stream, &Welcome::Accepted { build: "t".into(), pid: std::process::id() });
+            send(&mut stream, &finished(Exit::Code(9), "", ""));
+        }
+        drop(lock);
+    });
+    let mut command = fixture.wrapper(&["cc"]);
+    command.env_remove("ZCCACHE_NO_SPAWN");
+    assert_eq!(run(command).status.code(), Some(9));
+    service.join().unwrap();
+}
+
+#[test]
+fn being_stopped_for_a_while_is_not_taken_for_the_services_silence() {
+    let fixture = Fixture::new();
+    let (tell, told) = std::sync::mpsc::channel();
+    let service = fixture.answer(move |stream, _| {
+        tell.send(()).unwrap();
+        for _ in 0..15 {
+            std::thread::sleep(Duration::from_millis(100));
+            send(stream, &Reply::Heartbeat);
+        }
+        send(stream, &finished(Exit::Code(0), "served", ""));
+    });
+    let child = fixture.wrapper(&["cc"]).stdout(Stdio::piped()).spawn().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    told.recv().unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    std::thread::sleep(Duration::from_millis(1300));
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    service.join().unwrap();
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"served"[..]));
+    assert_eq!(fixture.fallbacks(), 0);
+}
+
+#[test]
+fn a_slow_reader_of_much_output_loses_nothing() {
+    const CHUNKS: usize = 64;
+    let fixture = Fixture::new();
+    let chunk = "0123456789abcdef".repeat(4096);
+    let service = fixture.answer(move |stream, _| {
+        for _ in 0..CHUNKS {
+            send(stream, &output(OutputStream::Stdout, &chunk));
+        }
+        send(stream, &finished(Exit::Code(0), "end", ""));
+    });
+    let mut child = fixture.wrapper(&["cc"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let mut all = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut all).unwrap();
+    service.join().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!((all.len(), all.ends_with("end")), (CHUNKS * 65536 + 3, true));
+    assert_eq!(fixture.fallbacks(), 0);
+}
+
+#[test]
+fn a_job_servers_descriptors_travel_if_they_are_open() {
+    let fixture = Fixture::new();
+    let service = fixture.answer(|stream, compile| {
+        send(stream, &finished(Exit::Code(0), "", ""));
+        compile.descriptors
+    });
+    let wrapper = fixture.path("bin/zccache");
+    let line = format!("exec 7</dev/null 8</dev/null 5<&-; {} cc", wrapper.display());
+    let mut shell = fixture.program(Path::new("/bin/sh"), &["-c", &line]);
+    shell.env("MAKEFLAGS", " -j2 --jobserver-auth=7,8").env("CARGO_MAKEFLAGS", "-j --jobserver-fds=5,6");
+    assert!(run(shell).status.success());
+    assert_eq!(service.join().unwrap(), [0, 7, 8]);
+}
+
+#[test]
+fn output_to_nobody_ends_as_the_tool_would() {
+    let fixture = Fixture::new();
+    let service = fixture.answer(|stream, _| send(stream, &finished(Exit::Code(0), "served", "")));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = fixture.wrapper(&["cc"]);
+    command.stdout(writer);
+    let status = command.status().unwrap();
+    service.join().unwrap();
+    assert_eq!(status.signal(), Some(libc::SIGPIPE));
+}
