@@ -1,8 +1,42 @@
 //! zccache's actors and the plain components they are shells of.
 
+pub mod acceptor;
+pub mod blobs;
+pub mod capture;
+pub mod compile;
+pub mod connection;
+pub mod coordinator;
+pub mod counters;
+pub mod delivery;
 pub mod digest;
+pub mod digesting;
+pub mod file_table;
+pub mod flights;
+pub mod freshness;
+pub mod hasher;
+pub mod index;
 pub mod invocation;
+pub mod journal;
+pub mod key;
+pub mod manifest;
 pub mod observation;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod observe_linux;
+#[cfg(target_os = "linux")]
+pub mod observe_none;
 pub mod observer;
 pub mod plan;
+pub mod record;
+pub mod root;
+pub mod runner;
+pub mod settle;
 pub mod signature;
+pub mod storage;
+pub mod store;
+pub mod supervision;
+#[cfg(target_os = "linux")]
+pub mod tool_run;
+pub mod work;
+
+#[cfg(test)]
+mod test_support;

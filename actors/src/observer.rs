@@ -47,6 +47,9 @@ pub struct Observed {
     pub effects: Vec<Effect>,
     /// Programs it ran, as spelled (the tool itself among them), each once.
     pub programs: Vec<Spelled>,
+    /// It read the time zone, as is done to print the time (`__DATE__`, `__TIME__`, `__TIMESTAMP__`). Not to be
+    /// stored then, unless `SOURCE_DATE_EPOCH` fixes what is printed.
+    pub asked_time: bool,
     /// Why this run must not be stored, if it must not: the first reason found.
     pub unstorable: Option<Unstorable>,
 }
@@ -90,7 +93,7 @@ pub enum Unstorable {
     /// The run read something that has no stable content: a device, `/proc`, a FIFO.
     #[error("read {0}")]
     ReadUnstable(String),
-    /// A process was left behind that holds the run's output open.
+    /// A process was left behind: it holds the run's output open, or may still read and write files.
     #[error("left a process behind")]
     LeftProcess,
     /// An input was too new for its signature to be trusted.

@@ -37,7 +37,9 @@ impl Signature {
     /// The signature of `path` relative to `dir`, with `statx` flags (`SYMLINK_NOFOLLOW`, `EMPTY_PATH`).
     pub fn at(dir: impl AsFd, path: impl rustix::path::Arg, flags: AtFlags) -> rustix::io::Result<Self> {
         let s = rustix::fs::statx(dir, path, flags, StatxFlags::BASIC_STATS)?;
-        let ns = |t: rustix::fs::StatxTimestamp| t.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(t.tv_nsec));
+        let ns = |t: rustix::fs::StatxTimestamp| {
+            t.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(t.tv_nsec))
+        };
         Ok(Self {
             dev: (u64::from(s.stx_dev_major) << 32) | u64::from(s.stx_dev_minor),
             ino: s.stx_ino,

@@ -18,7 +18,8 @@ use rustix::net::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::Interest;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
@@ -39,7 +40,7 @@ const BACKLOG: i32 = 4096;
 /// Where clients come in.
 #[derive(Debug)]
 pub struct Listener {
-    listener: UnixListener,
+    listener: AsyncFd<OwnedFd>,
 }
 
 /// Why a connection was not accepted.
@@ -98,20 +99,47 @@ impl Listener {
             Ok(rustix::fs::chmod(path, owner_only)?)
         })?;
         rustix::net::listen(&socket, BACKLOG)?;
-        Ok(Self { listener: UnixListener::from_std(socket.into())? })
+        #[expect(
+            deprecated,
+            reason = "sound for an OwnedFd, whose descriptor never changes; the new way is unsafe"
+        )]
+        let listener = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(Self { listener })
     }
 
     /// The next client. Can be dropped and called again.
     ///
     /// # Errors
     /// See [`AcceptError`]; only `Fatal` ends listening.
-    pub async fn accept(&self) -> Result<Connection, AcceptError> {
-        let (stream, _) = self.listener.accept().await.map_err(classify)?;
+    pub async fn accept(&self) -> Result<Incoming, AcceptError> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let accepting = self
+            .listener
+            .async_io(Interest::READABLE, |listener| Ok(rustix::net::accept_with(listener, flags)?));
+        let stream = accepting.await.map_err(classify)?;
         let peer = Peer::of(&stream).map_err(AcceptError::Passing)?;
         if !peer.is_ours() {
             return Err(AcceptError::Stranger { uid: peer.uid, pid: peer.pid });
         }
-        Ok(Connection::new(stream, peer))
+        Ok(Incoming { stream, peer })
+    }
+}
+
+/// A client that was let in, not yet bound to any runtime: it can be handed to the thread that will serve it.
+#[derive(Debug)]
+pub struct Incoming {
+    stream: OwnedFd,
+    peer: Peer,
+}
+
+impl Incoming {
+    /// The connection, driven by the runtime within which this is called.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn into_connection(self) -> io::Result<Connection> {
+        let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(self.stream))?;
+        Ok(Connection::new(stream, self.peer))
     }
 }
 

@@ -72,7 +72,7 @@ async fn many_messages_on_one_connection_then_a_clean_close() {
             }
         },
         async |listener| {
-            let connection = listener.accept().await.unwrap();
+            let connection = listener.accept().await.unwrap().into_connection().unwrap();
             assert_eq!(connection.peer_pid(), Some(std::process::id()));
             assert!(matches!(echo_pings(connection).await, RecvError::Closed));
         },
@@ -96,7 +96,7 @@ async fn several_frames_may_come_and_go_at_once() {
             assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
         },
         async |listener| {
-            let mut connection = listener.accept().await.unwrap();
+            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
             for _ in 0..100 {
                 let Ok(Request::Ping { nonce }) = connection.recv().await else { panic!("a ping") };
                 connection.queue(&Reply::Pong { nonce }).unwrap();
@@ -117,7 +117,7 @@ async fn large_frames_cross_both_ways() {
             assert_eq!(connection.recv::<serde_bytes::ByteBuf>().unwrap(), large);
         },
         async |listener| {
-            let mut connection = listener.accept().await.unwrap();
+            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
             let large: serde_bytes::ByteBuf = connection.recv().await.unwrap();
             connection.send(&large).await.unwrap();
         },
@@ -141,15 +141,26 @@ async fn a_close_within_a_frame_is_told_from_a_clean_one() {
         },
         async |listener| {
             for expected in [8, 2] {
-                let error = echo_pings(listener.accept().await.unwrap()).await;
+                let error = echo_pings(listener.accept().await.unwrap().into_connection().unwrap()).await;
                 assert!(
                     matches!(error, RecvError::ClosedMidFrame { received } if received == expected),
                     "{error:?}"
                 );
             }
-            assert!(matches!(echo_pings(listener.accept().await.unwrap()).await, RecvError::Closed));
-            listener.accept().await.unwrap().send_encoded(b"\x09\0\0\0half").await.unwrap();
-            drop(listener.accept().await.unwrap());
+            assert!(matches!(
+                echo_pings(listener.accept().await.unwrap().into_connection().unwrap()).await,
+                RecvError::Closed
+            ));
+            listener
+                .accept()
+                .await
+                .unwrap()
+                .into_connection()
+                .unwrap()
+                .send_encoded(b"\x09\0\0\0half")
+                .await
+                .unwrap();
+            drop(listener.accept().await.unwrap().into_connection().unwrap());
         },
     )
     .await;
@@ -170,7 +181,7 @@ async fn a_peer_that_closes_at_once_is_an_error_and_no_signal() {
             assert!(matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
             assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
         },
-        async |listener| drop(listener.accept().await.unwrap()),
+        async |listener| drop(listener.accept().await.unwrap().into_connection().unwrap()),
     )
     .await;
 }
@@ -194,9 +205,9 @@ async fn over_long_frames_are_refused_on_both_sides() {
             ));
         },
         async |listener| {
-            let error = echo_pings(listener.accept().await.unwrap()).await;
+            let error = echo_pings(listener.accept().await.unwrap().into_connection().unwrap()).await;
             assert!(matches!(error, RecvError::Frame(FrameError::TooLarge { .. })), "{error:?}");
-            let mut connection = listener.accept().await.unwrap();
+            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
             // Nothing of the refused message was sent.
             assert!(matches!(connection.recv().await, Ok(Request::Ping { nonce: 1 })));
             connection.send_encoded(&[0xff; 64]).await.unwrap();
@@ -218,7 +229,7 @@ async fn garbage_is_an_error_and_the_next_frame_is_still_found() {
             assert_eq!(pong, frame::encode(&Reply::Pong { nonce: 3 }).unwrap());
         },
         async |listener| {
-            let mut connection = listener.accept().await.unwrap();
+            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
             assert!(matches!(
                 connection.recv::<Request>().await,
                 Err(RecvError::Frame(FrameError::Decode(_)))
@@ -249,7 +260,7 @@ async fn after_a_time_out_a_blocking_connection_goes_on_within_the_frame() {
             assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
         },
         async |listener| {
-            let mut connection = listener.accept().await.unwrap();
+            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
             let pong = frame::encode(&Reply::Pong { nonce: 1 }).unwrap();
             connection.send_encoded(&pong[..5]).await.unwrap();
             told.await.unwrap();
@@ -272,7 +283,7 @@ async fn the_time_out_is_for_the_whole_frame_however_slowly_it_drips() {
             assert!(begun.elapsed() < SHORT * 30, "{:?}", begun.elapsed());
         },
         async |listener| {
-            let mut connection = listener.accept().await.unwrap();
+            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
             // A byte now and then would keep a time-out per read from ever ending.
             for byte in [64, 0, 0, 0].into_iter().chain([0; 60]) {
                 if connection.send_encoded(&[byte]).await.is_err() {
@@ -298,7 +309,7 @@ async fn after_a_time_out_an_async_connection_goes_on_within_the_frame() {
             stream.write_all(&ping[7..]).unwrap();
         },
         async |listener| {
-            let mut connection = listener.accept().await.unwrap();
+            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
             connection.set_recv_timeout(Some(SHORT));
             assert!(matches!(connection.recv::<Request>().await, Err(RecvError::TimedOut(SHORT))));
             assert!(matches!(
@@ -329,7 +340,7 @@ async fn a_peer_that_never_reads_does_not_hold_a_sender_up() {
             assert!(begun.elapsed() < SHORT * 30, "{:?}", begun.elapsed());
         },
         async |listener| {
-            let connection = listener.accept().await.unwrap();
+            let connection = listener.accept().await.unwrap().into_connection().unwrap();
             tokio::time::sleep(SHORT * 4).await;
             drop(connection);
         },
@@ -380,7 +391,9 @@ async fn three_hundred_clients_at_once_are_all_served() {
         async |listener| {
             let mut tasks = Vec::new();
             for _ in 0..CLIENTS {
-                tasks.push(tokio::spawn(echo_pings(listener.accept().await.unwrap())));
+                tasks.push(tokio::spawn(echo_pings(
+                    listener.accept().await.unwrap().into_connection().unwrap(),
+                )));
             }
             for task in tasks {
                 assert!(matches!(task.await.unwrap(), RecvError::Closed));
@@ -406,7 +419,7 @@ async fn descriptors_come_with_their_message_and_no_more_than_the_limit_stay() {
             assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
         },
         async |listener| {
-            let mut connection = listener.accept().await.unwrap();
+            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
             connection.recv::<Request>().await.unwrap();
             assert_eq!(connection.take_descriptors().len(), 2);
             connection.recv::<Request>().await.unwrap();
@@ -431,7 +444,8 @@ async fn both_halves_work_apart() {
             assert!(matches!(connection.recv(), Ok(Reply::Heartbeat)));
         },
         async |listener| {
-            let (mut receiver, mut sender) = listener.accept().await.unwrap().into_split();
+            let (mut receiver, mut sender) =
+                listener.accept().await.unwrap().into_connection().unwrap().into_split();
             let wait = tokio::spawn(async move {
                 receiver.recv::<Request>().await.unwrap();
                 receiver.recv::<Request>().await.unwrap_err()
@@ -456,7 +470,7 @@ async fn the_socket_is_the_owners_alone_and_a_stale_one_is_replaced() {
         assert_eq!(endpoint.socket().metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let connection = connect(&endpoint);
         assert_eq!(connection.peer().pid, Some(std::process::id()));
-        listener.accept().await.unwrap();
+        listener.accept().await.unwrap().into_connection().unwrap();
     }
     let nowhere = Endpoint::in_directory(temp.path().join("nowhere"));
     assert_eq!(Connection::connect(&nowhere, PATIENCE).unwrap_err().kind(), std::io::ErrorKind::NotFound);

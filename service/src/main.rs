@@ -1,2 +1,7 @@
-//! Service.
-fn main() {}
+//! `zccache-service`: the process that answers the wrappers. Only starts things; see `system.rs`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    zccache_service::cli::main()
+}

@@ -1,0 +1,78 @@
+# Everything there is to do here, from building to benchmarks. `make help` lists it.
+#
+# Each target does its own set-up: on a machine with cargo and a C compiler, `make test` and `make demo`
+# need nothing else done first.
+
+CARGO   ?= cargo
+SCRIPTS := integration-tests/scripts
+# The lock file is the build: nothing here may change it.
+LOCKED  := --locked
+# How many steps the soak takes, and where its random choices start (empty: a new seed, printed).
+SOAK_STEPS ?= 5000
+SOAK_SEED  ?=
+# What the wrapper alone is linked with: it is started once per compile, and a static program that lies at a
+# fixed address starts soonest, with nothing to load and nothing to relocate.
+STATIC  := -C target-feature=+crt-static -C relocation-model=static
+
+.DEFAULT_GOAL := help
+.PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny bench bless soak tools
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: wrapper ## release binaries, in target/release
+	$(CARGO) build $(LOCKED) --release -p zccache-client --bin zccache-client
+	$(CARGO) build $(LOCKED) --release -p zccache-service
+
+# Built by itself, so that no feature another crate asks for (an async runtime, a command line) reaches it.
+wrapper:
+	$(CARGO) rustc $(LOCKED) --release -p zccache-client --no-default-features --bin zccache -- $(STATIC)
+
+demo: ## build Lua and GoogleTest bare, cold and warm; compare all objects; print a table
+	$(SCRIPTS)/install-tools.sh demo
+	$(MAKE) --no-print-directory build
+	$(SCRIPTS)/demo.sh target/release
+
+test: tools test-binaries ## every test there is: unit, golden, scenario, integration
+	$(SCRIPTS)/run-tests.sh
+
+# The integration tests drive these; the release wrapper is there to be measured (static, small).
+test-binaries: wrapper
+	$(CARGO) build $(LOCKED) --workspace --bins
+
+unit: ## the tests that need no other program
+	$(CARGO) test $(LOCKED) --workspace --exclude zccache-integration-tests
+
+check: fmt clippy test docs deny ## all that a change must pass
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings
+
+docs:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
+
+# Licences are checked by a test as well (integration-tests/tests/tidy.rs). The advisories need cargo-deny,
+# which takes minutes to build: used where it is, and named where it is not.
+deny:
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo 'deny: left out, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
+
+bench: ## ratios against /bin/true, the bare compiler and other caches, within one run
+	$(SCRIPTS)/install-tools.sh bench
+	$(MAKE) --no-print-directory build
+	$(CARGO) build $(LOCKED) --release -p zccache-integration-tests --bin bench
+	$(SCRIPTS)/bench.sh target/release
+
+bless: ## rewrite the golden files from what the code says now; read the diff
+	BLESS=1 $(CARGO) test $(LOCKED) --workspace --exclude zccache-integration-tests
+	git status --short
+
+soak: tools test-binaries ## random projects and edits against the bare compiler, for SOAK_STEPS steps
+	SOAK_STEPS=$(SOAK_STEPS) SOAK_SEED=$(SOAK_SEED) \
+	  $(CARGO) test $(LOCKED) -p zccache-integration-tests --test generated -- --nocapture
+
+tools: ## install what the tests need, if it is missing (Debian, root)
+	@$(SCRIPTS)/install-tools.sh test || echo 'tools: going on; the tests that need what is missing will fail'

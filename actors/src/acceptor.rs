@@ -1,0 +1,105 @@
+//! The acceptor: lets clients in and hands each to a worker.
+//!
+//! Owns: the listener. Runs on: an arbiter of its own. Receives: `StopAccepting` from root. Sends: nothing; it starts
+//! connections. Mailbox: 16, root's messages only. On failure: the process exits, since a listener whose state is
+//! unknown may hold clients in its queue. Never reads a byte from a client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use zccache_proto::async_unix::Listener;
+use zccache_proto::endpoint::Endpoint;
+
+use crate::connection::{Connection, Peers};
+use crate::root::Escalate;
+use crate::supervision::Probe;
+
+/// The pause after the system ran out of descriptors or memory: long enough for some to be given back, short
+/// enough that a client that waits (1 s) is still let in.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Root wants no more clients let in; the socket is removed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StopAccepting;
+
+/// The actor.
+pub struct Acceptor {
+    endpoint: Endpoint,
+    workers: Vec<ArbiterHandle>,
+    peers: Arc<Peers>,
+    escalate: Recipient<Escalate>,
+    accepting: Option<SpawnHandle>,
+}
+
+impl Acceptor {
+    /// An acceptor at `endpoint` that starts connections on `workers` in turn. The caller holds the service lock.
+    pub fn new(
+        endpoint: Endpoint,
+        workers: Vec<ArbiterHandle>,
+        peers: Arc<Peers>,
+        escalate: Recipient<Escalate>,
+    ) -> Self {
+        Self { endpoint, workers, peers, escalate, accepting: None }
+    }
+}
+
+impl Actor for Acceptor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let escalate = self.escalate.clone();
+        let listener = match Listener::bind(&self.endpoint) {
+            Ok(listener) => listener,
+            Err(e) => {
+                let socket = self.endpoint.socket();
+                escalate.do_send(Escalate(format!("cannot listen at {}: {e}", socket.display())));
+                return;
+            }
+        };
+        tracing::info!(socket = %self.endpoint.socket().display(), "listening");
+        let accepting = accept(listener, self.workers.clone(), Arc::clone(&self.peers));
+        let told = move |why| escalate.do_send(Escalate(why));
+        self.accepting = Some(ctx.spawn(accepting.into_actor(self).map(move |why, _, _| told(why))));
+    }
+}
+
+/// Accepts for as long as that is possible; returns why it is not any more.
+async fn accept(listener: Listener, workers: Vec<ArbiterHandle>, peers: Arc<Peers>) -> String {
+    let mut turn = 0usize;
+    loop {
+        match listener.accept().await {
+            Ok(incoming) => {
+                let peers = Arc::clone(&peers);
+                turn = (turn + 1) % workers.len();
+                Connection::start_in_arbiter(&workers[turn], move |_| Connection::new(incoming, peers));
+            }
+            Err(e) if e.is_fatal() => return e.to_string(),
+            Err(e) => {
+                tracing::warn!(%e, "a connection was not accepted");
+                if e.is_shortage() {
+                    tokio::time::sleep(SHORTAGE_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Handler<StopAccepting> for Acceptor {
+    type Result = ();
+
+    fn handle(&mut self, _: StopAccepting, ctx: &mut Self::Context) {
+        // Removed before it is closed: a client that finds no socket starts the next service at once.
+        let _ = std::fs::remove_file(self.endpoint.socket());
+        if let Some(accepting) = self.accepting.take() {
+            ctx.cancel_future(accepting);
+        }
+    }
+}
+
+impl Handler<Probe> for Acceptor {
+    type Result = ();
+
+    fn handle(&mut self, _: Probe, _: &mut Self::Context) {}
+}

@@ -1,0 +1,267 @@
+//! Blobs: contents under `blobs/ab/<digest>`, each kept once, written under a temporary name and renamed.
+//!
+//! Blobs verify themselves: length and digest are checked on first use after a start, and again whenever the
+//! file's signature has moved. So no `fsync` is needed on the way, and a torn or damaged blob is a miss, never
+//! a wrong output.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use rustix::fs::AtFlags;
+
+use crate::digest::Digest;
+use crate::record::OutputFile;
+use crate::signature::Signature;
+
+/// Bytes copied at a time.
+const COPY_BYTES: usize = 128 * 1024;
+
+/// How many verified blobs are remembered (about 100 bytes each); the rest are verified again when used.
+const VERIFIED_MAX: usize = 100_000;
+
+/// The directory of contents.
+pub struct Blobs {
+    directory: PathBuf,
+    next_temporary: AtomicU64,
+    verified: DashMap<Digest, Signature>,
+}
+
+/// A content on its way into the store: a temporary file that goes when this is dropped.
+#[derive(Debug)]
+pub struct PendingBlob {
+    temporary: PathBuf,
+    /// The content's digest.
+    pub digest: Digest,
+    /// The content's length.
+    pub bytes: u64,
+}
+
+impl Drop for PendingBlob {
+    fn drop(&mut self) {
+        // Already renamed away, or of no use any more.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+impl Blobs {
+    /// The blobs below `cache_dir`. Makes no directory yet: the cache may be unwritable.
+    pub fn new(cache_dir: &Path) -> Self {
+        Self {
+            directory: cache_dir.join("blobs"),
+            next_temporary: AtomicU64::new(0),
+            verified: DashMap::new(),
+        }
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.to_hex();
+        self.directory.join(&hex[..2]).join(&hex)
+    }
+
+    /// Copies all of `source` into a temporary file of the store.
+    ///
+    /// # Errors
+    /// Those of reading and writing, a full disk among them.
+    pub fn receive(&self, source: &mut File) -> io::Result<PendingBlob> {
+        let temporary = self.new_temporary()?;
+        let mut file = match create(&temporary) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                make_directory(&self.directory.join(TEMPORARY))?;
+                create(&temporary)?
+            }
+            other => other?,
+        };
+        let mut pending = PendingBlob { temporary, digest: Digest([0; 32]), bytes: 0 };
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            let n = source.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(&buffer[..n]);
+            file.write_all(&buffer[..n])?;
+            pending.bytes += n as u64;
+        }
+        pending.digest = Digest(*hasher.finalize().as_bytes());
+        Ok(pending)
+    }
+
+    /// Gives a received content its name. Says whether it was new.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn commit(&self, pending: &PendingBlob) -> io::Result<bool> {
+        let path = self.path(pending.digest);
+        let new = !path.exists();
+        if let Err(e) = std::fs::rename(&pending.temporary, &path) {
+            if e.kind() != io::ErrorKind::NotFound {
+                return Err(e);
+            }
+            make_directory(path.parent().unwrap_or(&self.directory))?;
+            std::fs::rename(&pending.temporary, &path)?;
+        }
+        // We wrote these very bytes; reading them back would only find a disk that lies.
+        self.remember(pending.digest, Signature::of(&path)?);
+        Ok(new)
+    }
+
+    /// Opens the content of `file` for reading, verified.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not there; `InvalidData` if it is not what it should be (it is then deleted).
+    pub fn open(&self, file: &OutputFile) -> io::Result<File> {
+        let path = self.path(file.digest);
+        let mut opened = File::open(&path)?;
+        let signature = Signature::at(opened.as_fd(), c"", AtFlags::EMPTY_PATH)?;
+        let known = self.verified.get(&file.digest).is_some_and(|s| *s == signature);
+        if !known {
+            if signature.size != file.bytes || read_digest(&mut opened)? != file.digest {
+                self.remove(file.digest)?;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a blob is not what its name says"));
+            }
+            io::Seek::rewind(&mut opened)?;
+            self.remember(file.digest, signature);
+        }
+        Ok(opened)
+    }
+
+    /// Deletes a content, if it is there.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn remove(&self, digest: Digest) -> io::Result<()> {
+        self.verified.remove(&digest);
+        match std::fs::remove_file(self.path(digest)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes every content.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn clear(&self) -> io::Result<()> {
+        self.verified.clear();
+        match std::fs::remove_dir_all(&self.directory) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes what an earlier service left half done, and contents that `is_known` does not know. Only files
+    /// last changed before `before_ns` (nanoseconds since the epoch) are looked at: younger ones are ours.
+    pub fn sweep(&self, before_ns: i64, is_known: impl Fn(Digest) -> bool) {
+        let Ok(directories) = std::fs::read_dir(&self.directory) else { return };
+        for directory in directories.flatten() {
+            let Ok(files) = std::fs::read_dir(directory.path()) else { continue };
+            for file in files.flatten() {
+                let known = file.file_name().to_str().and_then(|n| blake3::Hash::from_hex(n).ok());
+                let keep = known.is_some_and(|hash| is_known(Digest(*hash.as_bytes())));
+                if !keep && Signature::of(file.path()).is_ok_and(|s| s.ctime_ns < before_ns) {
+                    let _ = std::fs::remove_file(file.path());
+                }
+            }
+        }
+    }
+
+    fn remember(&self, digest: Digest, signature: Signature) {
+        if self.verified.len() >= VERIFIED_MAX {
+            self.verified.clear();
+        }
+        self.verified.insert(digest, signature);
+    }
+
+    fn new_temporary(&self) -> io::Result<PathBuf> {
+        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+        Ok(self.directory.join(TEMPORARY).join(format!("{}-{number}", std::process::id())))
+    }
+}
+
+/// Where contents are received; beside them, so that a rename stays on one file system.
+const TEMPORARY: &str = "tmp";
+
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o400).open(path)
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn read_digest(file: &mut File) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(file)?;
+    Ok(Digest(*hasher.finalize().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(blobs: &Blobs, temp: &Path, bytes: &[u8]) -> OutputFile {
+        let source = temp.join("source");
+        std::fs::write(&source, bytes).unwrap();
+        let pending = blobs.receive(&mut File::open(&source).unwrap()).unwrap();
+        blobs.commit(&pending).unwrap();
+        OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o644 }
+    }
+
+    fn read(blobs: &Blobs, file: &OutputFile) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        blobs.open(file)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn what_was_stored_comes_back_also_to_a_new_service() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(temp.path());
+        let file = store(&blobs, temp.path(), b"object");
+        assert_eq!(read(&blobs, &file).unwrap(), b"object");
+        assert_eq!(read(&Blobs::new(temp.path()), &file).unwrap(), b"object");
+        assert_eq!(std::fs::read_dir(temp.path().join("blobs/tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_blob_is_an_error_and_gone() {
+        type Damage = fn(&Path);
+        let damages: [Damage; 3] = [
+            |p| std::fs::write(p, "objecT").unwrap(),
+            |p| std::fs::write(p, "obj").unwrap(),
+            |p| std::fs::remove_file(p).unwrap(),
+        ];
+        for damage in damages {
+            let temp = tempfile::tempdir().unwrap();
+            let blobs = Blobs::new(temp.path());
+            let file = store(&blobs, temp.path(), b"object");
+            let path = blobs.path(file.digest);
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            damage(&path);
+            assert!(read(&blobs, &file).is_err());
+            assert_eq!(read(&blobs, &file).unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn a_sweep_deletes_strangers_and_leftovers_only() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(temp.path());
+        let kept = store(&blobs, temp.path(), b"kept");
+        let orphan = store(&blobs, temp.path(), b"orphan");
+        std::fs::write(temp.path().join("blobs/tmp/1-1"), "half").unwrap();
+        blobs.sweep(0, |_| false);
+        assert!(read(&blobs, &orphan).is_ok());
+        blobs.sweep(i64::MAX, |d| d == kept.digest);
+        assert!(read(&blobs, &kept).is_ok());
+        assert!(read(&blobs, &orphan).is_err());
+        assert!(!temp.path().join("blobs/tmp/1-1").exists());
+    }
+}

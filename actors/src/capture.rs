@@ -1,0 +1,96 @@
+//! Capture: copying what a run left into the store, before anybody can change it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use crate::blobs::{Blobs, PendingBlob};
+use crate::freshness::WorkingDirectory;
+use crate::observer::{Effect, Left, Unstorable};
+use crate::record::{Output, OutputFile};
+use crate::signature::{FileKind, Signature};
+
+/// The most bytes of one output that is captured (4 GiB): a larger one costs more to copy than most tools take.
+const OUTPUT_BYTES_MAX: u64 = 4 << 30;
+
+/// The most files of one run: a compile leaves a handful; a run that leaves thousands is an installation.
+const OUTPUTS_MAX: usize = 1_000;
+
+/// What a run left, and the contents on their way into the store.
+#[derive(Debug, Default)]
+pub struct Captured {
+    /// In the order of the effects.
+    pub outputs: Vec<Output>,
+    /// One for each output that is a file.
+    pub contents: Vec<PendingBlob>,
+}
+
+/// Copies the files of `effects`, as seen from `cwd`.
+///
+/// # Errors
+/// `NotCaptured` with the reason: the run is then not stored.
+pub fn capture(effects: &[Effect], blobs: &Blobs, cwd: &WorkingDirectory) -> Result<Captured, Unstorable> {
+    if effects.len() > OUTPUTS_MAX {
+        return Err(Unstorable::TooMany("outputs"));
+    }
+    let mut captured = Captured::default();
+    for effect in effects {
+        let file = match effect.left {
+            Left::Removed => None,
+            Left::File => {
+                let failed = |e: io::Error| {
+                    Unstorable::NotCaptured(format!("{}: {e}", String::from_utf8_lossy(&effect.path.0)))
+                };
+                let (file, content) = capture_file(&effect.path.0, blobs, cwd).map_err(failed)?;
+                captured.contents.push(content);
+                Some(file)
+            }
+        };
+        captured.outputs.push(Output { path: effect.path.clone(), file });
+    }
+    Ok(captured)
+}
+
+fn capture_file(path: &[u8], blobs: &Blobs, cwd: &WorkingDirectory) -> io::Result<(OutputFile, PendingBlob)> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(cwd.fd(), path, flags, Mode::empty())?);
+    let before = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
+    if before.kind() != FileKind::File || before.size > OUTPUT_BYTES_MAX {
+        return Err(io::Error::other("no regular file, or too large"));
+    }
+    if rustix::fs::fstat(&file)?.st_nlink != 1 {
+        return Err(io::Error::other("has several names"));
+    }
+    let content = blobs.receive(&mut file)?;
+    if Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)? != before {
+        return Err(io::Error::other("was changed while it was captured"));
+    }
+    Ok((OutputFile { digest: content.digest, bytes: content.bytes, mode: before.mode & 0o7777 }, content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::Spelled;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn files_are_captured_and_what_is_unusual_is_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(&temp.path().join("store"));
+        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
+        let effect = |name: &str, left| Effect { path: Spelled(name.into()), left };
+        std::fs::write(temp.path().join("a.o"), "object").unwrap();
+        let captured =
+            capture(&[effect("a.o", Left::File), effect("b.o", Left::Removed)], &blobs, &cwd).unwrap();
+        assert_eq!(captured.outputs[0].file.unwrap().bytes, 6);
+        assert_eq!(captured.outputs[1].file, None);
+        std::os::unix::fs::symlink("a.o", temp.path().join("link.o")).unwrap();
+        assert!(capture(&[effect("link.o", Left::File)], &blobs, &cwd).is_err());
+        std::fs::hard_link(temp.path().join("a.o"), temp.path().join("c.o")).unwrap();
+        assert!(capture(&[effect("c.o", Left::File)], &blobs, &cwd).is_err());
+        assert!(capture(&[effect("missing.o", Left::File)], &blobs, &cwd).is_err());
+    }
+}

@@ -1,0 +1,337 @@
+//! The life of one compile: plan, key, look-up; hit: deliver and replay; miss: run once, reply, settle.
+//!
+//! ```text
+//! Compile -> plan --pass through--> PassThrough
+//!             | key
+//!             +-> a record in memory holds -> deliver -> Finished              (no other thread is asked)
+//!             +-> enter flight -> follow -> landed stored -> look again
+//!                     | lead
+//!                     +-> a stored record holds -> deliver -> Finished
+//!                     +-> run the tool: Started, Output…, Finished; then settle (settle.rs)
+//! ```
+//! Whatever fails on the way, the client is told to run the tool itself, or the tool is run here.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_bytes::ByteBuf;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use zccache_proto::async_unix::Connection as Stream;
+use zccache_proto::message::{
+    Compile, Finished, HEARTBEAT_INTERVAL_MS, OUTPUT_CHUNK_BYTES_MAX, OutputStream, Reply, Request,
+};
+use zccache_proto::transport::{RecvError, Timeout};
+
+use crate::connection::{End, Peers, send};
+use crate::coordinator::{Enter, Entered, Flight};
+use crate::counters::count;
+use crate::delivery::{DeliveryError, deliver};
+use crate::flights::Landing;
+use crate::freshness::{LiveRecord, WorkingDirectory};
+use crate::invocation::Invocation;
+use crate::key::{RequestKey, environment_digest};
+use crate::manifest::Manifest;
+use crate::observer::{Job, Unstorable};
+use crate::plan::{Plan, Planned};
+use crate::record::{Record, RunResult};
+use crate::runner::{Run, RunEvent};
+use crate::settle::{Settlement, settle};
+use crate::store::FindManifest;
+use crate::work::WorkGuard;
+
+/// How many flights of others a request follows before it runs for itself: each landing "stored" whose record
+/// then does not hold means that inputs are being edited under a running build.
+const FLIGHTS_FOLLOWED_MAX: usize = 3;
+
+/// Replayed output up to this many bytes goes within the `Finished` frame: one write, one read.
+const INLINE_OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// What is sent while the work goes on may wait for a slow client here.
+const OUTBOX: usize = 8;
+
+/// A request on its way.
+struct Order {
+    invocation: Invocation,
+    plan: Plan,
+    key: RequestKey,
+    cwd: Arc<WorkingDirectory>,
+    recache: bool,
+    client_pid: Option<u32>,
+    _work: WorkGuard,
+}
+
+/// How the work on a request ended.
+enum Outcome {
+    Hit(Arc<LiveRecord>),
+    Finished(Finished),
+    Refused(String),
+}
+
+/// Serves one `Compile` request.
+///
+/// # Errors
+/// When the connection cannot be used any more.
+pub async fn serve(
+    request: Compile,
+    descriptors: Vec<OwnedFd>,
+    stream: &mut Stream,
+    peers: &Arc<Peers>,
+) -> Result<(), End> {
+    count(&peers.counters.requests);
+    if peers.work.is_draining() {
+        return send(stream, &Reply::Refused { reason: "the service is shutting down".into() }).await;
+    }
+    let numbers = request.descriptors.clone();
+    let order = match order(request, stream.peer_pid(), peers) {
+        Ok(order) => order,
+        Err(reason) => {
+            count(&peers.counters.passed_through);
+            peers.counters.pass_through_reasons.count(reason);
+            return send(stream, &Reply::PassThrough { reason: reason.into() }).await;
+        }
+    };
+    if !order.recache
+        && let Some(manifest) = peers.hot.get(order.key)
+        && let Some(live) = hit(&order, &manifest, peers)
+    {
+        return replay(stream, &live.record.result).await;
+    }
+    if numbers.len() != descriptors.len() {
+        return send(stream, &Reply::Refused { reason: "descriptors are missing".into() }).await;
+    }
+    let descriptors = numbers.into_iter().zip(descriptors).collect();
+    converse(order, descriptors, stream, peers).await
+}
+
+/// What is to be done, or the reason to pass the request through.
+fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
+    let recache = request.recache;
+    let invocation = Invocation::from(request);
+    // A client whose process we cannot see lives in a container; its paths may not be ours.
+    client_pid.ok_or("other_namespace")?;
+    if !invocation.cwd.starts_with(b"/")
+        || !invocation.tool.starts_with(b"/") && !invocation.tool.contains(&b'/')
+    {
+        return Err("relative_paths");
+    }
+    let plan = match peers.planner.plan(&invocation) {
+        Planned::Cache(plan) => plan,
+        Planned::PassThrough(why) => return Err(why.reason),
+    };
+    let cwd = Arc::new(WorkingDirectory::open(&invocation.cwd).map_err(|_| "no_working_directory")?);
+    let key = RequestKey::of(&invocation, &plan);
+    Ok(Order { invocation, plan, key, cwd, recache, client_pid, _work: peers.work.begin_request() })
+}
+
+/// The result of the first record that holds, delivered; `None` if the tool has to run.
+fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
+    let environment = std::cell::OnceCell::new();
+    let accepts = |record: &Record| {
+        record
+            .environment
+            .is_none_or(|d| d == *environment.get_or_init(|| environment_digest(&order.invocation.env)))
+    };
+    let live = match manifest.find(&order.cwd, &peers.files, accepts) {
+        Ok(live) => live,
+        Err(broken) => {
+            if let Some(broken) = broken {
+                tracing::debug!(path = %broken.path.escape_ascii(), "an observation does not hold any more");
+            }
+            return None;
+        }
+    };
+    match deliver(&live.record.result.outputs, &peers.blobs, &order.cwd) {
+        Ok(()) => {
+            count(&peers.counters.hits);
+            Some(live)
+        }
+        Err(e) => {
+            tracing::debug!(%e, "a result could not be delivered; running the tool");
+            if let DeliveryError::Blob(_) = e {
+                peers.counters.degraded.count("blob_missing_or_damaged");
+            }
+            None
+        }
+    }
+}
+
+/// Sends a stored result's output and end.
+async fn replay(stream: &mut Stream, result: &RunResult) -> Result<(), End> {
+    let mut end = Finished { exit: result.exit, stdout: ByteBuf::new(), stderr: ByteBuf::new() };
+    if result.stdout.len() + result.stderr.len() <= INLINE_OUTPUT_BYTES_MAX {
+        (end.stdout, end.stderr) = (result.stdout.clone(), result.stderr.clone());
+    } else {
+        for (which, bytes) in [(OutputStream::Stdout, &result.stdout), (OutputStream::Stderr, &result.stderr)]
+        {
+            for chunk in bytes.chunks(OUTPUT_CHUNK_BYTES_MAX) {
+                send(stream, &Reply::Output { stream: which, bytes: chunk.to_vec() }).await?;
+            }
+        }
+    }
+    send(stream, &Reply::Finished(end)).await
+}
+
+/// Works on an order while talking with its client: heartbeats and output go out, a hang-up cancels.
+async fn converse(
+    order: Order,
+    descriptors: Vec<(i32, OwnedFd)>,
+    stream: &mut Stream,
+    peers: &Arc<Peers>,
+) -> Result<(), End> {
+    let (outbox, mut outgoing) = mpsc::channel(OUTBOX);
+    let work = work(order, descriptors, outbox, peers);
+    tokio::pin!(work);
+    let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_INTERVAL_MS));
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat.reset();
+    let outcome = loop {
+        tokio::select! {
+            biased;
+            Some(reply) = outgoing.recv() => send_patiently(stream, &reply).await?,
+            outcome = &mut work => break outcome,
+            unexpected = stream.recv_with::<Request>(Timeout::Never) => {
+                // The client is gone, or does not keep to the protocol. Dropping `work` kills its tool.
+                return Err(unexpected.err().unwrap_or(RecvError::Closed).into());
+            }
+            _ = heartbeat.tick() => send_patiently(stream, &Reply::Heartbeat).await?,
+        }
+    };
+    while let Ok(reply) = outgoing.try_recv() {
+        send_patiently(stream, &reply).await?;
+    }
+    match outcome {
+        Outcome::Hit(live) => replay(stream, &live.record.result).await,
+        Outcome::Finished(end) => send(stream, &Reply::Finished(end)).await,
+        Outcome::Refused(reason) => send(stream, &Reply::Refused { reason }).await,
+    }
+}
+
+/// Sends with no time-out: while a tool runs, a client may be stopped (Ctrl-Z) for as long as its user likes.
+async fn send_patiently(stream: &mut Stream, reply: &Reply) -> Result<(), End> {
+    stream.send(reply).await.map_err(|e| End::Send(e.to_string()))
+}
+
+async fn work(
+    order: Order,
+    descriptors: Vec<(i32, OwnedFd)>,
+    outbox: mpsc::Sender<Reply>,
+    peers: &Arc<Peers>,
+) -> Outcome {
+    let mut flight = None;
+    if !order.recache {
+        for _ in 0..FLIGHTS_FOLLOWED_MAX {
+            match enter(&order, peers).await {
+                Entry::Lead(led) => {
+                    if let Some(live) = look_up(&order, peers).await {
+                        led.land(Landing::Stored);
+                        return Outcome::Hit(live);
+                    }
+                    flight = Some(led);
+                    break;
+                }
+                Entry::Landed(Landing::NotStored) => break,
+                Entry::Landed(Landing::Abandoned) => {}
+                Entry::Landed(Landing::Stored) => {
+                    if let Some(live) = look_up(&order, peers).await {
+                        return Outcome::Hit(live);
+                    }
+                }
+            }
+        }
+    }
+    run(order, flight, descriptors, outbox, peers).await
+}
+
+enum Entry {
+    Lead(Flight),
+    Landed(Landing),
+}
+
+async fn enter(order: &Order, peers: &Peers) -> Entry {
+    let coordinator = peers.coordinator.addr();
+    match coordinator.send(Enter { key: order.key }).await {
+        Ok(Entered::Lead) => Entry::Lead(Flight::new(coordinator, order.key)),
+        Ok(Entered::Follow(landing)) => Entry::Landed(landing.await.unwrap_or(Landing::NotStored)),
+        // The coordinator is gone: without it everybody runs for themselves.
+        Err(_) => Entry::Landed(Landing::NotStored),
+    }
+}
+
+/// Looks in memory and in the index.
+async fn look_up(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
+    let manifest = match peers.hot.get(order.key) {
+        Some(manifest) => manifest,
+        None => match peers.store.send(FindManifest { key: order.key }).await {
+            Ok(Ok(manifest)) => manifest?,
+            Ok(Err(_)) => {
+                peers.counters.degraded.count("index_unavailable");
+                return None;
+            }
+            Err(_) => {
+                peers.counters.degraded.count("store_gone");
+                return None;
+            }
+        },
+    };
+    hit(order, &manifest, peers)
+}
+
+/// Runs the tool for the client, and has the result stored behind the reply.
+async fn run(
+    order: Order,
+    flight: Option<Flight>,
+    descriptors: Vec<(i32, OwnedFd)>,
+    outbox: mpsc::Sender<Reply>,
+    peers: &Arc<Peers>,
+) -> Outcome {
+    let job = Job {
+        invocation: order.invocation.clone(),
+        descriptors,
+        client_pid: order.client_pid,
+        policy: order.plan.policy,
+    };
+    let started = peers.runner.send(Run { job, cwd: Arc::clone(&order.cwd) }).await;
+    let mut running = match started {
+        Ok(Ok(running)) => running,
+        Ok(Err(e)) => return refuse(peers, "tool_not_started", &e),
+        Err(e) => return refuse(peers, "runner_gone", &e),
+    };
+    while let Some(event) = running.events.recv().await {
+        let reply = match event {
+            RunEvent::Started(pid) => Reply::Started { pid },
+            RunEvent::Output(stream, bytes) => Reply::Output { stream, bytes },
+        };
+        if outbox.send(reply).await.is_err() {
+            break;
+        }
+    }
+    let report = match running.report.await {
+        Ok(Ok(report)) => report,
+        Ok(Err(e)) => return refuse(peers, "tool_not_started", &e),
+        Err(e) => return refuse(peers, "runner_gone", &e),
+    };
+    if report.observed.unstorable == Some(Unstorable::Cancelled) {
+        return refuse(peers, "cancelled", &"the run was cancelled");
+    }
+    count(&peers.counters.misses);
+    let exit = report.observed.exit;
+    let settlement = Settlement {
+        key: order.key,
+        invocation: order.invocation,
+        plan: order.plan,
+        cwd: order.cwd,
+        report,
+        flight,
+        work: peers.work.begin_settling(),
+    };
+    actix::spawn(settle(settlement, Arc::clone(peers)));
+    Outcome::Finished(Finished { exit, stdout: ByteBuf::new(), stderr: ByteBuf::new() })
+}
+
+fn refuse(peers: &Peers, reason: &str, detail: &dyn std::fmt::Display) -> Outcome {
+    tracing::warn!(reason, %detail, "a tool could not be run for a client");
+    peers.counters.degraded.count(reason);
+    Outcome::Refused(reason.to_owned())
+}

@@ -1,0 +1,244 @@
+//! A connection: one client, from handshake to close.
+//!
+//! Owns: one framed stream, its time-outs, its request's life. Runs on: a worker arbiter. Receives: nothing but
+//! frames. Sends: to coordinator, runner, hasher, store, journal, root. Mailbox: unused. On failure: its client
+//! falls back, nobody else notices. Never waits for a client longer than the time-outs below, save while a
+//! tool runs for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use zccache_proto::async_unix::{Connection as Stream, Incoming};
+use zccache_proto::handshake::{Hello, MismatchReason, Welcome, check};
+use zccache_proto::message::{PROTOCOL_VERSION, Reply, Request};
+use zccache_proto::report::{ServiceReport, StatsReport, StatusReport};
+use zccache_proto::transport::{RecvError, Timeout};
+
+use crate::blobs::Blobs;
+use crate::compile;
+use crate::coordinator::Coordinator;
+use crate::counters::Counters;
+use crate::file_table::FileTable;
+use crate::hasher::Hasher;
+use crate::journal::{Journal, TakeFallbacks};
+use crate::manifest::HotManifests;
+use crate::plan::Planner;
+use crate::root::{BeginShutdown, Description};
+use crate::runner::Runner;
+use crate::store::{Clear, Report, Store};
+use crate::supervision::Supervised;
+use crate::work::Work;
+
+/// How long a client may take for its greeting: it sends it right after connecting, so this is for a client
+/// that was stopped just then; a stranger who says nothing is not kept longer.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may be silent between requests: wrappers ask once, so only an idle `zccache-client` of the
+/// future or a forgotten debugger session reaches it.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a client may leave an answer unread, tools' output aside, before it counts as gone.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long `stats` waits for results that are on their way into the store, so that a client that has its
+/// answer finds it counted. Under an endless stream of stores it answers with what is.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Everything a connection reads or sends to.
+pub struct Peers {
+    /// Tells what an invocation means.
+    pub planner: Box<dyn Planner>,
+    /// Manifests in memory.
+    pub hot: Arc<HotManifests>,
+    /// Known contents of files.
+    pub files: Arc<FileTable>,
+    /// Stored contents.
+    pub blobs: Arc<Blobs>,
+    /// What `stats` reports.
+    pub counters: Arc<Counters>,
+    /// What is in progress.
+    pub work: Arc<Work>,
+    /// Single flight.
+    pub coordinator: Supervised<Coordinator>,
+    /// Runs tools.
+    pub runner: Supervised<Runner>,
+    /// Digests what they read.
+    pub hasher: Supervised<Hasher>,
+    /// Finds and keeps results.
+    pub store: Supervised<Store>,
+    /// Writes down what happened.
+    pub journal: Supervised<Journal>,
+    /// Is told when somebody wants an end.
+    pub root: Recipient<BeginShutdown>,
+    /// What `status` says of this service.
+    pub description: Description,
+}
+
+/// The actor.
+pub struct Connection {
+    incoming: Option<Incoming>,
+    peers: Arc<Peers>,
+}
+
+impl Connection {
+    /// The actor for a client that was let in.
+    pub fn new(incoming: Incoming, peers: Arc<Peers>) -> Self {
+        Self { incoming: Some(incoming), peers }
+    }
+}
+
+impl Actor for Connection {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(incoming) = self.incoming.take() else { return };
+        let peers = Arc::clone(&self.peers);
+        let life = async move {
+            match incoming.into_connection() {
+                Ok(mut stream) => end(session(&mut stream, &peers).await, stream.peer_pid()),
+                Err(e) => tracing::warn!(%e, "a connection could not be taken over"),
+            }
+        };
+        ctx.spawn(life.into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// By the client, or by what it sent or did not send.
+    #[error(transparent)]
+    Recv(#[from] RecvError),
+    /// The client did not take what it was sent.
+    #[error("failed to send: {0}")]
+    Send(String),
+    /// The two cannot talk.
+    #[error("handshake: {0}")]
+    Mismatch(MismatchReason),
+}
+
+fn end(end: Result<(), End>, pid: Option<u32>) {
+    match end {
+        Ok(()) | Err(End::Recv(RecvError::Closed)) => {}
+        Err(reason) => tracing::warn!(%reason, pid, "a connection ended early"),
+    }
+}
+
+/// Queues and sends within `SEND_TIMEOUT`.
+pub(crate) async fn send(stream: &mut Stream, message: &impl serde::Serialize) -> Result<(), End> {
+    stream.queue(message).map_err(|e| End::Send(e.to_string()))?;
+    flush(stream).await
+}
+
+async fn flush(stream: &mut Stream) -> Result<(), End> {
+    match tokio::time::timeout(SEND_TIMEOUT, stream.flush()).await {
+        Ok(sent) => sent.map_err(|e| End::Send(e.to_string())),
+        Err(_) => Err(End::Send(format!("nothing was taken for {} s", SEND_TIMEOUT.as_secs()))),
+    }
+}
+
+async fn session(stream: &mut Stream, peers: &Arc<Peers>) -> Result<(), End> {
+    let hello: Hello = stream.recv_with(Timeout::After(HANDSHAKE_TIMEOUT)).await?;
+    let draining = if peers.work.is_draining() { Err(MismatchReason::ShuttingDown) } else { Ok(()) };
+    let build = peers.description.version.clone();
+    if let Err(reason) = check(&hello).and(draining) {
+        send(stream, &Welcome::Mismatch { reason, protocol: PROTOCOL_VERSION, build }).await?;
+        return Err(End::Mismatch(reason));
+    }
+    let welcome = Welcome::Accepted { build, pid: std::process::id() };
+    stream.queue(&welcome).map_err(|e| End::Send(e.to_string()))?;
+    loop {
+        let request = next_request(stream).await?;
+        answer(request, stream, peers).await?;
+    }
+}
+
+/// The next request. What is queued is sent first, unless the request is already there: then both go together.
+async fn next_request(stream: &mut Stream) -> Result<Request, End> {
+    tokio::select! {
+        biased;
+        request = stream.recv() => return Ok(request?),
+        () = std::future::ready(()) => {}
+    }
+    flush(stream).await?;
+    Ok(stream.recv_with(Timeout::After(IDLE_TIMEOUT)).await?)
+}
+
+async fn answer(request: Request, stream: &mut Stream, peers: &Arc<Peers>) -> Result<(), End> {
+    let reply = match request {
+        Request::Ping { nonce } => Reply::Pong { nonce },
+        Request::Compile(request) => {
+            let descriptors = stream.take_descriptors();
+            return compile::serve(*request, descriptors, stream, peers).await;
+        }
+        Request::Stats { zero } => stats(peers, zero).await,
+        Request::Status => status(peers).await,
+        Request::Clear => clear(peers).await,
+        Request::Shutdown => {
+            let running = peers.work.running();
+            peers.root.do_send(BeginShutdown); // root's mailbox never refuses; nobody else could be told
+            Reply::ShuttingDown { running }
+        }
+    };
+    send(stream, &reply).await
+}
+
+async fn stats(peers: &Peers, zero: bool) -> Reply {
+    peers.work.settled(SETTLE_TIMEOUT).await;
+    if let Ok(fallbacks) = peers.journal.send(TakeFallbacks).await {
+        peers.counters.fallbacks_reported.fetch_add(fallbacks, std::sync::atomic::Ordering::Relaxed);
+    }
+    match peers.store.send(Report).await {
+        Ok((store, _)) => {
+            let service = service_report(&peers.description);
+            Reply::Stats(Box::new(StatsReport { store, service, ..peers.counters.read(zero) }))
+        }
+        Err(e) => Reply::Failed { message: format!("the store does not answer: {e}") },
+    }
+}
+
+async fn status(peers: &Peers) -> Reply {
+    let d = &peers.description;
+    let trouble = match peers.store.send(Report).await {
+        Ok((_, trouble)) => trouble.map(|why| format!("nothing is cached: {why}")),
+        Err(e) => Some(format!("the store does not answer: {e}")),
+    };
+    let state = if peers.work.is_draining() { "shutting down" } else { "serving" };
+    Reply::Status(Box::new(StatusReport {
+        service: service_report(d),
+        state: state.into(),
+        cache_dir: d.cache_dir.display().to_string(),
+        log_file: d.log_file.display().to_string(),
+        observer: d.observer.clone(),
+        running: peers.work.running(),
+        degraded: d.degraded.iter().cloned().chain(trouble).collect(),
+    }))
+}
+
+async fn clear(peers: &Peers) -> Reply {
+    // What is on its way now is part of "everything".
+    peers.work.settled(SETTLE_TIMEOUT).await;
+    match peers.store.send(Clear).await {
+        Ok(Ok((records, blobs))) => Reply::Cleared { records, blobs },
+        Ok(Err(e)) => Reply::Failed { message: e.to_string() },
+        Err(e) => Reply::Failed { message: format!("the store does not answer: {e}") },
+    }
+}
+
+fn service_report(description: &Description) -> ServiceReport {
+    ServiceReport {
+        version: description.version.clone(),
+        protocol: PROTOCOL_VERSION,
+        pid: std::process::id(),
+        uptime_s: description.started.elapsed().as_secs(),
+        rss_bytes: resident_bytes().unwrap_or(0),
+    }
+}
+
+/// Resident memory in bytes, from the second field of `/proc/self/statm` (pages).
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}

@@ -1,0 +1,274 @@
+//! Delivery: putting a result's files where the tool would have put them.
+//!
+//! Contents are copied (reflinked where the file system can), never hard-linked: whoever edits an output in
+//! place must not reach the store. A file appears whole, by rename, and only where the tool would have left the
+//! same: over nothing, or over an ordinary file of ours with the same mode. Anything else (a symbolic link, a
+//! hard-linked, read-only or foreign file, a device) is not delivered to; the tool runs and does what it does.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::blobs::Blobs;
+use crate::freshness::WorkingDirectory;
+use crate::record::{Output, OutputFile};
+
+/// Why a result was not delivered. Nothing was changed then, save where `Halfway` says so.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// What is at an output's path is not for us to replace.
+    #[error("{0} is no ordinary file")]
+    Unusual(String),
+    /// A content is missing or damaged.
+    #[error("a stored content is missing or damaged: {0}")]
+    Blob(#[source] io::Error),
+    /// Writing failed.
+    #[error("{path}: {source}")]
+    Write {
+        /// Where.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A file written under a temporary name beside its place; gone when dropped.
+struct Staged<'a> {
+    cwd: BorrowedFd<'a>,
+    temporary: Vec<u8>,
+    path: &'a [u8],
+    placed: bool,
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if !self.placed {
+            let _ = rustix::fs::unlinkat(self.cwd, &self.temporary[..], AtFlags::empty());
+        }
+    }
+}
+
+/// Puts `outputs` in place, as seen from `cwd`.
+///
+/// # Errors
+/// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
+/// found with nothing changed; the tool then runs and writes them all.
+pub fn deliver(outputs: &[Output], blobs: &Blobs, cwd: &WorkingDirectory) -> Result<(), DeliveryError> {
+    let mut staged = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        let path = &output.path.0[..];
+        check_place(cwd.fd(), path, output.file.as_ref())?;
+        if let Some(file) = &output.file {
+            staged.push(stage(path, file, blobs, cwd.fd())?);
+        }
+    }
+    for mut file in staged {
+        place(&mut file)?;
+    }
+    for output in outputs.iter().filter(|o| o.file.is_none()) {
+        match rustix::fs::unlinkat(cwd.fd(), &output.path.0[..], AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(write_error(&output.path.0, e)),
+        }
+    }
+    Ok(())
+}
+
+/// Checks that what is at `path` now would have made no difference to the tool.
+fn check_place(cwd: BorrowedFd<'_>, path: &[u8], file: Option<&OutputFile>) -> Result<(), DeliveryError> {
+    let unusual = || DeliveryError::Unusual(String::from_utf8_lossy(path).into_owned());
+    let stat = match rustix::fs::statat(cwd, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(write_error(path, e)),
+        Ok(stat) => stat,
+    };
+    let ordinary = stat.st_mode & libc::S_IFMT == libc::S_IFREG
+        && stat.st_nlink == 1
+        && stat.st_uid == rustix::process::geteuid().as_raw();
+    let same_mode = file.is_none_or(|f| stat.st_mode & 0o7777 == f.mode);
+    if ordinary && same_mode { Ok(()) } else { Err(unusual()) }
+}
+
+fn stage<'a>(
+    path: &'a [u8],
+    file: &OutputFile,
+    blobs: &Blobs,
+    cwd: BorrowedFd<'a>,
+) -> Result<Staged<'a>, DeliveryError> {
+    let blob = blobs.open(file).map_err(DeliveryError::Blob)?;
+    let temporary = temporary_beside(path);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let failed =
+        |e: io::Error| DeliveryError::Write { path: String::from_utf8_lossy(path).into_owned(), source: e };
+    let opened = rustix::fs::openat(cwd, &temporary[..], flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|e| failed(e.into()))?;
+    let staged = Staged { cwd, temporary, path, placed: false };
+    let target = File::from(opened);
+    copy(&blob, &target, file.bytes).map_err(failed)?;
+    // Explicitly: our own umask is not the client's, whose effect is already in the recorded mode.
+    rustix::fs::fchmod(&target, Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
+    Ok(staged)
+}
+
+fn place(staged: &mut Staged<'_>) -> Result<(), DeliveryError> {
+    let (from, to) = (&staged.temporary[..], staged.path);
+    rustix::fs::renameat_with(staged.cwd, from, staged.cwd, to, RenameFlags::empty())
+        .map_err(|e| write_error(to, e))?;
+    staged.placed = true;
+    Ok(())
+}
+
+/// Copies `bytes` bytes: by sharing extents where the file system can, else within the kernel, else by hand.
+fn copy(from: &File, to: &File, bytes: u64) -> io::Result<()> {
+    if bytes >= REFLINK_BYTES_MIN && rustix::fs::ioctl_ficlone(to.as_fd(), from.as_fd()).is_ok() {
+        return Ok(());
+    }
+    let mut left = bytes;
+    while left > 0 {
+        match rustix::fs::copy_file_range(from, None, to, None, usize::try_from(left).unwrap_or(usize::MAX)) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => left -= n as u64,
+            Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) if left == bytes => {
+                let copied = io::copy(&mut &*from, &mut &*to)?;
+                return if copied == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Below this, copying costs less than the metadata of a shared extent.
+const REFLINK_BYTES_MIN: u64 = 16 * 1024;
+
+/// A name nobody else uses, in the directory of `path`.
+fn temporary_beside(path: &[u8]) -> Vec<u8> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let directory = path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut name = path[..directory].to_vec();
+    name.extend_from_slice(format!(".zccache-{}-{number}.tmp", std::process::id()).as_bytes());
+    name
+}
+
+fn write_error(path: &[u8], e: Errno) -> DeliveryError {
+    DeliveryError::Write { path: String::from_utf8_lossy(path).into_owned(), source: e.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::Spelled;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::path::Path;
+
+    struct Fixture {
+        temp: tempfile::TempDir,
+        blobs: Blobs,
+        output: Output,
+    }
+
+    impl Fixture {
+        fn new(content: &[u8]) -> Self {
+            let temp = tempfile::tempdir().unwrap();
+            let blobs = Blobs::new(&temp.path().join("store"));
+            let source = temp.path().join("source");
+            std::fs::write(&source, content).unwrap();
+            let pending = blobs.receive(&mut File::open(&source).unwrap()).unwrap();
+            blobs.commit(&pending).unwrap();
+            let file = OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o640 };
+            Self { blobs, output: Output { path: Spelled(b"a.o".to_vec()), file: Some(file) }, temp }
+        }
+
+        fn deliver(&self) -> Result<(), DeliveryError> {
+            let cwd = WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap();
+            deliver(std::slice::from_ref(&self.output), &self.blobs, &cwd)
+        }
+
+        fn path(&self) -> std::path::PathBuf {
+            self.temp.path().join("a.o")
+        }
+
+        fn leftovers(&self) -> usize {
+            let temporary = |e: &std::fs::DirEntry| e.file_name().as_bytes().starts_with(b".zccache");
+            std::fs::read_dir(self.temp.path()).unwrap().flatten().filter(temporary).count()
+        }
+    }
+
+    #[test]
+    fn the_file_is_whole_has_its_mode_and_replaces_an_ordinary_one() {
+        for size in [0, 1, 100_000] {
+            let f = Fixture::new(&vec![7; size]);
+            f.deliver().unwrap();
+            let inode = f.path().metadata().unwrap().ino();
+            f.deliver().unwrap();
+            assert_eq!(std::fs::read(f.path()).unwrap(), vec![7; size]);
+            assert_eq!(f.path().metadata().unwrap().permissions().mode() & 0o7777, 0o640);
+            assert_ne!(f.path().metadata().unwrap().ino(), inode);
+            assert_eq!(f.leftovers(), 0);
+        }
+    }
+
+    #[test]
+    fn editing_a_delivered_file_never_reaches_the_store() {
+        let f = Fixture::new(b"object");
+        f.deliver().unwrap();
+        std::fs::write(f.path(), "edited").unwrap();
+        f.deliver().unwrap();
+        assert_eq!(std::fs::read(f.path()).unwrap(), b"object");
+    }
+
+    #[test]
+    fn what_is_no_ordinary_file_is_left_alone() {
+        type Obstacle = fn(&Path);
+        let obstacles: [Obstacle; 5] = [
+            |p| std::os::unix::fs::symlink("elsewhere", p).unwrap(),
+            |p| std::fs::create_dir(p).unwrap(),
+            |p| {
+                std::fs::write(p, "x").unwrap();
+                std::fs::hard_link(p, p.with_extension("link")).unwrap();
+            },
+            |p| {
+                std::fs::write(p, "x").unwrap();
+                std::fs::set_permissions(p, PermissionsExt::from_mode(0o440)).unwrap();
+            },
+            |p| rustix::fs::mknodat(rustix::fs::CWD, p, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap(),
+        ];
+        for obstacle in obstacles {
+            let f = Fixture::new(b"object");
+            obstacle(&f.path());
+            let before = f.path().symlink_metadata().unwrap().ino();
+            assert!(matches!(f.deliver(), Err(DeliveryError::Unusual(_))));
+            assert_eq!(f.path().symlink_metadata().unwrap().ino(), before);
+            assert_eq!(f.leftovers(), 0);
+        }
+    }
+
+    #[test]
+    fn a_missing_directory_or_content_is_an_error_and_leaves_nothing() {
+        let mut f = Fixture::new(b"object");
+        f.output.path = Spelled(b"missing/a.o".to_vec());
+        assert!(matches!(f.deliver(), Err(DeliveryError::Write { .. })));
+        let f = Fixture::new(b"object");
+        f.blobs.clear().unwrap();
+        assert!(matches!(f.deliver(), Err(DeliveryError::Blob(_))));
+        assert!(!f.path().exists());
+        assert_eq!(f.leftovers(), 0);
+    }
+
+    #[test]
+    fn a_removed_output_is_removed_again() {
+        let mut f = Fixture::new(b"object");
+        f.output.file = None;
+        f.deliver().unwrap();
+        std::fs::write(f.path(), "old").unwrap();
+        f.deliver().unwrap();
+        assert!(!f.path().exists());
+    }
+}

@@ -1,0 +1,60 @@
+//! The hasher: digests what runs have read.
+//!
+//! Owns: nothing but its threads; the file table it writes is shared with every reader. Runs on: a sync pool, one
+//! thread per processor. Receives: `DigestRun` from connections. Sends: replies only. Mailbox: unbounded in
+//! practice, one message per finished run. On failure: the job is answered `Degraded`, the thread lives on.
+//! Never serves a digest of a file that did not stand still.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use actix::prelude::*;
+
+use crate::digesting::digest;
+use crate::file_table::FileTable;
+use crate::freshness::WorkingDirectory;
+use crate::observation::{Observation, Sighting};
+use crate::observer::Unstorable;
+use crate::supervision::Probe;
+
+/// A connection wants the observations of a finished run. May be repeated.
+#[derive(Message)]
+#[rtype(result = "Result<(Vec<Observation>, Vec<u32>), Unstorable>")]
+pub struct DigestRun {
+    /// What the run saw.
+    pub sightings: Vec<Sighting>,
+    /// Where relative paths begin.
+    pub cwd: Arc<WorkingDirectory>,
+}
+
+/// The actor.
+pub struct Hasher {
+    files: Arc<FileTable>,
+}
+
+impl Hasher {
+    /// A pool of `threads` that fill `files`.
+    pub fn pool(threads: usize, files: Arc<FileTable>) -> Addr<Self> {
+        SyncArbiter::start(threads, move || Self { files: Arc::clone(&files) })
+    }
+}
+
+impl Actor for Hasher {
+    type Context = SyncContext<Self>;
+}
+
+impl Handler<DigestRun> for Hasher {
+    type Result = Result<(Vec<Observation>, Vec<u32>), Unstorable>;
+
+    fn handle(&mut self, message: DigestRun, _: &mut Self::Context) -> Self::Result {
+        // A panic would cost the pool a thread for good.
+        let job = AssertUnwindSafe(|| digest(message.sightings, &self.files, &message.cwd));
+        std::panic::catch_unwind(job).unwrap_or(Err(Unstorable::NotCaptured("a digest failed".into())))
+    }
+}
+
+impl Handler<Probe> for Hasher {
+    type Result = ();
+
+    fn handle(&mut self, _: Probe, _: &mut Self::Context) {}
+}

@@ -1,0 +1,124 @@
+//! The journal: what became of each run, a JSON line each, for people who ask why.
+//!
+//! Owns: `journal.jsonl` below the cache directory, and the file in which wrappers report fallbacks. Runs on: an
+//! arbiter of its own. Receives: `Note` from settling, `TakeFallbacks` from connections. Sends: replies only.
+//! Mailbox: 4096; `do_send` passes it, so it bounds only those who wait. On failure: rebuilt; lines are lost.
+//! Never blocks a compile, and never writes the value of an environment variable.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+
+use actix::prelude::*;
+
+use crate::invocation::Invocation;
+use crate::key::RequestKey;
+use crate::manifest::now_ms;
+use crate::supervision::Probe;
+
+/// When the journal is this long, it becomes `journal.old.jsonl` (replacing that) and a new one begins: two files of
+/// this size hold some ten thousand runs.
+const JOURNAL_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// The most bytes of one command line that are written down.
+const COMMAND_BYTES_MAX: usize = 4096;
+
+/// See the header.
+const MAILBOX: usize = 4096;
+
+/// A run was settled. Nobody waits for it; may be lost.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Note {
+    /// The request.
+    pub key: RequestKey,
+    /// What was typed.
+    pub invocation: Invocation,
+    /// What became of it: `stored`, or why not.
+    pub outcome: &'static str,
+    /// More for people.
+    pub detail: String,
+}
+
+/// A connection wants the number of fallbacks reported since the last time.
+#[derive(Message)]
+#[rtype(result = "u64")]
+pub struct TakeFallbacks;
+
+/// The actor.
+pub struct Journal {
+    path: PathBuf,
+    fallbacks: PathBuf,
+    file: Option<File>,
+}
+
+impl Journal {
+    /// A journal in `cache_dir`, with the fallbacks that wrappers report in `fallbacks`.
+    pub fn new(cache_dir: &std::path::Path, fallbacks: PathBuf) -> Self {
+        Self { path: cache_dir.join("journal.jsonl"), fallbacks, file: None }
+    }
+
+    fn write(&mut self, line: &str) -> std::io::Result<()> {
+        if self.file.as_ref().is_some_and(|f| f.metadata().is_ok_and(|m| m.len() > JOURNAL_BYTES_MAX)) {
+            self.file = None;
+            std::fs::rename(&self.path, self.path.with_extension("old.jsonl"))?;
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                use std::os::unix::fs::OpenOptionsExt;
+                let opened = File::options().append(true).create(true).mode(0o600).open(&self.path)?;
+                self.file.insert(opened)
+            }
+        };
+        writeln!(file, "{line}")
+    }
+}
+
+impl Actor for Journal {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Handler<Note> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, message: Note, _: &mut Self::Context) {
+        let mut command = message.invocation.argv.iter().collect::<Vec<_>>().join(&b' ');
+        command.truncate(COMMAND_BYTES_MAX);
+        let line = serde_json::json!({
+            "at_ms": now_ms(),
+            "key": message.key.0.to_hex(),
+            "cwd": String::from_utf8_lossy(&message.invocation.cwd),
+            "command": String::from_utf8_lossy(&command),
+            "outcome": message.outcome,
+            "detail": message.detail,
+        });
+        if let Err(e) = self.write(&line.to_string()) {
+            tracing::debug!(%e, "the journal could not be written");
+            self.file = None;
+        }
+    }
+}
+
+impl Handler<TakeFallbacks> for Journal {
+    type Result = MessageResult<TakeFallbacks>;
+
+    fn handle(&mut self, _: TakeFallbacks, _: &mut Self::Context) -> Self::Result {
+        // Renamed first, so that a report that comes in meanwhile begins a new file and is not lost.
+        let taken = self.fallbacks.with_extension("taken");
+        let renamed = std::fs::rename(&self.fallbacks, &taken);
+        let count = renamed.and_then(|()| std::fs::metadata(&taken)).map_or(0, |m| m.len());
+        let _ = std::fs::remove_file(&taken);
+        MessageResult(count)
+    }
+}
+
+impl Handler<Probe> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, _: Probe, _: &mut Self::Context) {}
+}

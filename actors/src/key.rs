@@ -1,0 +1,203 @@
+//! `RequestKey`: equal for two requests only if the same tool run could answer both, file contents aside.
+//!
+//! Everything goes through one visitor, in a fixed order and length-prefixed, so that a key can be described
+//! as well as hashed. Nothing is left out without the reason written here:
+//! - the environment beyond the plan's table: the family's programs do not read it (a record of a run in which
+//!   another program took part carries a digest of the whole environment instead);
+//! - file contents: they are observations of the records behind the key.
+
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+use zccache_proto::ByteStrings;
+use zccache_proto::message::StreamKind;
+
+use crate::digest::Digest;
+use crate::invocation::Invocation;
+use crate::plan::Plan;
+
+/// Raised whenever the fields of a key, or the meaning of a record, change.
+const KEY_VERSION: u32 = 1;
+
+/// The digest of all that a request says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RequestKey(pub Digest);
+
+impl RequestKey {
+    /// The key of an invocation with its plan.
+    pub fn of(invocation: &Invocation, plan: &Plan) -> Self {
+        let mut hash = HashVisitor(blake3::Hasher::new());
+        visit(invocation, plan, &mut hash);
+        Self(Digest(*hash.0.finalize().as_bytes()))
+    }
+}
+
+/// The fields of a key as readable lines, in the order in which they are hashed.
+pub fn describe(invocation: &Invocation, plan: &Plan) -> Vec<String> {
+    let mut lines = DescribeVisitor(Vec::new());
+    visit(invocation, plan, &mut lines);
+    lines.0
+}
+
+trait Visitor {
+    fn field(&mut self, name: &'static str, value: &[u8]);
+}
+
+fn visit(invocation: &Invocation, plan: &Plan, v: &mut impl Visitor) {
+    v.field("key version", &KEY_VERSION.to_le_bytes());
+    v.field("family", plan.policy.family.as_bytes());
+    // Tools look at the processor (`-march=native`), and a cache directory may be shared by image or backup.
+    v.field("processor", processor());
+    v.field("tool", &invocation.tool);
+    v.field("arguments", &(invocation.argv.len() as u64).to_le_bytes());
+    for argument in invocation.argv.iter() {
+        v.field("argument", argument);
+    }
+    v.field("cwd", &invocation.cwd);
+    v.field("umask", &invocation.umask.to_le_bytes());
+    // A file and a pipe look the same to a tool: neither is a terminal. What cannot be told apart is one.
+    v.field("stdout", &stream(invocation.stdio.stdout));
+    v.field("stderr", &stream(invocation.stdio.stderr));
+    v.field("merged", &[u8::from(invocation.stdio.merged)]);
+    v.field("variables", &(plan.key_env.len() as u64).to_le_bytes());
+    for variable in &plan.key_env {
+        v.field("variable", variable);
+    }
+}
+
+fn stream(kind: StreamKind) -> Vec<u8> {
+    match kind {
+        StreamKind::File | StreamKind::Pipe => b"captured".to_vec(),
+        other => format!("{other:?}").into_bytes(),
+    }
+}
+
+/// What identifies the processor's abilities: the first processor's lines in `/proc/cpuinfo` that do not change
+/// from one reading to the next.
+fn processor() -> &'static [u8] {
+    static PROCESSOR: OnceLock<Vec<u8>> = OnceLock::new();
+    PROCESSOR.get_or_init(|| {
+        const STABLE: [&str; 8] = [
+            "vendor_id",
+            "cpu family",
+            "model\t",
+            "model name",
+            "stepping",
+            "flags",
+            "CPU implementer",
+            "Features",
+        ];
+        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let lines = first.lines().filter(|l| STABLE.iter().any(|s| l.starts_with(s)));
+        lines.collect::<Vec<_>>().join("\n").into_bytes()
+    })
+}
+
+/// The digest of a whole environment, in order, less the names that tell nothing about what a tool does.
+pub fn environment_digest(env: &ByteStrings) -> Digest {
+    let mut hash = HashVisitor(blake3::Hasher::new());
+    for entry in env.iter() {
+        let name = entry.split(|&b| b == b'=').next().unwrap_or_default();
+        if !UNIMPORTANT_VARIABLES.iter().any(|v| v.as_bytes() == name) && !name.starts_with(b"ZCCACHE_") {
+            hash.field("variable", entry);
+        }
+    }
+    Digest(*hash.0.finalize().as_bytes())
+}
+
+/// Variables that differ from shell to shell and on which no tool's result hangs: shell bookkeeping, session
+/// and window identities, the make and ninja that called.
+const UNIMPORTANT_VARIABLES: [&str; 22] = [
+    "_",
+    "SHLVL",
+    "OLDPWD",
+    "PPID",
+    "WINDOWID",
+    "WINDOWPATH",
+    "SSH_CLIENT",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "SSH_AUTH_SOCK",
+    "TMUX",
+    "TMUX_PANE",
+    "STY",
+    "XDG_SESSION_ID",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "GPG_AGENT_INFO",
+    "MAKEFLAGS",
+    "MFLAGS",
+    "MAKELEVEL",
+    "MAKE_TERMOUT",
+    "MAKE_TERMERR",
+    "NINJA_STATUS",
+];
+
+struct HashVisitor(blake3::Hasher);
+
+impl Visitor for HashVisitor {
+    fn field(&mut self, _: &'static str, value: &[u8]) {
+        self.0.update(&(value.len() as u64).to_le_bytes());
+        self.0.update(value);
+    }
+}
+
+struct DescribeVisitor(Vec<String>);
+
+impl Visitor for DescribeVisitor {
+    fn field(&mut self, name: &'static str, value: &[u8]) {
+        self.0.push(format!("{name}: {}", value.escape_ascii()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{invocation, plan};
+
+    #[test]
+    fn whatever_the_tool_can_tell_apart_has_another_key() {
+        let base = (invocation(&["gcc", "-DA", "-UA", "-c", "a.c"]), plan());
+        let mut others = vec![
+            (invocation(&["gcc", "-UA", "-DA", "-c", "a.c"]), plan()),
+            (invocation(&["gcc", "-DA", "-UA", "-ca.c"]), plan()),
+            (invocation(&["gcc", "-DA", "-UA", "-c", "a.c", ""]), plan()),
+        ];
+        for change in [
+            |i: &mut Invocation| i.cwd = b"/elsewhere".to_vec(),
+            |i: &mut Invocation| i.umask = 0o077,
+            |i: &mut Invocation| i.tool = b"/usr/bin/other".to_vec(),
+            |i: &mut Invocation| i.stdio.stderr = StreamKind::Terminal { rows: 24, columns: 80 },
+            |i: &mut Invocation| i.stdio.merged = true,
+        ] {
+            let mut other = base.clone();
+            change(&mut other.0);
+            others.push(other);
+        }
+        let mut env = plan();
+        env.key_env.push(b"CPATH=/x".to_vec());
+        others.push((base.0.clone(), env));
+        let key = RequestKey::of(&base.0, &base.1);
+        for (i, p) in &others {
+            assert_ne!(key, RequestKey::of(i, p), "{i:?}");
+            assert_ne!(describe(&base.0, &base.1), describe(i, p));
+        }
+        assert_eq!(key, RequestKey::of(&base.0.clone(), &base.1.clone()));
+    }
+
+    #[test]
+    fn a_pipe_and_a_file_are_the_same_to_a_tool() {
+        let piped = invocation(&["gcc"]);
+        let mut filed = piped.clone();
+        filed.stdio.stdout = StreamKind::File;
+        assert_eq!(RequestKey::of(&piped, &plan()), RequestKey::of(&filed, &plan()));
+    }
+
+    #[test]
+    fn shell_bookkeeping_is_no_environment_of_a_tool() {
+        let digest = |vars: &[&str]| environment_digest(&vars.iter().collect());
+        assert_eq!(digest(&["A=1", "SHLVL=1", "_=/bin/x"]), digest(&["A=1", "SHLVL=2"]));
+        assert_ne!(digest(&["A=1"]), digest(&["A=2"]));
+        assert_ne!(digest(&["A=1", "B=2"]), digest(&["A=1B=2"]));
+    }
+}

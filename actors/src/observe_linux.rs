@@ -1,0 +1,209 @@
+//! The observed observer: the kernel tells us every path that a tool's process tree asks for.
+//!
+//! A seccomp filter in the tool's first process, inherited by all that come of it, has the kernel notify us of
+//! each system call that takes a path, and hold it until we answer (seccomp_unotify(2)). We look at the path
+//! ourselves, note what the call is about to see, and let it go on unchanged. So nothing the tool reads,
+//! misses, lists or writes goes unseen, with no need to know the tool, and no privileges.
+//!
+//! The parts, from the kernel up: `syscalls` (which calls, which arguments), `filter` (the program),
+//! `listener` (the ioctls), `resolve` (which path is meant), `witness` (what a call means), `sightings` and
+//! `touched` (what was seen and done), `program_file` (what the kernel reads of an executed file).
+
+mod filter;
+mod listener;
+mod program_file;
+mod resolve;
+mod sightings;
+mod syscalls;
+mod touched;
+mod witness;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::AtFlags;
+use zccache_proto::ByteStrings;
+use zccache_proto::message::{Exit, OutputStream, Stdio, StreamKind};
+
+use crate::invocation::Invocation;
+use crate::observation::Seen;
+use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
+use crate::plan::Policy;
+use crate::signature::Signature;
+use crate::tool_run::{self, Attendant};
+use listener::Listener;
+use witness::Witness;
+
+/// Observes runs by seccomp user notification.
+#[derive(Debug)]
+pub struct ObservedObserver {
+    _checked: (),
+}
+
+impl ObservedObserver {
+    /// Makes sure, by a trial, that this kernel (or what it runs in) lets us observe.
+    ///
+    /// # Errors
+    /// Why it does not, for people.
+    pub fn new() -> Result<Self, String> {
+        // The trial executes a program that is not there: the call is notified, its path is read from the
+        // child's memory, and it fails. Everything that a real run needs, without one.
+        const MISSING: &[u8] = b"/nonexistent/zccache-trial";
+        let invocation = Invocation {
+            tool: MISSING.to_vec(),
+            argv: ByteStrings::from_iter([MISSING]),
+            cwd: b"/".to_vec(),
+            env: ByteStrings::default(),
+            umask: 0o022,
+            stdio: Stdio {
+                stdin: StreamKind::Null,
+                stdout: StreamKind::Null,
+                stderr: StreamKind::Null,
+                merged: false,
+            },
+        };
+        let job = Job { invocation, descriptors: Vec::new(), client_pid: None, policy: &TRIAL };
+        let mut watching =
+            Watching::new(&job).map_err(|e| format!("seccomp user notification cannot be tried: {e}"))?;
+        let (_keep, never) = rustix::pipe::pipe().map_err(|e| e.to_string())?;
+        let ended = tool_run::run(job, &mut Nobody(never), Some(&mut watching));
+        let error = match ended {
+            Ok(_) => return Err("a program that does not exist was executed".into()),
+            Err(error) => error,
+        };
+        let testimony = watching.witness.testify(Exit::Code(0));
+        let seen = testimony.sightings.iter().any(|s| s.path.0 == MISSING && s.seen == Seen::Absent);
+        match testimony.unstorable {
+            None if seen && error.kind() == io::ErrorKind::NotFound => Ok(Self { _checked: () }),
+            None => Err(format!("seccomp user notification does not work: {error}")),
+            Some(reason) => Err(format!("seccomp user notification does not work: {reason}")),
+        }
+    }
+}
+
+/// The trial's policy: nothing is known.
+static TRIAL: Policy = Policy { family: "trial", knows_program: |_| false, ignored_reads: &[] };
+
+/// The trial's watcher.
+struct Nobody(OwnedFd);
+
+impl Watcher for Nobody {
+    fn started(&mut self, _pid: u32) {}
+    fn output(&mut self, _stream: OutputStream, _bytes: &[u8]) {}
+    fn cancelled(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Observer for ObservedObserver {
+    fn run(&self, job: Job, watcher: &mut dyn Watcher) -> io::Result<Observed> {
+        let mut watching = Watching::new(&job)?;
+        let ended = tool_run::run(job, watcher, Some(&mut watching))?;
+        if let Some(broken) = watching.broken.take() {
+            watching.witness.refuse(Unstorable::NotObservable(broken.to_string()));
+        }
+        let testimony = watching.witness.testify(ended.exit);
+        let unstorable = match ended.exit {
+            _ if ended.cancelled => Some(Unstorable::Cancelled),
+            Exit::Signal(_) => Some(Unstorable::Signalled),
+            Exit::Code(_) => None,
+        };
+        let left = ended.left_processes.then_some(Unstorable::LeftProcess);
+        Ok(Observed {
+            exit: ended.exit,
+            sightings: testimony.sightings,
+            effects: testimony.effects,
+            programs: testimony.programs,
+            asked_time: testimony.asked_time,
+            unstorable: unstorable.or(testimony.unstorable).or(left),
+        })
+    }
+}
+
+/// The attendant of one observed run.
+struct Watching {
+    filter: Vec<libc::sock_filter>,
+    listener: Option<Listener>,
+    /// Stands in for the listener until there is one: never readable.
+    idle: OwnedFd,
+    _idle_writer: OwnedFd,
+    witness: Witness,
+    broken: Option<io::Error>,
+}
+
+impl Watching {
+    fn new(job: &Job) -> io::Result<Self> {
+        let input = job.descriptors.iter().find(|(number, _)| *number == 0).and_then(|(_, fd)| identity(fd));
+        let witness = Witness::new(&job.invocation, job.policy, input)?;
+        let (idle, idle_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let filter = filter::program(input.is_some());
+        Ok(Self { filter, listener: None, idle, _idle_writer: idle_writer, witness, broken: None })
+    }
+}
+
+/// Device and inode of an open file; none for `/dev/null`, whose reading tells nothing.
+fn identity(fd: &OwnedFd) -> Option<(u64, u64)> {
+    let of = |s: Signature| (s.dev, s.ino);
+    let open = Signature::at(fd, "", AtFlags::EMPTY_PATH).ok().map(of)?;
+    let null = Signature::of("/dev/null").ok().map(of);
+    (Some(open) != null).then_some(open)
+}
+
+impl Attendant for Watching {
+    fn filter(&self) -> &[libc::sock_filter] {
+        &self.filter
+    }
+
+    fn attach(&mut self, listener: OwnedFd) -> io::Result<()> {
+        self.listener = Some(Listener::new(listener)?);
+        Ok(())
+    }
+
+    fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_ref().map_or(self.idle.as_fd(), AsFd::as_fd)
+    }
+
+    fn serve(&mut self) {
+        let Some(listener) = &mut self.listener else { return };
+        match listener.receive() {
+            Ok(Some(notification)) => {
+                self.witness.note(listener, &notification);
+                listener.resume(notification.id);
+            }
+            Ok(None) => {}
+            Err(error) => drop(self.broken.get_or_insert(error)),
+        }
+    }
+
+    fn hand_over(&mut self, outputs: Vec<OwnedFd>) {
+        tool_run::discard_forever(outputs);
+        if let Some(listener) = self.listener.take() {
+            // Without a thread the listener closes, and what was left behind fails: nothing better can be done.
+            let _ = std::thread::Builder::new()
+                .name("tool-leftover".into())
+                .spawn(move || wave_through(listener));
+        }
+    }
+}
+
+/// Lets every call go on, unseen, until no process has the filter any more.
+fn wave_through(mut listener: Listener) {
+    loop {
+        let mut polled = [PollFd::new(&listener, PollFlags::IN)];
+        match poll(&mut polled, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+        let ready = polled[0].revents();
+        if ready.contains(PollFlags::IN) {
+            match listener.receive() {
+                Ok(Some(notification)) => listener.resume(notification.id),
+                Ok(None) => {}
+                Err(_) => return,
+            }
+        } else if ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What was seen so far, each path at most once per kind of question. Pure state.
+//!
+//! The first answer to a question stands for the run: whoever uses the sightings compares them with the file
+//! system after the run, so an answer that changed in between shows there.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::observation::{Seen, Sighting, Spelled};
+use crate::signature::FileKind;
+
+/// The most sightings one run may have: a hundred times a large C++ compile's. Beyond, a record would cost
+/// more to check than the tool to run.
+pub const SIGHTINGS_MAX: usize = 100_000;
+
+/// A kind of question, as a bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Question {
+    /// Opened for reading.
+    Read = 1,
+    /// Executed.
+    Execute = 2,
+    /// Asked about, links followed.
+    Stat = 4,
+    /// Asked about, links not followed.
+    Lstat = 8,
+    /// Listed.
+    List = 16,
+}
+
+/// The answer "nothing there" settles all questions.
+const ABSENT: u8 = 32;
+/// The run made this path's state itself: nothing more is to be asked.
+const OWN: u8 = 64;
+
+/// See the module.
+#[derive(Default)]
+pub struct Sightings {
+    asked: HashMap<Vec<u8>, u8>,
+    list: Vec<Sighting>,
+}
+
+impl Sightings {
+    /// Whether the answer is known already.
+    pub fn is_settled(&self, path: &[u8], question: Question) -> bool {
+        self.asked.get(path).is_some_and(|asked| asked & (question as u8 | ABSENT | OWN) != 0)
+    }
+
+    /// The answer to a question. Says false if there are too many.
+    pub fn add(&mut self, path: &[u8], question: Question, seen: Seen) -> bool {
+        let bits = question as u8 | if seen == Seen::Absent { ABSENT } else { 0 };
+        self.mark(path, bits);
+        if self.list.len() >= SIGHTINGS_MAX {
+            return false;
+        }
+        self.list.push(Sighting { path: Spelled(path.to_vec()), seen });
+        true
+    }
+
+    /// The question was asked, and its answer is no sighting.
+    pub fn ignore(&mut self, path: &[u8], question: Question) {
+        self.mark(path, question as u8);
+    }
+
+    /// From now on, nothing about this path is news.
+    pub fn own(&mut self, path: &[u8]) {
+        self.mark(path, OWN);
+    }
+
+    fn mark(&mut self, path: &[u8], bits: u8) {
+        match self.asked.get_mut(path) {
+            Some(asked) => *asked |= bits,
+            None => drop(self.asked.insert(path.to_vec(), bits)),
+        }
+    }
+
+    /// The sightings, without those that another one implies: metadata of what was read as well (under whatever
+    /// spelling, told by `normal`), a plain reading of what was executed, a directory behind links that is one
+    /// without any.
+    pub fn into_list(self, normal: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Sighting> {
+        let Self { mut list, .. } = self;
+        let mut read = HashSet::new();
+        let mut executed = HashSet::new();
+        let mut plain_directories = HashSet::new();
+        for s in &list {
+            match s.seen {
+                Seen::Read { executed: true, .. } => drop(executed.insert(s.path.clone())),
+                Seen::Kind { follow: false, kind: FileKind::Directory } => {
+                    plain_directories.insert(s.path.clone());
+                }
+                _ => {}
+            }
+            if let Seen::Read { .. } = s.seen {
+                read.insert(normal(&s.path.0));
+            }
+        }
+        list.retain(|s| match &s.seen {
+            Seen::Metadata { .. } => !read.contains(&normal(&s.path.0)),
+            Seen::Read { executed: false, .. } => !executed.contains(&s.path),
+            Seen::Kind { follow: true, kind: FileKind::Directory } => !plain_directories.contains(&s.path),
+            _ => true,
+        });
+        list
+    }
+}

@@ -1,0 +1,200 @@
+//! What the run changed so far: for each path, what was there before and what the run did to it.
+//!
+//! ```text
+//! before \ after   | there                        | gone
+//! nothing          | written: an effect           | a temporary: nothing
+//! a regular file   | written: an effect           | removed: an effect
+//! anything else    | not ours to restore          | not ours to restore
+//! ```
+
+use std::collections::HashMap;
+
+use rustix::io::Errno;
+use zccache_proto::message::Exit;
+
+use super::resolve::Place;
+use crate::observation::{Seen, Sighting, Spelled};
+use crate::observer::{Effect, Left, Unstorable};
+use crate::signature::{FileKind, Signature, coarse_now_ns};
+
+/// The most paths one run may change: far beyond any compile's outputs and temporaries.
+pub const TOUCHED_MAX: usize = 10_000;
+
+/// What was at a path before the run first touched it.
+#[derive(Debug, Clone, Copy)]
+enum Before {
+    Absent,
+    File { signature: Signature, settled: bool },
+    Other,
+}
+
+/// One changed path.
+struct Touch {
+    path: Vec<u8>,
+    before: Before,
+    /// The run wrote a regular file here.
+    written: bool,
+    /// The run made something else here: a directory, a link, a special file.
+    other: bool,
+    /// The run took away what was here, at least once.
+    removed: bool,
+}
+
+/// What the run does to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// Writes a regular file, from its start.
+    Write,
+    /// Makes anything else.
+    MakeOther,
+    /// Takes away.
+    Remove,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Touched {
+    by_normal: HashMap<Vec<u8>, usize>,
+    list: Vec<Touch>,
+}
+
+/// The end of it.
+pub struct Outcome {
+    /// What is to be restored on a hit.
+    pub effects: Vec<Effect>,
+    /// Why that is not possible.
+    pub unstorable: Option<Unstorable>,
+}
+
+impl Touched {
+    /// Whether the run changed anything yet.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether the run changed this path: its state is the run's own.
+    pub fn knows(&self, normal: &[u8]) -> bool {
+        self.by_normal.contains_key(normal)
+    }
+
+    /// Whether what is at this path now was made by the run.
+    pub fn made(&self, normal: &[u8]) -> bool {
+        self.by_normal.get(normal).is_some_and(|&i| self.list[i].written || self.list[i].other)
+    }
+
+    /// Whether this file is one that the run wrote under another spelling.
+    pub fn wrote_inode(&self, place: &Place, signature: &Signature) -> bool {
+        self.list.iter().filter(|t| t.written).any(|t| {
+            place.signature(&t.path, true).is_ok_and(|s| s.dev == signature.dev && s.ino == signature.ino)
+        })
+    }
+
+    /// Notes a deed, before it is done. Says false if there are too many.
+    pub fn note(&mut self, place: &Place, path: &[u8], deed: Deed) -> bool {
+        let normal = place.normal(path);
+        let index = match self.by_normal.get(&normal) {
+            Some(&index) => index,
+            None if self.list.len() >= TOUCHED_MAX => return false,
+            None => {
+                let before = before(place, path);
+                self.list.push(Touch {
+                    path: path.to_vec(),
+                    before,
+                    written: false,
+                    other: false,
+                    removed: false,
+                });
+                self.by_normal.insert(normal, self.list.len() - 1);
+                self.list.len() - 1
+            }
+        };
+        let touch = &mut self.list[index];
+        match deed {
+            Deed::Write => touch.written = true,
+            Deed::MakeOther => touch.other = true,
+            Deed::Remove => touch.removed = true,
+        }
+        true
+    }
+
+    /// Takes out of `sightings` those that the run itself made so: questions about its temporaries, and, if all
+    /// went well, about its outputs. (A failing tool may have removed an old output, or not: there it shows.)
+    pub fn filter(&self, place: &Place, exit: Exit, sightings: &mut Vec<Sighting>) {
+        if self.list.is_empty() {
+            return;
+        }
+        sightings.retain(|s| {
+            if matches!(s.seen, Seen::Read { .. } | Seen::Listed { .. }) {
+                return true;
+            }
+            let normal = place.normal(&s.path.0);
+            let touch = self.by_normal.get(&normal).map(|&i| &self.list[i]);
+            match touch {
+                Some(touch) => !exit.success() && !is_temporary(place, touch),
+                None => !self.is_within_made(&normal),
+            }
+        });
+    }
+
+    /// Whether some directory above was made by the run.
+    fn is_within_made(&self, normal: &[u8]) -> bool {
+        let mut path = normal;
+        while let Some(slash) = path.iter().rposition(|&b| b == b'/') {
+            path = &path[..slash];
+            if self.by_normal.get(path).is_some_and(|&i| self.list[i].other) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What the run left, once it has ended.
+    pub fn outcome(&self, place: &Place) -> Outcome {
+        let mut outcome = Outcome { effects: Vec::new(), unstorable: None };
+        for touch in &self.list {
+            match left(place, touch) {
+                Ok(Some(left)) => {
+                    outcome.effects.push(Effect { path: Spelled(touch.path.clone()), left });
+                }
+                Ok(None) => {}
+                Err(reason) => drop(outcome.unstorable.get_or_insert(reason)),
+            }
+        }
+        outcome
+    }
+}
+
+fn before(place: &Place, path: &[u8]) -> Before {
+    // The clock first: what changes after the look then counts as too new.
+    let now_ns = coarse_now_ns();
+    match place.signature(path, false) {
+        Ok(s) if s.kind() == FileKind::File => Before::File { signature: s, settled: s.is_settled(now_ns) },
+        Err(Errno::NOENT | Errno::NOTDIR) => Before::Absent,
+        _ => Before::Other,
+    }
+}
+
+fn is_temporary(place: &Place, touch: &Touch) -> bool {
+    matches!(touch.before, Before::Absent) && place.signature(&touch.path, false).is_err()
+}
+
+fn left(place: &Place, touch: &Touch) -> Result<Option<Left>, Unstorable> {
+    let name = || String::from_utf8_lossy(&touch.path).into_owned();
+    let now = place.signature(&touch.path, false);
+    match (now, touch.before) {
+        (Err(_), Before::Absent) if touch.removed => Ok(None),
+        // It was to be made and was not: for want of space, permission or the like, which nothing else tells.
+        (Err(_), Before::Absent) => Err(Unstorable::NotCaptured(name())),
+        (Err(_), Before::File { .. }) => Ok(Some(Left::Removed)),
+        (Err(_), Before::Other) => Err(Unstorable::ChangedExisting(name())),
+        (Ok(_), _) if touch.other || !touch.written => Err(Unstorable::ChangedExisting(name())),
+        // Opened for writing and yet untouched: refused.
+        (Ok(now), Before::File { signature, settled: true }) if now == signature => {
+            Err(Unstorable::ChangedExisting(name()))
+        }
+        (Ok(_), _) => match place.signature(&touch.path, true) {
+            Ok(s) if s.kind() == FileKind::File => Ok(Some(Left::File)),
+            _ => Err(Unstorable::ChangedExisting(name())),
+        },
+    }
+}

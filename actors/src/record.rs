@@ -1,0 +1,135 @@
+//! `Record`: a result, and the observations under which it may be served; `Manifest`: the records of one key.
+//!
+//! These are what the index stores. A record from disk is untrusted input: it is checked before it is used.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use zccache_proto::message::Exit;
+
+use crate::digest::Digest;
+use crate::observation::{Observation, Spelled};
+
+/// Raised whenever `Record`'s encoding changes; records of another version are not read.
+const RECORD_VERSION: u8 = 1;
+
+/// How many records a manifest keeps: enough to switch between a dozen branches and hit on each; the oldest
+/// go first. Each is checked in turn on a miss, so the number bounds that cost too.
+pub const RECORDS_PER_KEY_MAX: usize = 16;
+
+/// One result, and when it may be served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// All of these must hold.
+    pub observations: Vec<Observation>,
+    /// For each observation the number of the first one that names the same file (device and inode), itself
+    /// if none before it does, `NO_FILE` if it names none. `#pragma once` and duplicate search directories
+    /// hang on which names are one file, so that must be as it was.
+    pub identities: Vec<u32>,
+    /// The digest of the whole environment, if a program took part whose reads of it are not known.
+    pub environment: Option<Digest>,
+    /// What to replay.
+    pub result: RunResult,
+}
+
+/// In `Record::identities`: this observation is not of an existing file.
+pub const NO_FILE: u32 = u32::MAX;
+
+/// What a run left to be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// How the tool ended.
+    pub exit: Exit,
+    /// All it wrote to standard output (and error, when merged).
+    pub stdout: ByteBuf,
+    /// All it wrote to standard error.
+    pub stderr: ByteBuf,
+    /// The files it left or removed.
+    pub outputs: Vec<Output>,
+}
+
+/// One file that a run left or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Where, as spelled.
+    pub path: Spelled,
+    /// What is to be there; nothing if the run removed it.
+    pub file: Option<OutputFile>,
+}
+
+/// A file's content and mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFile {
+    /// Digest of the content; the blob's name.
+    pub digest: Digest,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Permission bits, as the run left them.
+    pub mode: u32,
+}
+
+impl Record {
+    /// Whether the record is one that this code could have written.
+    pub fn is_sound(&self) -> bool {
+        let sound_path = |p: &Spelled| !p.0.is_empty() && !p.0.contains(&0);
+        self.identities.len() == self.observations.len()
+            && self.observations.iter().all(|o| sound_path(&o.path))
+            && self.result.outputs.iter().all(|o| sound_path(&o.path))
+            && matches!(self.result.exit, Exit::Code(0..=255))
+    }
+}
+
+/// The records of one key as bytes for the index, newest first.
+///
+/// # Errors
+/// If they cannot be encoded (not seen for these types).
+pub fn encode_manifest(records: &[&Record]) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    let mut bytes = vec![RECORD_VERSION];
+    rmp_serde::encode::write(&mut bytes, records)?;
+    Ok(bytes)
+}
+
+/// The sound records in an index entry; none if it is of another version or garbage.
+pub fn decode_manifest(bytes: &[u8]) -> Vec<Record> {
+    let Some((&RECORD_VERSION, body)) = bytes.split_first() else { return Vec::new() };
+    let mut records: Vec<Record> = rmp_serde::from_slice(body).unwrap_or_default();
+    records.truncate(RECORDS_PER_KEY_MAX);
+    records.retain(Record::is_sound);
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observation::Fact;
+
+    fn record() -> Record {
+        Record {
+            observations: vec![Observation { path: Spelled(b"a.h".to_vec()), fact: Fact::Absent }],
+            identities: vec![NO_FILE],
+            environment: None,
+            result: RunResult {
+                exit: Exit::Code(1),
+                stdout: ByteBuf::new(),
+                stderr: ByteBuf::from(*b"\xff"),
+                outputs: vec![Output { path: Spelled(b"a.o".to_vec()), file: None }],
+            },
+        }
+    }
+
+    #[test]
+    fn a_manifest_comes_back_as_it_was() {
+        let record = record();
+        assert_eq!(decode_manifest(&encode_manifest(&[&record, &record]).unwrap()), [record.clone(), record]);
+    }
+
+    #[test]
+    fn garbage_is_no_record() {
+        let good = encode_manifest(&[&record()]).unwrap();
+        assert!(decode_manifest(&[]).is_empty());
+        assert!(decode_manifest(&good[..good.len() - 1]).is_empty());
+        assert!(decode_manifest(&[&[9], &good[1..]].concat()).is_empty());
+        let mut unsound = record();
+        unsound.identities.clear();
+        assert!(decode_manifest(&encode_manifest(&[&unsound]).unwrap()).is_empty());
+    }
+}

@@ -1,0 +1,135 @@
+//! Root: the end of things. Shutdown order, and what happens when supervision cannot help.
+//!
+//! Owns: the order of shutdown. Runs on: the main arbiter. Receives: `BeginShutdown` from connections and signals,
+//! `Escalate` from supervision and acceptor. Sends: to acceptor and store. Mailbox: 64; its messages are rare.
+//! On failure: the process exits, and the next wrapper starts a new service. Never ends while a tool runs for a
+//! client, save after `DRAIN_TIMEOUT`.
+//!
+//! ```text
+//! serving --BeginShutdown--> draining: no new clients, no new work; what runs finishes and is stored
+//!                               --idle, or DRAIN_TIMEOUT--> index written down --> system stops
+//! serving --Escalate--> exit with status 70; kernel and lock file tell everybody
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use crate::acceptor::{Acceptor, StopAccepting};
+use crate::store::{Close, Store};
+use crate::supervision::Supervised;
+use crate::work::Work;
+
+/// How long running tools may take to finish after a request to shut down: longer than any compile, shorter than
+/// a machine's patience with a service that it wants to stop for good.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The exit status after an escalation: `EX_SOFTWARE` of sysexits.h.
+const EXIT_ESCALATED: i32 = 70;
+
+/// See the header.
+const MAILBOX: usize = 64;
+
+/// What `status` says of this service; made by the composition root.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The service's version.
+    pub version: String,
+    /// When it started.
+    pub started: Instant,
+    /// Where the cache is.
+    pub cache_dir: PathBuf,
+    /// Where the log is.
+    pub log_file: PathBuf,
+    /// Which observer runs tools.
+    pub observer: String,
+    /// What is not as it should be since the start, for people.
+    pub degraded: Vec<String>,
+}
+
+/// Somebody wants an end: finish what runs, take nothing new, write down, go. May be repeated.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BeginShutdown;
+
+/// A fault that nobody below could mend, for people.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Escalate(pub String);
+
+/// The children, once they are there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Adopt {
+    /// Lets clients in.
+    pub acceptor: Addr<Acceptor>,
+    /// Is closed last.
+    pub store: Supervised<Store>,
+}
+
+/// The actor.
+pub struct Root {
+    work: Arc<Work>,
+    children: Option<Adopt>,
+}
+
+impl Root {
+    /// A root that waits for `work` before it ends.
+    pub fn new(work: Arc<Work>) -> Self {
+        Self { work, children: None }
+    }
+}
+
+impl Actor for Root {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Handler<Adopt> for Root {
+    type Result = ();
+
+    fn handle(&mut self, message: Adopt, _: &mut Self::Context) {
+        self.children = Some(message);
+    }
+}
+
+impl Handler<BeginShutdown> for Root {
+    type Result = ();
+
+    fn handle(&mut self, _: BeginShutdown, ctx: &mut Self::Context) {
+        if self.work.is_draining() {
+            return;
+        }
+        self.work.drain();
+        tracing::info!(running = self.work.running(), "shutting down");
+        let (work, children) = (Arc::clone(&self.work), self.children.take());
+        let end = async move {
+            let Some(Adopt { acceptor, store }) = children else { return };
+            let _ = acceptor.send(StopAccepting).await;
+            if !work.idle(DRAIN_TIMEOUT).await {
+                tracing::warn!(running = work.running(), "tools are still running; ending all the same");
+            }
+            match store.send(Close).await {
+                Ok(Ok(())) => tracing::info!("the index is written"),
+                Ok(Err(e)) => tracing::warn!(%e, "the index could not be written"),
+                Err(e) => tracing::warn!(%e, "the store is gone"),
+            }
+        };
+        ctx.spawn(end.into_actor(self).map(|(), _, _| System::current().stop()));
+    }
+}
+
+impl Handler<Escalate> for Root {
+    type Result = ();
+
+    fn handle(&mut self, message: Escalate, _: &mut Self::Context) {
+        tracing::error!(reason = message.0, "giving up; the next client starts a new service");
+        eprintln!("zccache-service: {}", message.0);
+        std::process::exit(EXIT_ESCALATED);
+    }
+}

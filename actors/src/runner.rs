@@ -1,0 +1,168 @@
+//! The runner: starts tools, one thread each, and reports what they did.
+//!
+//! Owns: the observer and the runs in progress. Runs on: a worker arbiter, plus a thread per tool. Receives: `Run`
+//! from connections. Sends: `RunEvent`s to the connection that asked. Mailbox: 4096, one `Run` per client at a
+//! time. On failure: that run alone; its connection sees the channel close. Never outlives a cancelled client.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::{mpsc, oneshot};
+use zccache_proto::message::{OUTPUT_CHUNK_BYTES_MAX, OutputStream};
+
+use crate::blobs::Blobs;
+use crate::capture::{Captured, capture};
+use crate::freshness::WorkingDirectory;
+use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
+use crate::supervision::Probe;
+
+/// A connection wants a tool run. Answered at once; what happens comes through the channels.
+#[derive(Message)]
+#[rtype(result = "std::io::Result<Running>")]
+pub struct Run {
+    /// What to run.
+    pub job: Job,
+    /// Where relative paths begin.
+    pub cwd: Arc<WorkingDirectory>,
+}
+
+/// A run in progress. Dropping it kills the tool with all its processes.
+pub struct Running {
+    /// What happens, as it happens.
+    pub events: mpsc::Receiver<RunEvent>,
+    /// What it came to.
+    pub report: oneshot::Receiver<std::io::Result<RunReport>>,
+    /// Hangs up when dropped, which cancels the run.
+    pub alive: OwnedFd,
+}
+
+/// Something that happened during a run.
+#[derive(Debug)]
+pub enum RunEvent {
+    /// The tool is this process, leader of its own group.
+    Started(u32),
+    /// The tool wrote this.
+    Output(OutputStream, Vec<u8>),
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct RunReport {
+    /// What the observer saw.
+    pub observed: Observed,
+    /// What the run left, copied; or why that could not be.
+    pub captured: Result<Captured, Unstorable>,
+    /// All of standard output.
+    pub stdout: Vec<u8>,
+    /// All of standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// The most output of a run that is kept for a record, in bytes, both streams together. More than any compiler
+/// has ever been worth replaying, and less than half a frame.
+const KEPT_OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How many events may wait for a slow client before the tool waits too: 8 MiB of output, so that nobody's
+/// single flight hangs on a client that was stopped.
+const EVENTS_MAX: usize = 128;
+
+/// See the header.
+const MAILBOX: usize = 4096;
+
+/// The actor.
+pub struct Runner {
+    observer: Arc<dyn Observer>,
+    blobs: Arc<Blobs>,
+}
+
+impl Runner {
+    /// A runner that observes with `observer` and captures into `blobs`.
+    pub fn new(observer: Arc<dyn Observer>, blobs: Arc<Blobs>) -> Self {
+        Self { observer, blobs }
+    }
+}
+
+impl Actor for Runner {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Handler<Run> for Runner {
+    type Result = std::io::Result<Running>;
+
+    fn handle(&mut self, message: Run, _: &mut Self::Context) -> Self::Result {
+        let (events_in, events) = mpsc::channel(EVENTS_MAX);
+        let (report_in, report) = oneshot::channel();
+        let (cancelled, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
+        std::thread::Builder::new().name("tool".into()).spawn(move || {
+            let mut tap =
+                Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
+            let job = AssertUnwindSafe(|| run(&*observer, &blobs, message, &mut tap));
+            let outcome = std::panic::catch_unwind(job)
+                .unwrap_or_else(|_| Err(std::io::Error::other("the observer failed")));
+            // A connection that has gone does not mind.
+            let _ = report_in.send(outcome);
+        })?;
+        Ok(Running { events, report, alive })
+    }
+}
+
+impl Handler<Probe> for Runner {
+    type Result = ();
+
+    fn handle(&mut self, _: Probe, _: &mut Self::Context) {}
+}
+
+fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> std::io::Result<RunReport> {
+    let mut observed = observer.run(message.job, tap)?;
+    if tap.overflow {
+        observed.unstorable.get_or_insert(Unstorable::OutputTooLarge(KEPT_OUTPUT_BYTES_MAX));
+    }
+    let captured = match &observed.unstorable {
+        // Nothing will be stored, so nothing need be copied.
+        Some(why) => Err(why.clone()),
+        None => capture(&observed.effects, blobs, &message.cwd),
+    };
+    let (stdout, stderr) = (std::mem::take(&mut tap.stdout), std::mem::take(&mut tap.stderr));
+    Ok(RunReport { observed, captured, stdout, stderr })
+}
+
+/// Passes events on to the connection, and keeps the output.
+struct Tap {
+    events: mpsc::Sender<RunEvent>,
+    cancelled: OwnedFd,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    overflow: bool,
+}
+
+impl Watcher for Tap {
+    fn started(&mut self, pid: u32) {
+        // A closed channel means that the client has gone; the run is being cancelled then.
+        let _ = self.events.blocking_send(RunEvent::Started(pid));
+    }
+
+    fn output(&mut self, stream: OutputStream, bytes: &[u8]) {
+        for chunk in bytes.chunks(OUTPUT_CHUNK_BYTES_MAX) {
+            let _ = self.events.blocking_send(RunEvent::Output(stream, chunk.to_vec()));
+        }
+        if self.stdout.len() + self.stderr.len() + bytes.len() > KEPT_OUTPUT_BYTES_MAX {
+            self.overflow = true;
+            return;
+        }
+        match stream {
+            OutputStream::Stdout => self.stdout.extend_from_slice(bytes),
+            OutputStream::Stderr => self.stderr.extend_from_slice(bytes),
+        }
+    }
+
+    fn cancelled(&self) -> BorrowedFd<'_> {
+        self.cancelled.as_fd()
+    }
+}

@@ -1,0 +1,34 @@
+//! What several unit tests build on: a plain invocation, a plan for it, a policy that knows every program.
+
+use zccache_proto::message::{Stdio, StreamKind};
+
+use crate::invocation::Invocation;
+use crate::plan::{DeclaredInputs, Plan, Policy};
+
+/// Knows every program.
+pub static POLICY: Policy = Policy { family: "test", knows_program: |_| true, ignored_reads: &[] };
+
+/// An invocation in `/` with piped output.
+pub fn invocation(argv: &[&str]) -> Invocation {
+    let (stdout, stderr) = (StreamKind::Pipe, StreamKind::Pipe);
+    Invocation {
+        tool: b"/usr/bin/gcc".to_vec(),
+        argv: argv.iter().collect(),
+        cwd: b"/".to_vec(),
+        env: ["PATH=/usr/bin:/bin"].iter().collect(),
+        umask: 0o022,
+        stdio: Stdio { stdin: StreamKind::Null, stdout, stderr, merged: false },
+    }
+}
+
+/// A plan that names nothing.
+pub fn plan() -> Plan {
+    Plan {
+        policy: &POLICY,
+        key_env: Vec::new(),
+        declared: DeclaredInputs::default(),
+        outputs: Vec::new(),
+        pin_mtimes: false,
+        time_is_fixed: false,
+    }
+}

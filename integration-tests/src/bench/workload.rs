@@ -1,0 +1,113 @@
+//! What is compiled: a C++ file with a great many headers, a trivial C file, and thirty small ones.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+/// The files of one cold build.
+pub const COLD_FILES: usize = 30;
+
+/// Class templates that are instantiated, to make an object of some 260 KB.
+const INSTANTIATIONS: usize = 10;
+
+/// The standard library's headers that the C++ file includes: with all they include in turn, more than 200.
+const STANDARD_HEADERS: [&str; 26] = [
+    "algorithm",
+    "array",
+    "atomic",
+    "bitset",
+    "chrono",
+    "complex",
+    "condition_variable",
+    "deque",
+    "fstream",
+    "functional",
+    "future",
+    "iomanip",
+    "iostream",
+    "list",
+    "map",
+    "memory",
+    "mutex",
+    "numeric",
+    "random",
+    "regex",
+    "set",
+    "sstream",
+    "string",
+    "thread",
+    "unordered_map",
+    "vector",
+];
+
+/// A compile, and how much there is to it.
+pub struct Compile {
+    /// The command line; the object is `out.o`.
+    pub words: Vec<String>,
+    /// Files that it includes.
+    pub headers: usize,
+    /// The object's size.
+    pub object_bytes: u64,
+}
+
+/// A C++ file with more than 200 headers.
+///
+/// # Errors
+/// If it cannot be written or the compiler fails.
+pub fn headers_cpp(place: &Path) -> io::Result<Compile> {
+    let mut text = String::new();
+    for header in STANDARD_HEADERS {
+        let _ = writeln!(text, "#include <{header}>");
+    }
+    for n in 0..INSTANTIATIONS {
+        let _ = writeln!(
+            text,
+            "struct Key{n} {{ int value; bool operator<(const Key{n} &o) const {{ return value < o.value; }} }};\n\
+             std::map<Key{n}, std::vector<std::string>> table{n};\n\
+             void fill{n}(int count) {{ for (int i = 0; i < count; i++) table{n}[Key{n}{{i}}].push_back(std::to_string(i)); }}\n\
+             bool match{n}(const std::string &s) {{ return std::regex_match(s, std::regex(\"a+{n}\")); }}"
+        );
+    }
+    std::fs::write(place.join("headers.cpp"), text)?;
+    compile("g++ -O2 -g0 -c headers.cpp -o out.o", place)
+}
+
+/// A C file of one line.
+///
+/// # Errors
+/// As [`headers_cpp`].
+pub fn trivial_c(place: &Path) -> io::Result<Compile> {
+    std::fs::write(place.join("trivial.c"), crate::sources::SMALL)?;
+    compile("gcc -c trivial.c -o out.o", place)
+}
+
+/// Writes small C files that no round before has had, and says how each is compiled.
+///
+/// # Errors
+/// If they cannot be written.
+pub fn cold_files(place: &Path, round: usize) -> io::Result<Vec<Vec<String>>> {
+    let one = |n: usize| {
+        let text = format!(
+            "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n\
+             char *copy_{round}_{n}(const char *s) {{ char *c = malloc(strlen(s) + 1); return c ? strcpy(c, s) : c; }}\n\
+             void say_{round}_{n}(const char *s) {{ printf(\"%d: %s\\n\", {n}, s); }}\n"
+        );
+        std::fs::write(place.join(format!("cold{n}.c")), text)?;
+        Ok(format!("gcc -O2 -c cold{n}.c -o cold{n}.o").split(' ').map(String::from).collect())
+    };
+    (0..COLD_FILES).map(one).collect()
+}
+
+fn compile(line: &str, place: &Path) -> io::Result<Compile> {
+    let words: Vec<String> = line.split(' ').map(String::from).collect();
+    let mut bare = Command::new(&words[0]);
+    bare.args(&words[1..]).args(["-MD", "-MF", "out.d"]).current_dir(place);
+    if !bare.status()?.success() {
+        return Err(io::Error::other(format!("run `{line}`")));
+    }
+    let dependencies = std::fs::read_to_string(place.join("out.d"))?;
+    // The target and the source are words of the rule too, and so is the mark of a continued line.
+    let headers = dependencies.split_whitespace().filter(|word| *word != "\\").count().saturating_sub(2);
+    Ok(Compile { words, headers, object_bytes: std::fs::metadata(place.join("out.o"))?.len() })
+}

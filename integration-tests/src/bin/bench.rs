@@ -1,0 +1,23 @@
+//! `bench`: what a hit, a pass-through and a cold build cost, beside `/bin/true`, the bare compiler and other caches.
+//!
+//! Prints ratios within one run; never fails for being slow. `make bench` sets up what it needs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use zccache_integration_tests::bench;
+
+fn main() -> ExitCode {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [ours, peers] = &arguments[..] else {
+        eprintln!("usage: bench DIRECTORY-OF-OUR-BINARIES DIRECTORY-OF-THE-PEERS");
+        return ExitCode::from(2);
+    };
+    match bench::run(ours, peers) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("bench: failed to {e}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! A user's session, told twice: with the bare tool and with the wrapper, and nobody can tell which was which.
+//!
+//! Paths end up in objects, so both runs must see the same ones. There are two twins of the project directory,
+//! and each takes the place `work` in turn, by a rename that leaves inodes and times as they are:
+//!
+//! ```text
+//!   bare/   -> work, run the tool,            back to bare/
+//!   cached/ -> work, run the tool by zccache, back to cached/
+//! ```
+//!
+//! After each step the two must agree in all that a command leaves behind, and the service's counters must have
+//! moved by exactly what the step says. With `ZCCACHE_TEST_CACHE_OFF=1` the wrapper is disabled: then every step
+//! that expects a hit must fail, which `tests/cache_off.rs` shows.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::Command;
+
+use crate::stats::Counters;
+use crate::{Outcome, Sandbox, Tree, sandbox};
+
+/// How the counters must move in one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// One request, served.
+    Hit,
+    /// One request, for which the tool was run, and its result stored.
+    Miss,
+    /// One request, for which the tool was run; its result may or may not have been stored.
+    Run,
+    /// One request, handed back.
+    PassThrough,
+    /// So many hits and misses; pass-throughs besides are not looked at.
+    Counts {
+        /// Served.
+        hits: u64,
+        /// Run.
+        misses: u64,
+    },
+    /// Whatever is right: only the results matter.
+    Anything,
+}
+
+impl Expect {
+    fn admits(self, delta: Counters) -> bool {
+        let one = (delta.requests, delta.hits, delta.misses, delta.passed_through);
+        match self {
+            Self::Hit => one == (1, 1, 0, 0),
+            Self::Miss => one == (1, 0, 1, 0) && delta.stored == 1,
+            Self::Run => one == (1, 0, 1, 0),
+            Self::PassThrough => one == (1, 0, 0, 1),
+            Self::Counts { hits, misses } => (delta.hits, delta.misses) == (hits, misses),
+            Self::Anything => true,
+        }
+    }
+}
+
+/// A project in a sandbox, and its twin.
+pub struct Scenario {
+    /// The sandbox it lives in. Changes of its environment count for both twins.
+    pub sandbox: Sandbox,
+    umask: Option<u32>,
+    steps: u32,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scenario {
+    /// An empty project, with a running service.
+    ///
+    /// # Panics
+    /// If the service cannot be started.
+    #[track_caller]
+    pub fn new() -> Self {
+        let mut sandbox = Sandbox::new();
+        if std::env::var_os("ZCCACHE_TEST_CACHE_OFF").is_some_and(|v| v == "1") {
+            sandbox.set("ZCCACHE_DISABLE", "1");
+        }
+        for twin in ["bare", "cached"] {
+            std::fs::create_dir(sandbox.path(twin)).expect("a directory can be made");
+        }
+        std::fs::remove_dir(sandbox.work()).expect("the empty directory can be removed");
+        let scenario = Self { sandbox, umask: None, steps: 0 };
+        scenario.within("cached", |s| s.sandbox.start());
+        scenario
+    }
+
+    /// The same with the wrapper disabled, whatever the environment says.
+    #[track_caller]
+    pub fn with_the_cache_off() -> Self {
+        let mut scenario = Self::new();
+        scenario.sandbox.set("ZCCACHE_DISABLE", "1");
+        scenario
+    }
+
+    /// Runs the steps to come under this umask.
+    pub fn umask(&mut self, mask: u32) {
+        self.umask = Some(mask);
+    }
+
+    /// Writes a file of the project.
+    pub fn write(&self, relative: &str, content: impl AsRef<[u8]>) {
+        self.edit(|_| _ = self.sandbox.write(relative, content.as_ref()));
+    }
+
+    /// Writes an executable shell script of the project.
+    pub fn script(&self, relative: &str, body: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        self.edit(|work| {
+            self.sandbox.write(relative, format!("#!/bin/sh\n{body}\n"));
+            std::fs::set_permissions(work.join(relative), PermissionsExt::from_mode(0o755))
+                .expect("a mode can be set");
+        });
+    }
+
+    /// Changes the project in any way; called once for each twin, with its directory.
+    pub fn edit(&self, change: impl Fn(&Path)) {
+        for twin in ["bare", "cached"] {
+            self.within(twin, |s| change(&s.sandbox.work()));
+        }
+    }
+
+    /// One step: a command line that is split at blanks.
+    ///
+    /// # Panics
+    /// If the twins differ in anything, or the counters did not move as expected.
+    #[track_caller]
+    pub fn step(&mut self, expect: Expect, line: &str) -> Outcome {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        self.step_of(expect, &words)
+    }
+
+    /// One step whose words may be any bytes.
+    ///
+    /// # Panics
+    /// As [`step`](Self::step).
+    #[track_caller]
+    pub fn step_of<S: AsRef<OsStr>>(&mut self, expect: Expect, words: &[S]) -> Outcome {
+        let (tool, rest) = words.split_first().expect("a command has a first word");
+        self.compare(
+            expect,
+            |sandbox| {
+                let mut command = sandbox.command(tool);
+                command.args(rest);
+                command
+            },
+            |sandbox| sandbox.wrapper(words),
+        )
+    }
+
+    /// One step of any command, built by `bare` and by `cached` for their twin. The environment's `PATH` is all
+    /// that tells a child process of the bare one from the cached one's.
+    ///
+    /// # Panics
+    /// As [`step`](Self::step).
+    #[track_caller]
+    pub fn compare(
+        &mut self,
+        expect: Expect,
+        bare: impl FnOnce(&Sandbox) -> Command,
+        cached: impl FnOnce(&Sandbox) -> Command,
+    ) -> Outcome {
+        self.steps += 1;
+        let (expected, expected_tree) = self.within("bare", |s| s.observe(bare(&s.sandbox)));
+        let ((actual, actual_tree), delta) = self.within("cached", |s| {
+            let before = s.sandbox.stats().counters;
+            let observed = s.observe(cached(&s.sandbox));
+            (observed, s.sandbox.stats().counters - before)
+        });
+        let step = self.steps;
+        let differences = expected_tree.differences(&actual_tree);
+        assert_eq!(differences, "", "step {step}: the files differ\n{differences}{actual:?}");
+        assert!(
+            expected == actual,
+            "step {step}: bare and cached differ\nbare: {expected:?}\ncached: {actual:?}"
+        );
+        assert!(
+            expect.admits(delta),
+            "step {step}: expected {expect:?}, but the counters moved by {delta:?}\n{:?}",
+            self.within("cached", |s| s.sandbox.client("stats --json").out())
+        );
+        actual
+    }
+
+    /// The files of the project as the cached twin has them.
+    pub fn tree(&self) -> Tree {
+        Tree::read(&self.sandbox.path("cached"))
+    }
+
+    fn observe(&self, mut command: Command) -> (Outcome, Tree) {
+        if let Some(mask) = self.umask {
+            command = under_umask(&command, mask);
+        }
+        let outcome = sandbox::run(&mut command);
+        (outcome, Tree::read(&self.sandbox.work()))
+    }
+
+    /// Puts a twin into the project's place while `action` runs.
+    fn within<T>(&self, twin: &str, action: impl FnOnce(&Self) -> T) -> T {
+        let (home, work) = (self.sandbox.path(twin), self.sandbox.work());
+        std::fs::rename(&home, &work).expect("a twin can take its place");
+        let result = action(self);
+        std::fs::rename(&work, &home).expect("a twin can leave its place");
+        result
+    }
+}
+
+/// The same command, started by a shell that sets the umask first: setting our own would reach other tests.
+fn under_umask(command: &Command, mask: u32) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(format!("umask {mask:o}; exec \"$0\" \"$@\"")).arg(command.get_program());
+    shell.args(command.get_args()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(directory) = command.get_current_dir() {
+        shell.current_dir(directory);
+    }
+    shell.stdin(std::process::Stdio::null());
+    shell
+}

@@ -1,0 +1,256 @@
+//! The house's rules that a machine can check: layout, layering, headers, sizes, licences.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use zccache_integration_tests::binaries::workspace;
+
+/// What may lie at the top besides names that begin with a dot.
+const TOP_LEVEL: [&str; 12] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "Makefile",
+    "README.md",
+    "actors",
+    "client",
+    "docs",
+    "integration-tests",
+    "proto",
+    "service",
+];
+
+/// Which crates of ours each may depend on; dev-dependencies are free.
+const LAYERS: [(&str, &[&str]); 5] = [
+    ("proto", &[]),
+    ("actors", &["zccache-proto"]),
+    ("service", &["zccache-proto", "zccache-actors"]),
+    ("client", &["zccache-proto"]),
+    ("integration-tests", &[]),
+];
+
+/// Lines a file may have before its tests: where a second look is due.
+const LINES_MAX: usize = 400;
+
+/// Files that were looked at twice, each with the reason why it stays as long as it is.
+const LONG_FILES: [(&str, &str); 0] = [];
+
+/// Lines a `main.rs` may have: it only calls what has a name elsewhere.
+const MAIN_LINES_MAX: usize = 39;
+
+/// What the header of an actor's file tells, in this order.
+const ACTOR_HEADER: [&str; 7] = ["Owns", "Runs on", "Receives", "Sends", "Mailbox", "On failure", "Never"];
+
+/// Licences that go with ours. A crate needs one of them among its alternatives.
+const LICENCES: [&str; 11] = [
+    "MIT",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-1-Clause",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "CC0-1.0",
+    "ISC",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Every `.rs` file of the workspace's crates, relative to its top.
+fn sources() -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    for (name, _) in LAYERS {
+        collect(&workspace(), Path::new(name), &mut found);
+    }
+    assert!(found.len() > 20, "only {} source files found", found.len());
+    found
+}
+
+fn collect(top: &Path, below: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    for entry in std::fs::read_dir(top.join(below)).unwrap().filter_map(Result::ok) {
+        let path = below.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            collect(top, &path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.insert(path, std::fs::read_to_string(entry.path()).unwrap());
+        }
+    }
+}
+
+/// A file's lines before its own tests.
+fn lines_without_tests(text: &str) -> usize {
+    text.lines().take_while(|line| line.trim() != "#[cfg(test)]").count()
+}
+
+#[track_caller]
+fn none(what: &str, offenders: Vec<String>) {
+    assert!(offenders.is_empty(), "{what}:\n  {}", offenders.join("\n  "));
+}
+
+#[test]
+fn the_top_level_is_as_agreed() {
+    let mut offenders: Vec<String> = std::fs::read_dir(workspace())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| !name.starts_with('.') && name != "target" && !TOP_LEVEL.contains(&name.as_str()))
+        .collect();
+    offenders.extend(
+        TOP_LEVEL.iter().filter(|n| !workspace().join(n).exists()).map(|n| format!("{n} is missing")),
+    );
+    none("names at the top level that do not belong there, or are missing", offenders);
+}
+
+#[test]
+fn dependencies_between_our_crates_point_one_way() {
+    let mut offenders = Vec::new();
+    for (name, allowed) in LAYERS {
+        for (line, _) in dependencies(name, "[dependencies]") {
+            let dependency = line.split([' ', '=', '.']).next().unwrap_or_default().to_string();
+            if dependency.starts_with("zccache") && !allowed.contains(&dependency.as_str()) {
+                offenders.push(format!("{name} -> {dependency}"));
+            }
+        }
+    }
+    none("dependencies against the layering", offenders);
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let mut offenders = Vec::new();
+    for (name, _) in LAYERS {
+        for section in ["[dependencies]", "[dev-dependencies]"] {
+            let lines = dependencies(name, section);
+            let unreasoned =
+                lines.iter().filter(|(line, _)| !line.contains('#') && !line.starts_with("zccache"));
+            // A dev-dependency that the crate has anyway needs no second reason.
+            let elsewhere = dependencies(name, "[dependencies]");
+            let known =
+                |line: &str| elsewhere.iter().any(|(l, _)| l.split(' ').next() == line.split(' ').next());
+            offenders.extend(
+                unreasoned
+                    .filter(|(line, _)| section == "[dependencies]" || !known(line))
+                    .map(|(line, number)| format!("{name}/Cargo.toml:{number}: {line}")),
+            );
+        }
+    }
+    none("dependencies without a comment that says what for", offenders);
+}
+
+/// The lines of one section of a crate's manifest, with their numbers.
+fn dependencies(name: &str, section: &str) -> Vec<(String, usize)> {
+    let manifest = std::fs::read_to_string(workspace().join(name).join("Cargo.toml")).unwrap();
+    let lines = manifest.lines().enumerate().skip_while(|(_, line)| line.trim() != section).skip(1);
+    lines
+        .take_while(|(_, line)| !line.starts_with('['))
+        .filter(|(_, line)| line.contains('=') && !line.trim_start().starts_with('#'))
+        .map(|(number, line)| (line.to_string(), number + 1))
+        .collect()
+}
+
+#[test]
+fn every_file_opens_by_saying_what_it_is() {
+    let offenders = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//! ") || text.starts_with("//! Placeholder"));
+    none(
+        "files that do not open with `//!`",
+        offenders.map(|(path, _)| path.display().to_string()).collect(),
+    );
+}
+
+#[test]
+fn there_is_no_mod_rs() {
+    let offenders = sources().into_keys().filter(|path| path.ends_with("mod.rs"));
+    none("foo.rs and foo/ are the style here", offenders.map(|path| path.display().to_string()).collect());
+}
+
+#[test]
+fn every_actor_says_what_it_owns_and_whom_it_talks_to() {
+    let mut actors = 0;
+    let mut offenders = Vec::new();
+    for (path, text) in sources().iter().filter(|(path, _)| path.starts_with("actors/src")) {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        if !code.contains("impl Actor for ") {
+            continue;
+        }
+        actors += 1;
+        let header: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        let mut rest = header.iter();
+        for word in ACTOR_HEADER {
+            // Each word opens a line, perhaps in bold or as a list's item, behind the ones before it.
+            let opens =
+                |line: &&str| line.trim_start_matches(['/', '!', ' ', '*', '-', '|']).starts_with(word);
+            if !rest.any(opens) {
+                offenders.push(format!("{}: no line `{word}` where it belongs", path.display()));
+                break;
+            }
+        }
+    }
+    assert!(actors > 0, "no actor was found: has `impl Actor for` changed its shape?");
+    none("headers of actors", offenders);
+}
+
+#[test]
+fn files_are_short_or_were_looked_at_twice() {
+    let listed = |path: &Path| LONG_FILES.iter().any(|(name, _)| path == Path::new(name));
+    let in_tests = |path: &Path| path.components().any(|c| c.as_os_str() == "tests");
+    let offenders = sources()
+        .into_iter()
+        .map(|(path, text)| (lines_without_tests(&text), path))
+        .filter(|(lines, path)| *lines > LINES_MAX && !listed(path) && !in_tests(path))
+        .map(|(lines, path)| format!("{}: {lines} lines", path.display()));
+    none("long files", offenders.collect());
+}
+
+#[test]
+fn main_only_calls_what_has_a_name_elsewhere() {
+    let is_main = |path: &Path| path.ends_with("main.rs") || path.starts_with("client/src/bin");
+    let offenders = sources()
+        .into_iter()
+        .filter(|(path, text)| is_main(path) && text.lines().count() > MAIN_LINES_MAX)
+        .map(|(path, text)| format!("{}: {} lines", path.display(), text.lines().count()));
+    none("programs whose main has grown", offenders.collect());
+}
+
+#[test]
+fn unsafe_code_lives_only_where_a_module_says_so() {
+    let offenders = sources().into_iter().filter(|(path, text)| {
+        let uses = text.lines().any(|line| {
+            let code = line.split("//").next().unwrap_or_default();
+            code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")
+        });
+        let ours = !path.ends_with("tidy.rs");
+        uses && ours && !text.contains("expect(unsafe_code, reason =")
+    });
+    none("unsafe code without a reason", offenders.map(|(path, _)| path.display().to_string()).collect());
+}
+
+#[test]
+fn every_licence_goes_with_ours() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args([
+        "metadata",
+        "--format-version=1",
+        "--locked",
+        "--filter-platform=x86_64-unknown-linux-gnu",
+    ]);
+    let output = command.current_dir(workspace()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 20);
+    let allowed = |expression: &str| {
+        let alternatives = expression.replace('/', " OR ");
+        let known = |one: &str| LICENCES.contains(&one.trim_matches(['(', ')', ' ']));
+        alternatives.split(" OR ").any(|one| one.split(" AND ").all(known))
+            // `(A OR B) AND C`: every licence named in it is one of ours.
+            || alternatives.split(" AND ").all(|all| all.split(" OR ").any(known))
+    };
+    let offenders = packages.iter().filter(|p| !allowed(p["license"].as_str().unwrap_or_default()));
+    none("licences", offenders.map(|p| format!("{}: {}", p["name"], p["license"])).collect());
+}

@@ -1,0 +1,144 @@
+//! The judgement: is this command of a kind that can be served from a cache, and if not, why not.
+//!
+//! Each reason is a row of `docs/pass-through.md`. The order is from what the user would least expect to be
+//! cached to the finer points, so that the reason that is counted is the one that helps.
+
+use super::command_line::{CommandLine, Mode, Source, is_device};
+use super::language::Language;
+
+/// Every reason this family passes an invocation through for, sorted. `docs/pass-through.md` explains each.
+pub const REASONS: &[&str] = &[
+    "compiler_internal",
+    "dependencies_only",
+    "dependencies_output",
+    "device_argument",
+    "driver_log",
+    "incomplete_command",
+    "link",
+    "modules",
+    "no_source",
+    "offload",
+    "other_language",
+    "output_to_device",
+    "output_to_stdout",
+    "precompiled_header",
+    "preprocess_only",
+    "query",
+    "response_file",
+    "several_architectures",
+    "several_sources",
+    "source_on_stdin",
+    "static_analyzer",
+    "timing",
+    "unknown_processor",
+    "unknown_tool",
+    "unrecognised",
+    "working_directory",
+];
+
+/// The one source of a command that can be cached.
+///
+/// # Errors
+/// The reason why it cannot.
+pub fn judge(line: &CommandLine) -> Result<&Source, &'static str> {
+    let has_inputs = !line.sources.is_empty() || line.has_linker_inputs;
+    if line.is_query || (line.is_verbose && !has_inputs) {
+        return Err("query");
+    }
+    if line.refusal == Some("compiler_internal") {
+        return Err("compiler_internal");
+    }
+    if line.is_incomplete {
+        return Err("incomplete_command");
+    }
+    if line.mode == Mode::Link && has_inputs && line.refusal.is_none() && !makes_header(line) {
+        return Err("link");
+    }
+    if let Some(reason) = line.refusal {
+        return Err(reason);
+    }
+    if line.architecture_count > 1 {
+        return Err("several_architectures");
+    }
+    if line.is_unrecognised {
+        return Err("unrecognised");
+    }
+    let source = match line.sources.as_slice() {
+        [] => return Err("no_source"),
+        [source] => source,
+        _ => return Err("several_sources"),
+    };
+    judge_source(line, source)?;
+    judge_output(line)?;
+    Ok(source)
+}
+
+/// A header on its own, without `-c`: the compiler makes a precompiled header of it and does not link.
+fn makes_header(line: &CommandLine) -> bool {
+    matches!(line.sources.as_slice(), [source] if source.language == Language::Header)
+}
+
+fn judge_source(line: &CommandLine, source: &Source) -> Result<(), &'static str> {
+    if source.path == b"-" {
+        return Err("source_on_stdin");
+    }
+    if line.names_device {
+        return Err("device_argument");
+    }
+    let reads_only = line.mode <= Mode::SyntaxOnly;
+    match (source.language, line.mode) {
+        (Language::Header, _) if !reads_only => Err("precompiled_header"),
+        (Language::Module, _) => Err("modules"),
+        (Language::Other | Language::LinkerInput, _) => Err("other_language"),
+        // Stages that such an input has behind it: nothing is compiled, or it goes to standard output.
+        (Language::Preprocessed, Mode::Preprocess | Mode::Dependencies) => Err("no_source"),
+        (Language::AssemblerSource, Mode::SyntaxOnly | Mode::Assemble) => Err("no_source"),
+        (Language::Assembler, mode) if mode != Mode::Compile => Err("no_source"),
+        (Language::Ir, _) if reads_only => Err("no_source"),
+        _ => Ok(()),
+    }
+}
+
+fn judge_output(line: &CommandLine) -> Result<(), &'static str> {
+    let dependency_file = line.dependency_file.as_deref();
+    if line.output.is_none() {
+        match line.mode {
+            Mode::Preprocess => return Err("preprocess_only"),
+            Mode::Dependencies if dependency_file.is_none() => return Err("dependencies_only"),
+            _ => {}
+        }
+    }
+    // With rules instead of a result, `-MD` is a contradiction that the families resolve differently.
+    if line.mode == Mode::Dependencies && line.writes_dependencies {
+        return Err("dependencies_only");
+    }
+    for path in line.output.as_deref().into_iter().chain(dependency_file) {
+        if path == b"-" {
+            return Err("output_to_stdout");
+        }
+        if path == b"/dev/null" || is_device(path) {
+            return Err("output_to_device");
+        }
+        if path.is_empty() {
+            return Err("incomplete_command");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::c_family::options::{OPTIONS, Role};
+
+    #[test]
+    fn reasons_are_sorted_snake_case_and_cover_the_table() {
+        assert!(REASONS.is_sorted());
+        for reason in REASONS {
+            assert!(reason.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{reason}");
+        }
+        for option in OPTIONS.iter().filter(|o| o.role == Role::PassThrough) {
+            assert!(REASONS.contains(&option.note), "{}", option.name);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! From an invocation of a C family compiler to its plan.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use zccache_actors::invocation::Invocation;
+use zccache_actors::observation::Spelled;
+use zccache_actors::plan::{PassThrough, Plan, Planned, Policy};
+
+use super::command_line::CommandLine;
+use super::names::{self, Compiler};
+use super::{declared, environment, judgement, native_cpu, outputs, response_files};
+
+/// Reads that say nothing of the result: random numbers for names that must be unique, and clang asking where its
+/// own program lies and by which path it opened a file (`readlink` of its own descriptors).
+const IGNORED_READS: &[&str] = &["/dev/null", "/dev/urandom", "/proc/self/exe", "/proc/self/fd"];
+
+/// gcc's policy.
+pub static GCC: Policy =
+    Policy { family: "gcc", knows_program: names::is_gcc_program, ignored_reads: IGNORED_READS };
+
+/// clang's policy.
+pub static CLANG: Policy =
+    Policy { family: "clang", knows_program: names::is_clang_program, ignored_reads: IGNORED_READS };
+
+/// What an invocation of this compiler means.
+pub fn plan(invocation: &Invocation, compiler: Compiler) -> Planned {
+    match try_plan(invocation, compiler) {
+        Ok(plan) => Planned::Cache(plan),
+        Err(reason) => Planned::PassThrough(PassThrough { reason }),
+    }
+}
+
+fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'static str> {
+    let cwd = invocation.cwd_path();
+    let arguments =
+        response_files::expand(invocation.argv.iter().skip(1), cwd).map_err(|_| "response_file")?;
+    let line = CommandLine::parse(&arguments, compiler);
+    let source = judgement::judge(&line)?;
+    if let Some(reason) = environment::refusal(&invocation.env, compiler) {
+        return Err(reason);
+    }
+    if line.asks_processor && native_cpu::key_entry().is_empty() {
+        return Err("unknown_processor");
+    }
+    let outputs = outputs::outputs(&line, source);
+    Ok(Plan {
+        policy: policy(compiler),
+        key_env: key_env(invocation, &line),
+        declared: declared::declared(&line, source, outputs.dependencies.as_deref(), &invocation.env),
+        outputs: outputs.main.into_iter().chain(outputs.dependencies).map(Spelled).collect(),
+        pin_mtimes: pins_mtimes(invocation, &line),
+        time_is_fixed: is_time_fixed(invocation, compiler),
+    })
+}
+
+fn policy(compiler: Compiler) -> &'static Policy {
+    match compiler {
+        Compiler::Gcc => &GCC,
+        Compiler::Clang => &CLANG,
+    }
+}
+
+fn key_env(invocation: &Invocation, line: &CommandLine) -> Vec<Vec<u8>> {
+    let cwd = invocation.cwd_path();
+    let mut entries = environment::key_entries(&invocation.env, cwd, line.compiler, line.reads_any_variable);
+    if line.asks_processor {
+        entries.push(native_cpu::key_entry().to_vec());
+    }
+    entries
+}
+
+/// gcc takes the time from `SOURCE_DATE_EPOCH`. clang does so since version 16, which the name does not tell, and
+/// an older one that is believed to would freeze its `__DATE__`.
+fn is_time_fixed(invocation: &Invocation, compiler: Compiler) -> bool {
+    compiler == Compiler::Gcc && invocation.env.value_of(b"SOURCE_DATE_EPOCH").is_some()
+}
+
+/// clang compares time stamps with those in a precompiled header, and takes one for `-include` unasked. With
+/// `SOURCE_DATE_EPOCH`, `__TIMESTAMP__` still tells the file's own time, and asks for the time zone just as
+/// `__DATE__` does, so that the two cannot be told apart.
+fn pins_mtimes(invocation: &Invocation, line: &CommandLine) -> bool {
+    line.uses_mtimes
+        || is_time_fixed(invocation, line.compiler)
+        || (line.compiler == Compiler::Clang
+            && line.forced_includes.iter().any(|header| has_precompiled(invocation.cwd_path(), header)))
+}
+
+fn has_precompiled(cwd: &Path, header: &[u8]) -> bool {
+    [&b".pch"[..], b".gch"].iter().any(|extension| {
+        let name = [header, extension].concat();
+        std::fs::symlink_metadata(cwd.join(OsStr::from_bytes(&name))).is_ok()
+    })
+}

@@ -1,0 +1,369 @@
+//! Configuration: one table of options; each from the environment, the file, or its default, in that order.
+//!
+//! A key that is not in the table is an error with a suggestion: a misspelt limit must not be silently ignored.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+
+/// The most bytes a configuration file may have: far more than every option spelt out.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// One option.
+struct Setting {
+    /// Section and name in the file: `cache.limit`; the variable is `ZCCACHE_CACHE_LIMIT`.
+    key: &'static str,
+    /// A shorter variable that scripts rely on, if there is one; it wins over the regular one.
+    alias: Option<&'static str>,
+    /// One line for `config`.
+    help: &'static str,
+}
+
+const SETTINGS: [Setting; 6] = [
+    Setting { key: "cache.dir", alias: Some("ZCCACHE_DIR"), help: "cache directory" },
+    Setting {
+        key: "cache.limit",
+        alias: None,
+        help: "most bytes of stored results, such as 5GiB; auto: 10GiB or a tenth of the disk",
+    },
+    Setting { key: "log.dir", alias: None, help: "directory of the log files" },
+    Setting {
+        key: "log.level",
+        alias: Some("ZCCACHE_LOG"),
+        help: "log level filter: error, warn, info, debug, trace, or per module",
+    },
+    Setting {
+        key: "observer.kind",
+        alias: Some("ZCCACHE_OBSERVER"),
+        help: "how tools are watched: auto, observed, declared",
+    },
+    Setting {
+        key: "service.workers",
+        alias: None,
+        help: "threads that serve clients; auto: twice the processors, at least 4",
+    },
+];
+
+/// How tools are to be watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObserverKind {
+    /// By the kernel if it can, else by what they declare.
+    Auto,
+    /// By the kernel.
+    Observed,
+    /// By what they declare.
+    Declared,
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Absolute.
+    pub cache_dir: PathBuf,
+    /// `None`: to be chosen by the size of the disk.
+    pub limit_bytes: Option<u64>,
+    /// Absolute.
+    pub log_dir: PathBuf,
+    /// A `tracing` filter.
+    pub log_level: String,
+    /// How tools are watched.
+    pub observer: ObserverKind,
+    /// `None`: to be chosen by the number of processors.
+    pub workers: Option<usize>,
+    /// Each option's key, value and origin, for people.
+    pub shown: Vec<Shown>,
+}
+
+/// An option as `config` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Shown {
+    /// Section and name.
+    pub key: &'static str,
+    /// The value in force.
+    pub value: String,
+    /// `default`, the variable's name, or the file's path.
+    pub origin: String,
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}: {message}", path.display())]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Where and what.
+        message: String,
+    },
+    /// A key that there is not.
+    #[error("{}: unknown key `{key}`{}", path.display(), suggestion(key))]
+    UnknownKey {
+        /// Which file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
+    /// A value that cannot be.
+    #[error("{origin}: {key}: {message}")]
+    Value {
+        /// Where it was set.
+        origin: String,
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+}
+
+fn suggestion(key: &str) -> String {
+    let distance = |s: &&Setting| strsim::damerau_levenshtein(s.key, key);
+    match SETTINGS.iter().min_by_key(distance).filter(|s| distance(s) <= s.key.len() / 2) {
+        Some(setting) => format!("; did you mean `{}`?", setting.key),
+        None => format!("; the keys are {}", SETTINGS.map(|s| s.key).join(", ")),
+    }
+}
+
+impl Config {
+    /// The configuration for an environment. Relative paths are taken from the working directory now.
+    ///
+    /// # Errors
+    /// See [`ConfigError`]. A file that is not there is no error, unless `ZCCACHE_CONFIG` names it.
+    pub fn load(var: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let var = |name: &str| var(name).filter(|v| !v.is_empty());
+        let file = File::load(&var)?;
+        let defaults = Defaults::new(&var);
+        let mut shown = Vec::new();
+        for setting in &SETTINGS {
+            let regular = format!("ZCCACHE_{}", setting.key.replace('.', "_").to_uppercase());
+            let from = |name: &str| var(name).map(|v| (v.to_string_lossy().into_owned(), name.to_owned()));
+            let (value, origin) = setting
+                .alias
+                .and_then(from)
+                .or_else(|| from(&regular))
+                .or_else(|| file.get(setting.key))
+                .unwrap_or_else(|| (defaults.of(setting.key), "default".into()));
+            shown.push(Shown { key: setting.key, value, origin, help: setting.help });
+        }
+        Self::parse(shown)
+    }
+
+    fn parse(mut shown: Vec<Shown>) -> Result<Self, ConfigError> {
+        for s in &mut shown {
+            if matches!(s.key, "cache.dir" | "log.dir") {
+                let absolute = std::path::absolute(&s.value).unwrap_or_else(|_| PathBuf::from(&s.value));
+                s.value = absolute.display().to_string();
+            }
+        }
+        let get = |key: &'static str| {
+            let found = shown.iter().find(|s| s.key == key);
+            found.expect("invariant: every setting is shown")
+        };
+        let wrong = |key: &'static str, message: String| ConfigError::Value {
+            origin: get(key).origin.clone(),
+            key,
+            message,
+        };
+        let limit = &get("cache.limit").value;
+        let limit_bytes = match limit.as_str() {
+            "auto" => None,
+            text => Some(
+                text.parse::<ByteSize>()
+                    .map_err(|e| {
+                        wrong("cache.limit", format!("`{limit}` is no size ({e}); write for example 5GiB"))
+                    })?
+                    .as_u64(),
+            ),
+        };
+        let observer = match get("observer.kind").value.as_str() {
+            "auto" => ObserverKind::Auto,
+            "observed" => ObserverKind::Observed,
+            "declared" => ObserverKind::Declared,
+            other => {
+                return Err(wrong(
+                    "observer.kind",
+                    format!("`{other}` is not one of auto, observed, declared"),
+                ));
+            }
+        };
+        let workers = match get("service.workers").value.as_str() {
+            "auto" => None,
+            text => Some(text.parse().ok().filter(|n| (1..=WORKERS_MAX).contains(n)).ok_or_else(|| {
+                wrong("service.workers", format!("`{text}` is not auto or a number from 1 to {WORKERS_MAX}"))
+            })?),
+        };
+        let log_level = get("log.level").value.clone();
+        tracing_subscriber::EnvFilter::try_new(&log_level).map_err(|e| {
+            wrong("log.level", format!("`{log_level}` is no filter ({e}); write for example info"))
+        })?;
+        Ok(Self {
+            cache_dir: get("cache.dir").value.clone().into(),
+            limit_bytes,
+            log_dir: get("log.dir").value.clone().into(),
+            log_level,
+            observer,
+            workers,
+            shown,
+        })
+    }
+}
+
+/// More threads than this serve nobody better: each serves many clients.
+const WORKERS_MAX: usize = 256;
+
+/// What holds where nobody says otherwise; by the XDG base directory specification.
+struct Defaults {
+    cache: PathBuf,
+    state: PathBuf,
+}
+
+impl Defaults {
+    fn new(var: &impl Fn(&str) -> Option<OsString>) -> Self {
+        let absolute = |name: &str| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        // Without a home there is at least the runtime directory, which is ours alone.
+        let home = absolute("HOME")
+            .unwrap_or_else(|| zccache_proto::endpoint::Endpoint::resolve(var).directory().to_owned());
+        let base =
+            |name: &str, below: &str| absolute(name).unwrap_or_else(|| home.join(below)).join("zccache");
+        Self { cache: base("XDG_CACHE_HOME", ".cache"), state: base("XDG_STATE_HOME", ".local/state") }
+    }
+
+    fn of(&self, key: &str) -> String {
+        match key {
+            "cache.dir" => self.cache.display().to_string(),
+            "log.dir" => self.state.display().to_string(),
+            "log.level" => "info".into(),
+            _ => "auto".into(),
+        }
+    }
+}
+
+/// The configuration file.
+struct File {
+    path: PathBuf,
+    table: toml::Table,
+}
+
+impl File {
+    fn load(var: &impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let named = var("ZCCACHE_CONFIG").map(PathBuf::from);
+        let absolute = |name: &str| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let usual = || absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|h| h.join(".config")));
+        let Some(path) = named.clone().or_else(|| usual().map(|d| d.join("zccache/config.toml"))) else {
+            return Ok(Self { path: PathBuf::new(), table: toml::Table::new() });
+        };
+        let text = match read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && named.is_none() => String::new(),
+            Err(source) => return Err(ConfigError::Read { path, source }),
+        };
+        let table = text.parse::<toml::Table>();
+        let table = table.map_err(|e| ConfigError::Syntax { path: path.clone(), message: e.to_string() })?;
+        let file = Self { path, table };
+        file.check()?;
+        Ok(file)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let unknown = |key: String| ConfigError::UnknownKey { path: self.path.clone(), key };
+        for (section, value) in &self.table {
+            let toml::Value::Table(names) = value else { return Err(unknown(section.clone())) };
+            for name in names.keys() {
+                let key = format!("{section}.{name}");
+                if !SETTINGS.iter().any(|s| s.key == key) {
+                    return Err(unknown(key));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: &str) -> Option<(String, String)> {
+        let (section, name) = key.split_once('.')?;
+        let value = match self.table.get(section)?.get(name)? {
+            toml::Value::String(s) => s.clone(),
+            other => other.to_string(),
+        };
+        Some((value, self.path.display().to_string()))
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let length = std::fs::metadata(path)?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("{length} bytes are too many for a configuration")));
+    }
+    std::fs::read_to_string(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: Option<&str>, vars: &[(&str, &str)]) -> Result<Config, String> {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("config.toml");
+        let named = file.map(|text| {
+            std::fs::write(&path, text).unwrap();
+            path.clone().into_os_string()
+        });
+        let var = |name: &str| {
+            let set = vars.iter().find(|v| v.0 == name).map(|v| v.1.into());
+            let home = (name == "HOME").then(|| "/home/someone".into());
+            let config = if name == "ZCCACHE_CONFIG" { named.clone() } else { None };
+            set.or(config).or(home)
+        };
+        Config::load(var).map_err(|e| e.to_string().replace(&*path.to_string_lossy(), "FILE"))
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_default() {
+        let file = Some("[cache]\nlimit = \"1GiB\"\n[service]\nworkers = 3\n");
+        let config = load(file, &[("ZCCACHE_CACHE_LIMIT", "2 MiB"), ("ZCCACHE_DIR", "/c")]).unwrap();
+        assert_eq!((config.limit_bytes, config.workers), (Some(2 << 20), Some(3)));
+        assert_eq!(config.cache_dir, Path::new("/c"));
+        assert_eq!(config.log_dir, Path::new("/home/someone/.local/state/zccache"));
+        let origins: Vec<_> = config.shown.iter().map(|s| s.origin.as_str()).collect();
+        assert_eq!(origins[..3], ["ZCCACHE_DIR", "ZCCACHE_CACHE_LIMIT", "default"]);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_what_to_do() {
+        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+            ("[cache]\nlimt = 1\n", &[], "FILE: unknown key `cache.limt`; did you mean `cache.limit`?"),
+            (
+                "nonsense = 1\n",
+                &[],
+                "FILE: unknown key `nonsense`; the keys are cache.dir, cache.limit, log.dir, log.level, observer.kind, service.workers",
+            ),
+            ("[cache]\nlimit = \"much\"\n", &[], "FILE: cache.limit: `much` is no size"),
+            (
+                "",
+                &[("ZCCACHE_OBSERVER", "eyes")],
+                "ZCCACHE_OBSERVER: observer.kind: `eyes` is not one of auto, observed, declared",
+            ),
+            (
+                "",
+                &[("ZCCACHE_SERVICE_WORKERS", "0")],
+                "ZCCACHE_SERVICE_WORKERS: service.workers: `0` is not auto or a number from 1 to 256",
+            ),
+            ("[cache\n", &[], "FILE: TOML parse error"),
+        ];
+        for (file, vars, expected) in cases {
+            let error = load(Some(file), vars).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert!(load(None, &[("ZCCACHE_CONFIG", "/nonexistent")]).unwrap_err().starts_with("/nonexistent: "));
+    }
+}

@@ -1,0 +1,114 @@
+//! `ToolPlanner`: finds the family a tool belongs to and lets it plan.
+//!
+//! A tool is known by the base name of what its path resolves to (`cc` → `gcc-12`), or, where that says nothing
+//! (a script, another cache), by the name that was typed: what such a tool really is shows in the programs it
+//! runs, which the observer sees.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use zccache_actors::invocation::Invocation;
+use zccache_actors::plan::{PassThrough, Planned, Planner};
+use zccache_actors::signature::Signature;
+
+use crate::c_family;
+use crate::c_family::language::base_name;
+use crate::c_family::names::{Compiler, Named, compiler_named};
+
+/// Tools remembered at most. A machine has a few dozen; a client that makes up paths must not fill the memory.
+const TOOLS_MAX: usize = 1024;
+
+/// The planner of all families of tools known.
+#[derive(Debug, Default)]
+pub struct ToolPlanner {
+    /// What tools resolved to, by path.
+    resolved: RwLock<HashMap<Vec<u8>, Resolved>>,
+}
+
+/// What a tool's path led to, once.
+#[derive(Debug, Clone, Copy)]
+struct Resolved {
+    /// Device and inode of the file it led to then. Another one means that some link was turned.
+    identity: (u64, u64),
+    /// The compiler by that file's name.
+    compiler: Option<Compiler>,
+}
+
+impl Planner for ToolPlanner {
+    fn plan(&self, invocation: &Invocation) -> Planned {
+        match self.compiler(&invocation.tool) {
+            Some(compiler) => c_family::plan::plan(invocation, compiler),
+            None => Planned::PassThrough(PassThrough { reason: "unknown_tool" }),
+        }
+    }
+}
+
+impl ToolPlanner {
+    fn compiler(&self, tool: &[u8]) -> Option<Compiler> {
+        let typed = compiler_named(base_name(tool))?;
+        self.resolved_compiler(tool).or(match typed {
+            Named::Compiler(compiler) => Some(compiler),
+            // Nobody else's `cc` is common, and gcc's conventions are what such a compiler has to follow.
+            Named::Either => Some(Compiler::Gcc),
+        })
+    }
+
+    /// The compiler by the name of the file that `tool` leads to. One `stat` while that stays the same.
+    fn resolved_compiler(&self, tool: &[u8]) -> Option<Compiler> {
+        let signature = Signature::of(tool).ok()?;
+        let identity = (signature.dev, signature.ino);
+        let known = self.resolved.read().unwrap_or_else(PoisonError::into_inner).get(tool).copied();
+        if let Some(known) = known.filter(|known| known.identity == identity) {
+            return known.compiler;
+        }
+        let compiler = resolve(tool);
+        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
+        if resolved.len() >= TOOLS_MAX {
+            resolved.clear();
+        }
+        resolved.insert(tool.to_vec(), Resolved { identity, compiler });
+        compiler
+    }
+}
+
+fn resolve(tool: &[u8]) -> Option<Compiler> {
+    let real = std::fs::canonicalize(Path::new(std::ffi::OsStr::from_bytes(tool))).ok()?;
+    match compiler_named(base_name(real.as_os_str().as_bytes()))? {
+        Named::Compiler(compiler) => Some(compiler),
+        Named::Either => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_is_what_it_leads_to_or_else_what_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        for real in ["gcc-12", "clang-14", "script", "x86_64-linux-gnu-g++-12"] {
+            std::fs::write(dir.path().join(real), "").unwrap();
+        }
+        let planner = ToolPlanner::default();
+        for (link, real, expect) in [
+            ("cc", "gcc-12", Some(Compiler::Gcc)),
+            ("c++", "x86_64-linux-gnu-g++-12", Some(Compiler::Gcc)),
+            ("clang", "clang-14", Some(Compiler::Clang)),
+            ("gcc", "clang-14", Some(Compiler::Clang)),
+            ("cc", "clang-14", Some(Compiler::Clang)),
+            ("cc", "script", Some(Compiler::Gcc)),
+            ("clang++", "script", Some(Compiler::Clang)),
+            ("my-tool", "gcc-12", None),
+        ] {
+            let path = dir.path().join(link);
+            std::fs::remove_file(&path).ok();
+            std::os::unix::fs::symlink(real, &path).unwrap();
+            for _again in 0..2 {
+                assert_eq!(planner.compiler(path.as_os_str().as_bytes()), expect, "{link} -> {real}");
+            }
+        }
+        assert_eq!(planner.compiler(b"/nowhere/clang-14"), Some(Compiler::Clang));
+    }
+}
