@@ -35,6 +35,9 @@ const FAILURE_MEMORY: Duration = Duration::from_secs(5);
 /// How long the process that makes the service a daemon is waited for once the service answers.
 const REAP_PATIENCE: Duration = Duration::from_millis(100);
 
+/// The service's exit status when another one holds the lock (`docs/contract.md`).
+pub const EXIT_ALREADY_RUNNING: i32 = 4;
+
 /// The service's program.
 pub const SERVICE_NAME: &str = "zccache-service";
 
@@ -132,7 +135,7 @@ impl<'a> Starter<'a> {
             None => self.start = Start::Ours { child, lock },
             Some(Ended::Code(0)) => self.start = Start::Done { lock },
             // Somebody else's was faster, or the last one is still leaving.
-            Some(_) if lock_is_held(self.endpoint) => self.start = Start::Not,
+            Some(Ended::Code(EXIT_ALREADY_RUNNING)) => self.start = Start::Not,
             Some(_) => {
                 remember_failure(lock);
                 return Attempt::Failed;
@@ -220,7 +223,8 @@ fn failed_lately(lock: &File) -> io::Result<bool> {
 }
 
 /// Whether a service holds its lock: lives, though it may not answer yet, or no more. Asked by a shared lock of
-/// a moment; a service that is starting tries longer than that.
+/// a moment. Should that moment keep a service from starting, it says so ([`EXIT_ALREADY_RUNNING`]), and is
+/// started again.
 pub fn lock_is_held(endpoint: &Endpoint) -> bool {
     let held = |lock: File| flock(&lock, FlockOperation::NonBlockingLockShared).is_err();
     File::open(endpoint.service_lock()).is_ok_and(held)

@@ -583,9 +583,7 @@ fn a_service_that_dies_after_its_start_is_waited_for_once() {
 fn a_service_that_is_leaving_is_waited_for_and_then_another_is_taken() {
     let fixture = Fixture::new();
     let listener = UnixListener::bind(fixture.endpoint.socket()).unwrap();
-    fixture.script("bin/zccache-service", "exit 1");
-    let lock = std::fs::File::create(fixture.endpoint.service_lock()).unwrap();
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    fixture.script("bin/zccache-service", "exit 4");
     let service = std::thread::spawn(move || {
         for round in 0..4 {
             let mut stream = listener.accept().unwrap().0;
@@ -601,7 +599,6 @@ fn a_service_that_is_leaving_is_waited_for_and_then_another_is_taken() {
             send(&mut stream, &Welcome::Accepted { build: "t".into(), pid: std::process::id() });
             send(&mut stream, &finished(Exit::Code(9), "", ""));
         }
-        drop(lock);
     });
     let mut command = fixture.wrapper(&["cc"]);
     command.env_remove("ZCCACHE_NO_SPAWN");
