@@ -33,6 +33,11 @@ impl Contestant {
         !matches!(self.kind, Kind::Instead(_))
     }
 
+    /// Whether it is the compiler alone.
+    pub fn is_bare(&self) -> bool {
+        matches!(self.kind, Kind::Bare)
+    }
+
     /// The process to time.
     pub fn command(&self, words: &[String], directory: &Path) -> Command {
         let (program, rest): (&Path, &[String]) = match &self.kind {
