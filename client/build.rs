@@ -4,6 +4,7 @@
 //! runs wherever it is copied to. Cargo has no stable way to ask for that for one package
 //! (`-C target-feature=+crt-static` would apply to proc-macros too, which then cannot be built), so the linker
 //! is told here: `-static`, and scripts in place of the shared libraries that the standard library names.
+//! That takes the C library's static half: `libc6-dev` has it on Debian, `glibc-static` on Fedora.
 //! Other targets (musl is static anyway, macOS cannot be) are left alone.
 
 use std::path::PathBuf;

@@ -1,8 +1,12 @@
 //! The acceptor: lets clients in and hands each to a worker.
 //!
-//! Owns: the listener. Runs on: an arbiter of its own. Receives: `StopAccepting` from root. Sends: nothing; it starts
-//! connections. Mailbox: 16, root's messages only. On failure: the process exits, since a listener whose state is
-//! unknown may hold clients in its queue. Never reads a byte from a client.
+//! - Owns: the listener.
+//! - Runs on: an arbiter of its own.
+//! - Receives: `StopAccepting` from root.
+//! - Sends: nothing; it starts connections.
+//! - Mailbox: 16, root's messages only.
+//! - On failure: the process exits, since a listener whose state is unknown may hold clients in its queue.
+//! - Never reads a byte from a client.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
@@ -16,7 +17,7 @@ use rustix::fs::AtFlags;
 
 use crate::digest::Digest;
 use crate::record::OutputFile;
-use crate::signature::Signature;
+use crate::signature::{Signature, coarse_now_ns};
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 128 * 1024;
@@ -29,6 +30,7 @@ pub struct Blobs {
     directory: PathBuf,
     next_temporary: AtomicU64,
     verified: DashMap<Digest, Signature>,
+    trouble: Mutex<Option<String>>,
 }
 
 /// A content on its way into the store: a temporary file that goes when this is dropped.
@@ -55,7 +57,13 @@ impl Blobs {
             directory: cache_dir.join("blobs"),
             next_temporary: AtomicU64::new(0),
             verified: DashMap::new(),
+            trouble: Mutex::new(None),
         }
+    }
+
+    /// Why the last content could not be written, if it could not: for `status`.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
@@ -68,7 +76,18 @@ impl Blobs {
     /// # Errors
     /// Those of reading and writing, a full disk among them.
     pub fn receive(&self, source: &mut File) -> io::Result<PendingBlob> {
-        let temporary = self.new_temporary()?;
+        let mut read_failed = false;
+        let received = self.receive_noting(source, &mut read_failed);
+        let trouble = match &received {
+            Err(e) if !read_failed => Some(format!("{}: {e}", self.directory.display())),
+            _ => None,
+        };
+        *self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = trouble;
+        received
+    }
+
+    fn receive_noting(&self, source: &mut File, read_failed: &mut bool) -> io::Result<PendingBlob> {
+        let temporary = self.new_temporary();
         let mut file = match create(&temporary) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 make_directory(&self.directory.join(TEMPORARY))?;
@@ -80,7 +99,7 @@ impl Blobs {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; COPY_BYTES];
         loop {
-            let n = source.read(&mut buffer)?;
+            let n = source.read(&mut buffer).inspect_err(|_| *read_failed = true)?;
             if n == 0 {
                 break;
             }
@@ -106,8 +125,6 @@ impl Blobs {
             make_directory(path.parent().unwrap_or(&self.directory))?;
             std::fs::rename(&pending.temporary, &path)?;
         }
-        // We wrote these very bytes; reading them back would only find a disk that lies.
-        self.remember(pending.digest, Signature::of(&path)?);
         Ok(new)
     }
 
@@ -118,6 +135,7 @@ impl Blobs {
     pub fn open(&self, file: &OutputFile) -> io::Result<File> {
         let path = self.path(file.digest);
         let mut opened = File::open(&path)?;
+        let now_ns = coarse_now_ns();
         let signature = Signature::at(opened.as_fd(), c"", AtFlags::EMPTY_PATH)?;
         let known = self.verified.get(&file.digest).is_some_and(|s| *s == signature);
         if !known {
@@ -126,7 +144,10 @@ impl Blobs {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a blob is not what its name says"));
             }
             io::Seek::rewind(&mut opened)?;
-            self.remember(file.digest, signature);
+            // Unless it is settled, a change right now would leave the signature as it is.
+            if signature.is_settled(now_ns) {
+                self.remember(file.digest, signature);
+            }
         }
         Ok(opened)
     }
@@ -178,9 +199,9 @@ impl Blobs {
         self.verified.insert(digest, signature);
     }
 
-    fn new_temporary(&self) -> io::Result<PathBuf> {
+    fn new_temporary(&self) -> PathBuf {
         let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        Ok(self.directory.join(TEMPORARY).join(format!("{}-{number}", std::process::id())))
+        self.directory.join(TEMPORARY).join(format!("{}-{number}", std::process::id()))
     }
 }
 

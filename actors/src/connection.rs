@@ -1,9 +1,12 @@
 //! A connection: one client, from handshake to close.
 //!
-//! Owns: one framed stream, its time-outs, its request's life. Runs on: a worker arbiter. Receives: nothing but
-//! frames. Sends: to coordinator, runner, hasher, store, journal, root. Mailbox: unused. On failure: its client
-//! falls back, nobody else notices. Never waits for a client longer than the time-outs below, save while a
-//! tool runs for it.
+//! - Owns: one framed stream, its time-outs, its request's life.
+//! - Runs on: a worker arbiter.
+//! - Receives: nothing but frames.
+//! - Sends: to coordinator, runner, hasher, store, journal, root.
+//! - Mailbox: unused.
+//! - On failure: its client falls back, nobody else notices.
+//! - Never waits for a client longer than the time-outs below, save while a tool runs for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,8 +180,10 @@ async fn answer(request: Request, stream: &mut Stream, peers: &Arc<Peers>) -> Re
         Request::Clear => clear(peers).await,
         Request::Shutdown => {
             let running = peers.work.running();
+            // Work in progress until the answer is sent, or the process might be gone before it.
+            let _answering = peers.work.begin_request();
             peers.root.do_send(BeginShutdown); // root's mailbox never refuses; nobody else could be told
-            Reply::ShuttingDown { running }
+            return send(stream, &Reply::ShuttingDown { running }).await;
         }
     };
     send(stream, &reply).await

@@ -1,8 +1,12 @@
 //! The coordinator: equal requests in flight run the tool once.
 //!
-//! Owns: the table of flights. Runs on: an arbiter of its own. Receives: `Enter`, `Landed` from connections.
-//! Sends: replies only. Mailbox: 4096, one `Enter` and one `Landed` for each of the most clients we expect.
-//! On failure: rebuilt empty; waiters find their reply dropped and run for themselves. Never blocks.
+//! - Owns: the table of flights.
+//! - Runs on: an arbiter of its own.
+//! - Receives: `Enter`, `Landed` from connections.
+//! - Sends: replies only.
+//! - Mailbox: 4096, one `Enter` and one `Landed` for each of the most clients we expect.
+//! - On failure: rebuilt empty; waiters find their reply dropped and run for themselves.
+//! - Never blocks.
 
 use actix::prelude::*;
 use tokio::sync::oneshot;

@@ -1,9 +1,12 @@
 //! The hasher: digests what runs have read.
 //!
-//! Owns: nothing but its threads; the file table it writes is shared with every reader. Runs on: a sync pool, one
-//! thread per processor. Receives: `DigestRun` from connections. Sends: replies only. Mailbox: unbounded in
-//! practice, one message per finished run. On failure: the job is answered `Degraded`, the thread lives on.
-//! Never serves a digest of a file that did not stand still.
+//! - Owns: nothing but its threads; the file table it writes is shared with every reader.
+//! - Runs on: a sync pool, one thread per processor.
+//! - Receives: `DigestRun` from connections.
+//! - Sends: replies only.
+//! - Mailbox: unbounded in practice, one message per finished run.
+//! - On failure: the job is answered `Degraded`, the thread lives on.
+//! - Never serves a digest of a file that did not stand still.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

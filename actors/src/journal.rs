@@ -1,9 +1,12 @@
 //! The journal: what became of each run, a JSON line each, for people who ask why.
 //!
-//! Owns: `journal.jsonl` below the cache directory, and the file in which wrappers report fallbacks. Runs on: an
-//! arbiter of its own. Receives: `Note` from settling, `TakeFallbacks` from connections. Sends: replies only.
-//! Mailbox: 4096; `do_send` passes it, so it bounds only those who wait. On failure: rebuilt; lines are lost.
-//! Never blocks a compile, and never writes the value of an environment variable.
+//! - Owns: `journal.jsonl` below the cache directory, and the file in which wrappers report fallbacks.
+//! - Runs on: an arbiter of its own.
+//! - Receives: `Note` from settling, `TakeFallbacks` from connections.
+//! - Sends: replies only.
+//! - Mailbox: 4096; `do_send` passes it, so it bounds only those who wait.
+//! - On failure: rebuilt; lines are lost.
+//! - Never blocks a compile, and never writes the value of an environment variable.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,9 +1,12 @@
 //! Root: the end of things. Shutdown order, and what happens when supervision cannot help.
 //!
-//! Owns: the order of shutdown. Runs on: the main arbiter. Receives: `BeginShutdown` from connections and signals,
-//! `Escalate` from supervision and acceptor. Sends: to acceptor and store. Mailbox: 64; its messages are rare.
-//! On failure: the process exits, and the next wrapper starts a new service. Never ends while a tool runs for a
-//! client, save after `DRAIN_TIMEOUT`.
+//! - Owns: the order of shutdown.
+//! - Runs on: the main arbiter.
+//! - Receives: `BeginShutdown` from connections and signals, `Escalate` from supervision and acceptor.
+//! - Sends: to acceptor and store.
+//! - Mailbox: 64; its messages are rare.
+//! - On failure: the process exits, and the next wrapper starts a new service.
+//! - Never ends while a tool runs for a client, save after `DRAIN_TIMEOUT`.
 //!
 //! ```text
 //! serving --BeginShutdown--> draining: no new clients, no new work; what runs finishes and is stored

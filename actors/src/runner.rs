@@ -1,8 +1,12 @@
 //! The runner: starts tools, one thread each, and reports what they did.
 //!
-//! Owns: the observer and the runs in progress. Runs on: a worker arbiter, plus a thread per tool. Receives: `Run`
-//! from connections. Sends: `RunEvent`s to the connection that asked. Mailbox: 4096, one `Run` per client at a
-//! time. On failure: that run alone; its connection sees the channel close. Never outlives a cancelled client.
+//! - Owns: the observer and the runs in progress.
+//! - Runs on: a worker arbiter, plus a thread per tool.
+//! - Receives: `Run` from connections.
+//! - Sends: `RunEvent`s to the connection that asked.
+//! - Mailbox: 4096, one `Run` per client at a time.
+//! - On failure: that run alone; its connection sees the channel close.
+//! - Never outlives a cancelled client.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;

@@ -104,10 +104,10 @@ impl Storage {
     }
 
     /// Why the cache cannot be used, if it cannot.
-    pub fn trouble(&self) -> Option<&str> {
+    pub fn trouble(&self) -> Option<String> {
         match &self.state {
-            State::Open(_) => None,
-            State::Unavailable { why, .. } => Some(why),
+            State::Open(_) => self.blobs.trouble(),
+            State::Unavailable { why, .. } => Some(why.clone()),
         }
     }
 

@@ -1,9 +1,12 @@
 //! The store: the one owner of the index and of what is written below the cache directory.
 //!
-//! Owns: `Storage` (sled index, blob accounting, eviction). Runs on: a sync pool of one thread. Receives:
-//! `FindManifest`, `Insert`, `Clear`, `Report`, `Close` from connections and root. Sends: replies only. Mailbox:
-//! unbounded in practice, one message per miss. On failure: the process exits; what is in memory cannot be
-//! vouched for. Never fails a compile: without an index there are only misses.
+//! - Owns: `Storage` (sled index, blob accounting, eviction).
+//! - Runs on: a sync pool of one thread.
+//! - Receives: `FindManifest`, `Insert`, `Clear`, `Report`, `Close` from connections and root.
+//! - Sends: replies only.
+//! - Mailbox: unbounded in practice, one message per miss.
+//! - On failure: the process exits; what is in memory cannot be vouched for.
+//! - Never fails a compile: without an index there are only misses.
 
 use std::sync::Arc;
 
@@ -106,7 +109,7 @@ impl Handler<Report> for Store {
     type Result = MessageResult<Report>;
 
     fn handle(&mut self, _: Report, _: &mut Self::Context) -> Self::Result {
-        MessageResult((self.storage.report(), self.storage.trouble().map(str::to_owned)))
+        MessageResult((self.storage.report(), self.storage.trouble()))
     }
 }
 

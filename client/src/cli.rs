@@ -14,6 +14,9 @@ use zccache_proto::message::{Reply, Request};
 
 use ask::ask;
 
+/// The state in which a service takes work (`StatusReport::state`).
+const SERVING: &str = "serving";
+
 /// How a command ended, if not well.
 #[derive(Debug)]
 pub enum Failure {
@@ -102,7 +105,13 @@ pub fn main() -> ExitCode {
 
 fn status(endpoint: &Endpoint, json: bool) -> Outcome {
     let Reply::Status(report) = ask(endpoint, &Request::Status)? else { return Err(ask::unexpected()) };
-    if json { print_json(&report) } else { print(&table::status(&report, endpoint)) }
+    if json {
+        print_json(&report)?
+    } else {
+        print(&table::status(&report, endpoint))?
+    }
+    // For scripts that wait for a service to serve.
+    if report.state == SERVING { Ok(()) } else { Err(Failure::Told(1)) }
 }
 
 fn stats(endpoint: &Endpoint, json: bool, zero: bool) -> Outcome {

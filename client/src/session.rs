@@ -2,14 +2,18 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use zccache_proto::blocking_unix::Connection;
 use zccache_proto::handshake::{MismatchReason, Welcome};
-use zccache_proto::message::{Exit, Finished, OutputStream, Reply};
+use zccache_proto::message::{Exit, Finished, OutputStream, Reply, SILENCE_MAX_MS};
 use zccache_proto::transport::RecvError;
 
 use crate::output;
 use crate::process::{Ended, inherited};
+
+/// How long the service may be silent before it is given up.
+const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
 
 /// What has happened so far: what a fallback must know.
 #[derive(Debug, Default)]
@@ -60,6 +64,7 @@ pub fn talk(
         }
         Ok(_) | Err(_) => return Answer::Failed,
     }
+    connection.set_recv_timeout(Some(SILENCE_MAX));
     loop {
         let Some(reply) = next_reply(connection) else { return Answer::Failed };
         match reply {

@@ -21,7 +21,7 @@ use crate::tool_search;
 /// From the wrapper's start to a greeting, at most: the promise of "within 1 s".
 pub const BUDGET: Duration = Duration::from_secs(1);
 
-/// How long one connection is waited for, and later the next frame.
+/// How long the first attempt waits: as long as for a frame later on, so that the socket is told but once.
 const PATIENCE: Duration = Duration::from_millis(SILENCE_MAX_MS);
 
 /// The first pause between two attempts: a service answers in a few milliseconds.
@@ -34,6 +34,9 @@ const FAILURE_MEMORY: Duration = Duration::from_secs(5);
 
 /// How long the process that makes the service a daemon is waited for once the service answers.
 const REAP_PATIENCE: Duration = Duration::from_millis(100);
+
+/// The service's exit status when another one holds the lock (`docs/contract.md`).
+pub const EXIT_ALREADY_RUNNING: i32 = 4;
 
 /// The service's program.
 pub const SERVICE_NAME: &str = "zccache-service";
@@ -55,7 +58,7 @@ enum Start {
     /// Tried by us, who hold the lock.
     Ours { child: Child, lock: File },
     /// Done; the process that was started has left the service behind.
-    Done { _lock: File },
+    Done { lock: File },
     /// Not to be tried.
     Never,
 }
@@ -71,22 +74,33 @@ impl<'a> Starter<'a> {
     pub fn connect(&mut self) -> Option<Connection> {
         loop {
             self.attempts += 1;
-            if self.attempts > 1 {
-                if Instant::now() + self.pause >= self.deadline {
-                    return None;
-                }
-                std::thread::sleep(self.pause);
-                self.pause = (self.pause * 2).min(PAUSE_MAX);
+            if self.attempts > 1 && !self.pause() {
+                self.give_up();
+                return None;
             }
-            match self.attempt() {
+            let outcome = match self.attempt() {
+                Attempt::NobodyThere => self.see_to_one(),
+                outcome => outcome,
+            };
+            match outcome {
                 Attempt::Connected(connection) => {
                     self.reap();
                     return Some(connection);
                 }
-                Attempt::NobodyThere if self.start_one() => {}
-                _ => return None,
+                Attempt::NobodyThere => {}
+                Attempt::Failed => return None,
             }
         }
+    }
+
+    /// Waits before another attempt. Returns whether there is time for one.
+    fn pause(&mut self) -> bool {
+        let in_time = Instant::now() + self.pause < self.deadline;
+        if in_time {
+            std::thread::sleep(self.pause);
+            self.pause = (self.pause * 2).min(PAUSE_MAX);
+        }
+        in_time
     }
 
     fn attempt(&self) -> Attempt {
@@ -95,10 +109,7 @@ impl<'a> Starter<'a> {
             _ => PATIENCE.min(self.deadline.saturating_duration_since(Instant::now())),
         };
         match Connection::connect(self.endpoint, patience) {
-            Ok(mut connection) => {
-                connection.set_recv_timeout(Some(PATIENCE));
-                Attempt::Connected(connection)
-            }
+            Ok(connection) => Attempt::Connected(connection),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 Attempt::NobodyThere
             }
@@ -106,35 +117,45 @@ impl<'a> Starter<'a> {
         }
     }
 
-    /// Does what there is to do about a missing service. Returns whether another attempt makes sense.
-    fn start_one(&mut self) -> bool {
+    /// Does what there is to do about a missing service. `NobodyThere`: another attempt makes sense.
+    fn see_to_one(&mut self) -> Attempt {
         match std::mem::replace(&mut self.start, Start::Never) {
-            Start::Never => false,
-            Start::Done { _lock } => {
-                self.start = Start::Done { _lock };
-                true
+            Start::Never => Attempt::Failed,
+            Start::Done { lock } => {
+                self.start = Start::Done { lock };
+                Attempt::NobodyThere
             }
             Start::Ours { child, lock } => self.look_after(child, lock),
-            Start::Not => self.begin().is_ok(),
+            Start::Not => self.begin().unwrap_or(Attempt::Failed),
         }
     }
 
-    fn look_after(&mut self, child: Child, lock: File) -> bool {
+    fn look_after(&mut self, child: Child, lock: File) -> Attempt {
         match child.try_wait() {
             None => self.start = Start::Ours { child, lock },
-            Some(Ended::Code(0)) => self.start = Start::Done { _lock: lock },
+            Some(Ended::Code(0)) => self.start = Start::Done { lock },
             // Somebody else's was faster, or the last one is still leaving.
-            Some(_) if lock_is_held(self.endpoint) => self.start = Start::Not,
+            Some(Ended::Code(EXIT_ALREADY_RUNNING)) => self.start = Start::Not,
             Some(_) => {
                 remember_failure(lock);
-                return false;
+                return Attempt::Failed;
             }
         }
-        true
+        Attempt::NobodyThere
+    }
+
+    /// The time is over. A service that was started and lives may only be slow; one that does not has failed.
+    fn give_up(&mut self) {
+        if let Start::Done { lock } | Start::Ours { lock, .. } =
+            std::mem::replace(&mut self.start, Start::Never)
+            && !lock_is_held(self.endpoint)
+        {
+            remember_failure(lock);
+        }
     }
 
     /// Starts a service if nobody else does.
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self) -> io::Result<Attempt> {
         if self.process.switch("ZCCACHE_NO_SPAWN") {
             return Err(io::ErrorKind::Unsupported.into());
         }
@@ -146,32 +167,32 @@ impl<'a> Starter<'a> {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             // Somebody else is starting one. Should that come to nothing, the lock will be free again.
             self.start = Start::Not;
-            return Ok(());
+            return Ok(Attempt::NobodyThere);
         }
         if failed_lately(&lock)? {
             return Err(io::ErrorKind::Other.into());
         }
         // The service may have come up between our attempt and the lock.
-        if let Attempt::Connected(_) = self.attempt() {
-            self.start = Start::Not;
-            return Ok(());
+        match self.attempt() {
+            Attempt::NobodyThere => {}
+            outcome => return Ok(outcome),
         }
         let null = open_null()?;
         let null = Some(null.as_fd());
         let setup = Setup { streams: [null; 3], detached: true };
         let child = self.process.spawn(&program, &[&program, c"--daemon"], &setup)?;
         self.start = Start::Ours { child, lock };
-        Ok(())
+        Ok(Attempt::NobodyThere)
     }
 
     /// Waits a little for the process that we started, so that it is nobody's zombie.
     fn reap(&mut self) {
-        let Start::Ours { child, .. } = &self.start else { return };
-        let deadline = Instant::now() + REAP_PATIENCE;
-        while child.try_wait().is_none() && Instant::now() < deadline {
-            std::thread::sleep(PAUSE_MIN);
+        if let Start::Ours { child, .. } = std::mem::replace(&mut self.start, Start::Not) {
+            let deadline = Instant::now() + REAP_PATIENCE;
+            while child.try_wait().is_none() && Instant::now() < deadline {
+                std::thread::sleep(PAUSE_MIN);
+            }
         }
-        self.start = Start::Not;
     }
 }
 
@@ -202,7 +223,8 @@ fn failed_lately(lock: &File) -> io::Result<bool> {
 }
 
 /// Whether a service holds its lock: lives, though it may not answer yet, or no more. Asked by a shared lock of
-/// a moment; a service that is starting tries longer than that.
+/// a moment. Should that moment keep a service from starting, it says so ([`EXIT_ALREADY_RUNNING`]), and is
+/// started again.
 pub fn lock_is_held(endpoint: &Endpoint) -> bool {
     let held = |lock: File| flock(&lock, FlockOperation::NonBlockingLockShared).is_err();
     File::open(endpoint.service_lock()).is_ok_and(held)
@@ -218,7 +240,7 @@ pub fn find_service(process: &Process) -> Option<CString> {
         }
     }
     let name = CString::new(SERVICE_NAME).ok()?;
-    tool_search::find(&name, process.var("PATH"), None).ok()
+    tool_search::find(&name, process.var("PATH"), None).ok().map(|found| found.path)
 }
 
 fn open_null() -> io::Result<OwnedFd> {

@@ -51,19 +51,28 @@ enum Candidate {
     Missing,
 }
 
-/// Finds `name`: itself if it has a slash and is not us, else on `path` (the value of `PATH`). The result is
-/// spelled as found, without following links: tools look at the name they are called by.
+/// A tool that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Spelled as found, without following links: tools look at the name they are called by.
+    pub path: CString,
+    /// A way to ourselves was passed over. The tool, looking for itself by the name as typed, would find that.
+    pub passed_over: bool,
+}
+
+/// Finds `name`: itself if it has a slash and is not us, else on `path` (the value of `PATH`).
 ///
 /// # Errors
 /// See [`SearchError`]. A name with a slash is given back even if nothing is there, since running it gives
 /// the right error.
-pub fn find(name: &CStr, path: Option<&[u8]>, own: Option<FileId>) -> Result<CString, SearchError> {
+pub fn find(name: &CStr, path: Option<&[u8]>, own: Option<FileId>) -> Result<Found, SearchError> {
+    let mut passed_over = false;
     let mut name = name.to_bytes();
     if name.contains(&b'/') {
         let typed = CString::new(name).map_err(|_| SearchError::NotFound)?;
         match judge(&typed, own) {
-            Candidate::Ourselves => name = base_name(name),
-            _ => return Ok(typed),
+            Candidate::Ourselves => (name, passed_over) = (base_name(name), true),
+            _ => return Ok(Found { path: typed, passed_over }),
         }
     }
     if name.is_empty() || name == OWN_NAME {
@@ -80,9 +89,10 @@ pub fn find(name: &CStr, path: Option<&[u8]>, own: Option<FileId>) -> Result<CSt
         candidate.extend_from_slice(name);
         let Ok(candidate) = CString::new(candidate) else { continue };
         match judge(&candidate, own) {
-            Candidate::Tool => return Ok(candidate),
+            Candidate::Tool => return Ok(Found { path: candidate, passed_over }),
             Candidate::NotExecutable => error = SearchError::NotExecutable,
-            Candidate::Ourselves | Candidate::Missing => {}
+            Candidate::Ourselves => passed_over = true,
+            Candidate::Missing => {}
         }
     }
     Err(error)
@@ -150,7 +160,7 @@ mod tests {
         let name = CString::new(name.replace("ROOT", temp.path().to_str().unwrap())).unwrap();
         let found = find(&name, Some(&path), Some(id(&temp.path().join("bin/zccache"))));
         let expect = expect.map(|e| CString::new(temp.path().join(e).as_os_str().as_bytes()).unwrap());
-        assert_eq!(found, expect, "{dirs:?} {name:?}");
+        assert_eq!(found.map(|f| f.path), expect, "{dirs:?} {name:?}");
     }
 
     #[test]
@@ -162,6 +172,15 @@ mod tests {
         check(&["d"], "g++", Err(SearchError::NotFound));
         check(&["d"], "", Err(SearchError::NotFound));
         check(&["bin", "other"], "zccache", Err(SearchError::NotFound));
+    }
+
+    #[test]
+    fn it_is_told_whether_we_were_on_the_way() {
+        let temp = tree();
+        let path = ["a", "d"].map(|d| temp.path().join(d).into_os_string().into_encoded_bytes()).join(&b':');
+        let own = Some(id(&temp.path().join("bin/zccache")));
+        assert!(find(c"gcc", Some(&path), own).unwrap().passed_over);
+        assert!(!find(c"gcc", Some(path.split(|&b| b == b':').nth(1).unwrap()), own).unwrap().passed_over);
     }
 
     #[test]
@@ -181,6 +200,6 @@ mod tests {
     fn empty_entries_are_the_current_directory_and_no_path_is_the_default() {
         assert_eq!(find(c"Cargo.toml", Some(b":/nowhere"), None), Err(SearchError::NotExecutable));
         assert_eq!(find(c"Cargo.toml", Some(b"/nowhere"), None), Err(SearchError::NotFound));
-        assert!(find(c"sh", None, None).unwrap().to_bytes().ends_with(b"/bin/sh"));
+        assert!(find(c"sh", None, None).unwrap().path.to_bytes().ends_with(b"/bin/sh"));
     }
 }

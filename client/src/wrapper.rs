@@ -25,7 +25,7 @@ use crate::process::{self, Process, inherited};
 use crate::request::CompileRequest;
 use crate::session::{self, Answer, Progress};
 use crate::start_service::Starter;
-use crate::tool_search::{self, FileId, SearchError};
+use crate::tool_search::{self, FileId, Found, SearchError};
 
 /// The exit status of a usage error of our own.
 const EXIT_USAGE: i32 = 2;
@@ -71,14 +71,13 @@ pub fn run(process: &Process) -> i32 {
         Invocation::Link { args } => (args, true),
     };
     let Some(&name) = args.first() else { return say(USAGE, EXIT_USAGE) };
-    let path = match tool_search::find(name, process.var("PATH"), FileId::own()) {
-        Ok(path) => path,
+    let Found { path, passed_over } = match tool_search::find(name, process.var("PATH"), FileId::own()) {
+        Ok(found) => found,
         Err(error) => return not_run(name, error),
     };
-    // Under our link's path a compiler would look for its parts beside the link.
-    let replaced = linked || (name.to_bytes().contains(&b'/') && *name != *path);
+    // By the name as typed a compiler would find our link, and look for its parts beside that.
     let argv0 = path.clone();
-    let first: &CStr = if replaced { &argv0 } else { name };
+    let first: &CStr = if linked || passed_over { &argv0 } else { name };
     let argv = [first].into_iter().chain(args[1..].iter().copied()).collect();
     let tool = Tool { path, argv, name };
     if process.switch("ZCCACHE_DISABLE") {

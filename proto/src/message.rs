@@ -114,7 +114,7 @@ pub enum Reply {
     },
     /// Answers `Compile`: not ours to run; `exec` the tool.
     PassThrough {
-        /// A word or two from the list in `docs/contract.md`.
+        /// A word or two from the list in `docs/pass-through.md`.
         reason: String,
     },
     /// The service has started the tool; the client kills this process group before it runs the tool itself.

@@ -38,7 +38,10 @@ struct Resolved {
 
 impl Planner for ToolPlanner {
     fn plan(&self, invocation: &Invocation) -> Planned {
-        match self.compiler(&invocation.tool) {
+        // Compilers also go by what they are called as: clang under the name of clang-cl is another tool.
+        let is_called_so =
+            invocation.argv.iter().next().is_some_and(|called| compiler_named(base_name(called)).is_some());
+        match self.compiler(&invocation.tool).filter(|_| is_called_so) {
             Some(compiler) => c_family::plan::plan(invocation, compiler),
             None => Planned::PassThrough(PassThrough { reason: "unknown_tool" }),
         }

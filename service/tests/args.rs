@@ -4,6 +4,8 @@
 //! before it lines `< name: text` for response files in its working directory, below it the plan as rendered
 //! here. `BLESS=1` (`make bless`) rewrites what is below. Lines with `#` are comments and stay.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,7 @@ use zccache_actors::observation::Spelled;
 use zccache_actors::plan::{Plan, Planned, Planner};
 use zccache_proto::ByteStrings;
 use zccache_proto::message::{Stdio, StreamKind};
+use zccache_service::c_family::options::OPTIONS;
 use zccache_service::planner::ToolPlanner;
 
 #[test]
@@ -32,6 +35,50 @@ fn command_lines_become_the_plans_written_below_them() {
     }
     assert!(wrong.is_empty(), "plans differ (BLESS=1 accepts them)\n{}", wrong.join("\n"));
     assert!(cases >= 100, "only {cases} cases were found: the data are not where they should be");
+}
+
+/// Any words at all become some plan, the same one each time.
+#[test]
+fn no_command_line_is_too_strange_to_plan() {
+    const WORDS: &[&[u8]] = &[
+        b"a.c", b"-", b"--", b"", b"@none", b"x.o", b"\xff", b"-\xff", b"=", b",", b"c", b"none", b"-c",
+        b"-o",
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let planner = ToolPlanner::default();
+    // Marsaglia's xorshift with a fixed seed: the same commands in every run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % limit as u64).unwrap()
+    };
+    let mut cached = 0;
+    for round in 0..20_000 {
+        let mut argv: Vec<Vec<u8>> =
+            vec![if round % 2 == 0 { b"gcc".into() } else { b"clang".into() }, b"-c".into()];
+        for _ in 0..below(6) {
+            let option = OPTIONS[below(OPTIONS.len())].name.as_bytes();
+            let word = WORDS[below(WORDS.len())];
+            argv.push(match below(4) {
+                0 => word.to_vec(),
+                1 => [option, word].concat(),
+                2 => option[..=below(option.len())].to_vec(),
+                _ => option.to_vec(),
+            });
+        }
+        argv.push(b"a.c".into());
+        let invocation = invocation(&argv, &[], dir.path());
+        let plan = planner.plan(&invocation);
+        assert_eq!(format!("{plan:?}"), format!("{:?}", planner.plan(&invocation)));
+        if let Planned::Cache(plan) = plan {
+            cached += 1;
+            assert!(plan.declared.source.is_some_and(|source| !source.0.is_empty()), "{:?}", invocation.argv);
+            assert!(plan.outputs.iter().all(|path| !path.0.is_empty()), "{:?}", invocation.argv);
+        }
+    }
+    assert!(cached > 1000, "only {cached} were of any interest");
 }
 
 fn golden_files() -> Vec<PathBuf> {
@@ -80,11 +127,19 @@ fn render_case(command: &str, response_files: &[(&str, &str)]) -> String {
     let words = words(command);
     let env_count = words.iter().take_while(|word| word.contains(&b'=')).count();
     let (env, argv) = words.split_at(env_count);
-    let invocation = Invocation {
+    let invocation = invocation(argv, env, cwd.path());
+    match ToolPlanner::default().plan(&invocation) {
+        Planned::PassThrough(pass_through) => format!("pass through: {}\n", pass_through.reason),
+        Planned::Cache(plan) => render_plan(&plan),
+    }
+}
+
+fn invocation(argv: &[Vec<u8>], env: &[Vec<u8>], cwd: &Path) -> Invocation {
+    Invocation {
         // Where nothing is, so that the name decides and not what this machine has installed.
         tool: [b"/nowhere/", argv[0].as_slice()].concat(),
         argv: argv.iter().collect::<ByteStrings>(),
-        cwd: cwd.path().to_str().unwrap().into(),
+        cwd: cwd.to_str().unwrap().into(),
         env: env.iter().collect::<ByteStrings>(),
         umask: 0o022,
         stdio: Stdio {
@@ -93,10 +148,6 @@ fn render_case(command: &str, response_files: &[(&str, &str)]) -> String {
             stderr: StreamKind::Pipe,
             merged: false,
         },
-    };
-    match ToolPlanner::default().plan(&invocation) {
-        Planned::PassThrough(pass_through) => format!("pass through: {}\n", pass_through.reason),
-        Planned::Cache(plan) => render_plan(&plan),
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
@@ -246,6 +246,10 @@ impl Witness {
             },
         };
         let Some(path) = self.path(n, path) else { return };
+        if path == b"/dev/tty" && !has_terminal() {
+            // Fails for every process of ours (shells try it when they start), so it tells nothing.
+            return;
+        }
         let writes =
             flags & libc::O_ACCMODE != libc::O_RDONLY || flags & (libc::O_TRUNC | libc::O_CREAT) != 0;
         let is_link_to_open = flags & libc::O_PATH == 0 && is_kernel_link(&path);
@@ -464,10 +468,10 @@ impl Witness {
     }
 
     fn execute(&mut self, tid: u32, path: Vec<u8>, depth: u32) {
-        if self.programs.contains(&path) || self.sightings.is_settled(&path, Question::Execute) {
+        let own = !self.touched.is_empty() && self.touched.made(&self.place.normal(&path));
+        if self.programs.contains(&path) || (!own && self.sightings.is_settled(&path, Question::Execute)) {
             return;
         }
-        let own = !self.touched.is_empty() && self.touched.made(&self.place.normal(&path));
         let signature =
             if own { self.place.signature(&path, true).ok() } else { self.read(&path, Question::Execute) };
         let Some(signature) = signature else { return };
@@ -611,7 +615,7 @@ impl Witness {
         if let Some(parent) = parent(path)
             && matches!(self.place.signature(parent, true), Err(Errno::NOENT | Errno::NOTDIR))
         {
-            return self.stat(&parent.to_vec(), true);
+            return self.stat(parent, true);
         }
         self.touch(path, deed);
     }
@@ -728,6 +732,12 @@ fn name(path: &[u8]) -> String {
 /// Whether `path` is `top` or in it.
 fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
     path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Whether this session, which the tool is in as well, has a controlling terminal.
+fn has_terminal() -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open("/dev/tty", flags, Mode::empty()).is_ok()
 }
 
 /// Devices that give nothing but what everybody knows, and keep nothing.

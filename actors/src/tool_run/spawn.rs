@@ -26,6 +26,12 @@ const CHILD_STACK_BYTES: usize = 64 * 1024;
 /// The highest signal number of Linux.
 const SIGNAL_MAX: c_int = 64;
 
+/// The size of the kernel's own `struct sigaction`, in words of 8 bytes: handler, flags, restorer, mask.
+const KERNEL_SIGACTION_WORDS: usize = 4;
+
+/// The size of the kernel's own signal set, in bytes: 64 signals.
+const KERNEL_SIGSET_BYTES: usize = 8;
+
 /// Status of a child that could not execute; nobody sees it, since its error number is told first.
 const CANNOT_EXECUTE_STATUS: c_int = 127;
 
@@ -214,7 +220,10 @@ unsafe fn set_up(launch: &mut Launch) -> Result<(), c_int> {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         check(libc::setpgid(0, 0))?;
         for signal in 1..=SIGNAL_MAX {
-            libc::signal(signal, libc::SIG_DFL);
+            // Not by the C library, which keeps its own signals to itself; all zeroes is the default.
+            let default = [0_u64; KERNEL_SIGACTION_WORDS];
+            let nothing = std::ptr::null_mut::<c_void>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, nothing, KERNEL_SIGSET_BYTES);
         }
         check(libc::chdir(launch.cwd.as_ptr()))?;
         libc::umask(launch.umask);

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -12,7 +12,7 @@ use zccache_proto::message::{Reply, Request};
 
 use super::ask::{self, ask};
 use super::{Failure, Outcome, print};
-use crate::start_service::{SERVICE_NAME, lock_is_held};
+use crate::start_service::{EXIT_ALREADY_RUNNING, SERVICE_NAME, lock_is_held};
 
 /// How long a started service may take to answer: a large index on a slow disk.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,20 +40,14 @@ pub fn start(endpoint: &Endpoint) -> Outcome {
     endpoint.prepare().context("failed to prepare the runtime directory")?;
     let program = find_program()?;
     let mut complaints = tempfile_unlinked(endpoint).context("failed to start the service")?;
-    let mut child = Command::new(&program)
-        .arg("--daemon")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(complaints.try_clone()?)
-        .spawn()
-        .with_context(|| format!("failed to run {}", program.display()))?;
-    let pid = wait_for_answer(endpoint, &mut child).map_err(|e| explain(e, &mut complaints))?;
+    let pid = start_and_wait(endpoint, &program, &complaints).map_err(|e| explain(e, &mut complaints))?;
     print(&format!("started: process {pid}, {}", endpoint.socket().display()))
 }
 
-fn wait_for_answer(endpoint: &Endpoint, child: &mut Child) -> anyhow::Result<u32> {
+fn start_and_wait(endpoint: &Endpoint, program: &Path, complaints: &File) -> anyhow::Result<u32> {
     let deadline = Instant::now() + START_PATIENCE;
-    let mut exited: Option<ExitStatus> = None;
+    let mut child = spawn(program, complaints)?;
+    let mut exited = false;
     loop {
         match ask(endpoint, &Request::Status) {
             Ok(Reply::Status(report)) => {
@@ -64,20 +58,30 @@ fn wait_for_answer(endpoint: &Endpoint, child: &mut Child) -> anyhow::Result<u32
             Err(Failure::Other(error)) => return Err(error),
             _ => {}
         }
-        if exited.is_none() {
-            exited = child.try_wait()?;
-            // If the lock is held, somebody else's was faster, or the last one is still leaving.
-            if let Some(status) = exited.filter(|s| !s.success())
-                && !lock_is_held(endpoint)
-            {
-                bail!("the service did not start ({status})");
+        match if exited { None } else { child.try_wait()? } {
+            None => {}
+            Some(status) if status.success() => exited = true,
+            // Somebody else's was faster, and will answer; or the last one is still leaving.
+            Some(status) if status.code() == Some(EXIT_ALREADY_RUNNING) => {
+                child = spawn(program, complaints)?
             }
+            Some(status) => bail!("the service did not start ({status})"),
         }
         if Instant::now() > deadline {
             bail!("the service does not answer within {} s", START_PATIENCE.as_secs());
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+fn spawn(program: &Path, complaints: &File) -> anyhow::Result<Child> {
+    Command::new(program)
+        .arg("--daemon")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(complaints.try_clone()?)
+        .spawn()
+        .with_context(|| format!("failed to run {}", program.display()))
 }
 
 /// A file that a daemon may go on writing to without anybody reading, unlike a pipe; it has no name.

@@ -68,7 +68,7 @@ pub struct CommandLine {
     pub forced_includes: Vec<Vec<u8>>,
     /// How many `-arch` there are.
     pub architecture_count: usize,
-    /// `-march=native` and the like: the processor is an input.
+    /// `-march=native` and the like, or options we do not see: the processor is an input.
     pub asks_processor: bool,
     /// Time stamps of inputs can enter the result.
     pub uses_mtimes: bool,
@@ -96,6 +96,7 @@ impl CommandLine {
         let mut parser = Parser { line: Self::empty(compiler), language: None };
         let mut rest = arguments.iter().map(Vec::as_slice);
         while let Some(argument) = rest.next() {
+            parser.line.asks_processor |= names_native(argument);
             if argument.len() < 2 || argument[0] != b'-' {
                 parser.input(argument);
                 continue;
@@ -108,6 +109,7 @@ impl CommandLine {
             if found.takes_next && next.is_none() {
                 parser.line.is_incomplete = true;
             }
+            parser.line.asks_processor |= next.is_some_and(names_native);
             parser.option(found.option, next.or(found.joined).unwrap_or_default());
         }
         parser.line
@@ -169,6 +171,7 @@ impl Parser {
         let line = &mut self.line;
         line.uses_mtimes |= option.traits.has(Traits::MTIMES);
         line.reads_any_variable |= option.traits.has(Traits::ANY_VARIABLE);
+        line.asks_processor |= option.traits.has(Traits::MORE_OPTIONS);
         // Values of harmless options are no files: `-DNAME=/dev/x`, `-ffile-prefix-map=/proc/self/cwd=`.
         let is_output = matches!(option.role, Role::Output | Role::DependencyFile);
         let is_harmless = option.role == Role::Plain && option.is_declared();
@@ -203,7 +206,6 @@ impl Parser {
             Role::SystemDir => self.search_dir(value, |line| &mut line.system_dirs),
             Role::AfterDir => self.search_dir(value, |line| &mut line.after_dirs),
             Role::ForcedInclude => line.forced_includes.push(value.to_vec()),
-            Role::Machine => line.asks_processor |= value.starts_with(b"native"),
             Role::Target => line.has_other_names |= is_windows(value),
             Role::Architecture => line.architecture_count += 1,
             Role::DumpName => line.has_other_names = true,
@@ -232,9 +234,14 @@ impl Parser {
 
     /// `-Wp,a,b`: what the preprocessor is given. There, `-MD` and `-MMD` take the file as their value.
     fn preprocessor_list(&mut self, list: &[u8]) {
+        let is_pair = list.iter().filter(|&&b| b == b',').count() == 1;
         let mut words = list.split(|&b| b == b',');
         while let Some(word) = words.next() {
             match word {
+                // clang knows only this very form; within a longer list it takes the file's name for something else.
+                b"-MD" | b"-MMD" if !is_pair && self.line.compiler == Compiler::Clang => {
+                    self.line.is_unrecognised = true
+                }
                 b"-MD" | b"-MMD" => {
                     self.line.writes_dependencies = true;
                     self.line.dependency_file = words.next().map(<[u8]>::to_vec);
@@ -275,6 +282,12 @@ pub fn is_device(path: &[u8]) -> bool {
     path != b"/dev/null"
         && !path.starts_with(b"/dev/shm/")
         && (path.starts_with(b"/dev/") || path.starts_with(b"/proc/"))
+}
+
+/// Whether an argument asks for this machine's processor, in whatever option: `-march=native`,
+/// `-Xarch_x86_64 -mcpu=native+nofp`.
+fn names_native(argument: &[u8]) -> bool {
+    argument.windows(7).any(|w| w == b"=native")
 }
 
 /// Whether a target's objects are called `.obj`, so that implied names are not the usual ones.

@@ -37,6 +37,23 @@ pub struct Variable {
     pub why: &'static str,
 }
 
+impl Variable {
+    /// The name without the star.
+    fn head(&self) -> &'static [u8] {
+        self.name.strip_suffix('*').unwrap_or(self.name).as_bytes()
+    }
+
+    fn covers(&self, name: &[u8], compiler: Compiler) -> bool {
+        let is_read = match self.reader {
+            Reader::Both => true,
+            Reader::Gcc => compiler == Compiler::Gcc,
+            Reader::Clang => compiler == Compiler::Clang,
+        };
+        let is_whole = !self.name.ends_with('*');
+        is_read && name.starts_with(self.head()) && (!is_whole || name.len() == self.name.len())
+    }
+}
+
 const fn both(name: &'static str, why: &'static str) -> Variable {
     Variable { name, reader: Reader::Both, why }
 }
@@ -53,6 +70,7 @@ const fn clang(name: &'static str, why: &'static str) -> Variable {
 #[rustfmt::skip] // one line an entry
 pub static VARIABLES: &[Variable] = &[
     both("ASAN_*", "options of a compiler built with a sanitizer"),
+    gcc("BINUTILS_ROOT", "where subprograms are looked for"),
     clang("CCC_*", "edits clang's arguments (CCC_OVERRIDE_OPTIONS)"),
     clang("CLANG_*", "clang's own switches (CLANG_CONFIG_FILE_*, CLANG_CRASH_*, CLANG_NO_DEFAULT_CONFIG)"),
     both("CLICOLOR", "colours of diagnostics"),
@@ -64,7 +82,9 @@ pub static VARIABLES: &[Variable] = &[
     both("CPATH", "header search"),
     both("CPLUS_INCLUDE_PATH", "header search, C++"),
     both("C_INCLUDE_PATH", "header search, C"),
+    gcc("DEB_BUILD_OPTIONS", "whether Debian's gcc reports its own crashes"),
     both("FORCE_*", "FORCE_COLOR: colours; FORCE_CLANG_*: clang's own switches"),
+    gcc("G++_ROOT", "where subprograms are looked for"),
     gcc("GCC_*", "GCC_EXEC_PREFIX, GCC_COMPARE_DEBUG, GCC_COLORS, GCC_URLS, GCC_EXTRA_DIAGNOSTIC_OUTPUT, GCC_ROOT"),
     both("GLIBC_TUNABLES", "processor features that libc reports, locale details"),
     both("GNUTARGET", "the format objcopy takes objects for (-gsplit-dwarf)"),
@@ -78,6 +98,7 @@ pub static VARIABLES: &[Variable] = &[
     clang("LLVM_*", "LLVM's own switches"),
     both("LOCALE_ARCHIVE*", "where locales come from"),
     both("LOCPATH", "where locales come from"),
+    gcc("LPATH", "library search, shown by -v"),
     clang("MACOSX_DEPLOYMENT_TARGET", "target version"),
     both("MALLOC_*", "memory debugging of libc: MALLOC_PERTURB_ fills what is uninitialised"),
     both("NLSPATH", "where messages come from"),
@@ -87,6 +108,7 @@ pub static VARIABLES: &[Variable] = &[
     both("OUTPUT_CHARSET", "character set of diagnostics"),
     both("PATH", "where the driver looks for itself and for its assembler"),
     both("POSIXLY_CORRECT", "how the assembler reads its arguments"),
+    clang("ROCM_PATH", "where the HIP installation is looked for"),
     clang("SDKROOT", "system root"),
     both("SOURCE_DATE_EPOCH", "the time that __DATE__ and __TIME__ tell"),
     both("TERM", "colours of diagnostics"),
@@ -103,7 +125,7 @@ pub static VARIABLES: &[Variable] = &[
 /// Variables that are left out even where any variable may be read: they differ between any two runs, or are
 /// rewritten by every shell, and no tool's result hangs on them. Sorted.
 ///
-/// `PWD` is treated on its own ([`pwd_entry`]). Where temporary files go shows in what is observed.
+/// `PWD` is treated on its own (it enters where it is another name of the working directory). Where temporary files go shows in what is observed.
 pub static IGNORABLE: &[&str] = &[
     "MAKEFLAGS",
     "MAKELEVEL",
@@ -115,6 +137,7 @@ pub static IGNORABLE: &[&str] = &[
     "PWD",
     "SHLVL",
     "TEMP",
+    "TEMPDIR",
     "TMP",
     "TMPDIR",
     "_",
@@ -140,18 +163,12 @@ pub fn is_ignorable(name: &[u8]) -> bool {
 
 /// Whether a variable enters the key of this family's compiles.
 pub fn enters_key(name: &[u8], compiler: Compiler) -> bool {
-    VARIABLES.iter().any(|variable| {
-        let is_read = match variable.reader {
-            Reader::Both => true,
-            Reader::Gcc => compiler == Compiler::Gcc,
-            Reader::Clang => compiler == Compiler::Clang,
-        };
-        is_read
-            && match variable.name.strip_suffix('*') {
-                Some(head) => name.starts_with(head.as_bytes()),
-                None => variable.name.as_bytes() == name,
-            }
-    })
+    // Sorted, so what equals or begins `name` stands before its place, among those with the same first byte.
+    let end = VARIABLES.partition_point(|variable| variable.head() <= name);
+    let before = VARIABLES[..end].iter().rev();
+    before
+        .take_while(|variable| variable.head().first() == name.first())
+        .any(|variable| variable.covers(name, compiler))
 }
 
 /// `PWD`, if the compiler would believe it: it names the working directory by another path, which then shows in
@@ -170,6 +187,7 @@ fn pwd_entry(env: &ByteStrings, cwd: &Path) -> Option<Vec<u8>> {
 pub fn refusal(env: &ByteStrings, compiler: Compiler) -> Option<&'static str> {
     env.iter().find_map(|entry| match name_of(entry) {
         b"DEPENDENCIES_OUTPUT" | b"SUNPRO_DEPENDENCIES" => Some("dependencies_output"),
+        b"AS_SECURE_LOG_FILE" if compiler == Compiler::Clang => Some("driver_log"),
         name if compiler == Compiler::Clang
             && (name.starts_with(b"CC_PRINT_") || name.starts_with(b"CC_LOG_")) =>
         {

@@ -65,8 +65,6 @@ pub enum Role {
     AfterDir,
     /// `-include`, `-imacros`: read this header first.
     ForcedInclude,
-    /// `-march`, `-mcpu`, `-mtune`: `native` asks the processor.
-    Machine,
     /// `-target`: for which machine and system.
     Target,
     /// `-arch`: several mean several compiles.
@@ -108,6 +106,8 @@ impl Traits {
     pub const ANY_VARIABLE: Self = Self(32);
     /// Something else that a dependency file does not tell.
     pub const UNDECLARED: Self = Self(64);
+    /// The value names a file with options in it, `-march=native` possibly among them.
+    pub const MORE_OPTIONS: Self = Self(128);
 
     /// Both sets together.
     pub const fn and(self, other: Self) -> Self {
@@ -249,6 +249,30 @@ mod tests {
         ] {
             assert_eq!(name(argument, Compiler::Gcc), gcc, "{argument}");
             assert_eq!(name(argument, Compiler::Clang), clang, "{argument}");
+        }
+    }
+
+    /// What `find` means, without the search: of all entries that fit, the one with the longest name.
+    fn find_slowly(argument: &[u8], compiler: Compiler) -> Option<&'static str> {
+        let fits = |o: &&OptionSpec| {
+            argument.starts_with(o.name.as_bytes()) && o.is_known_to(compiler) && o.fits(argument)
+        };
+        OPTIONS.iter().filter(fits).max_by_key(|o| o.name.len()).map(|o| o.name)
+    }
+
+    #[test]
+    fn the_search_finds_what_looking_at_every_entry_finds() {
+        for option in OPTIONS {
+            let name = option.name.as_bytes();
+            for end in 1..=name.len() {
+                for tail in [&b""[..], b"x", b"=", b"-", b"\xff", b"no-such"] {
+                    let argument = [&name[..end], tail].concat();
+                    for compiler in [Compiler::Gcc, Compiler::Clang] {
+                        let quick = find(&argument, compiler).map(|found| found.option.name);
+                        assert_eq!(quick, find_slowly(&argument, compiler), "{}", argument.escape_ascii());
+                    }
+                }
+            }
         }
     }
 }

@@ -41,13 +41,14 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
     if let Some(reason) = environment::refusal(&invocation.env, compiler) {
         return Err(reason);
     }
-    if line.asks_processor && native_cpu::key_entry().is_empty() {
+    let asks_processor = line.asks_processor || invocation.env.value_of(b"CCC_OVERRIDE_OPTIONS").is_some();
+    if asks_processor && native_cpu::key_entry().is_empty() {
         return Err("unknown_processor");
     }
     let outputs = outputs::outputs(&line, source);
     Ok(Plan {
         policy: policy(compiler),
-        key_env: key_env(invocation, &line),
+        key_env: key_env(invocation, &line, asks_processor),
         declared: declared::declared(&line, source, outputs.dependencies.as_deref(), &invocation.env),
         outputs: outputs.main.into_iter().chain(outputs.dependencies).map(Spelled).collect(),
         pin_mtimes: pins_mtimes(invocation, &line),
@@ -62,10 +63,10 @@ fn policy(compiler: Compiler) -> &'static Policy {
     }
 }
 
-fn key_env(invocation: &Invocation, line: &CommandLine) -> Vec<Vec<u8>> {
+fn key_env(invocation: &Invocation, line: &CommandLine, asks_processor: bool) -> Vec<Vec<u8>> {
     let cwd = invocation.cwd_path();
     let mut entries = environment::key_entries(&invocation.env, cwd, line.compiler, line.reads_any_variable);
-    if line.asks_processor {
+    if asks_processor {
         entries.push(native_cpu::key_entry().to_vec());
     }
     entries
