@@ -17,7 +17,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fs::OFlags;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use zccache_proto::message::{Exit, OUTPUT_CHUNK_BYTES_MAX, OutputStream};
@@ -68,12 +68,13 @@ pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Atten
     let filter = attendant.as_ref().map(|a| a.filter());
     let mut started = spawn::spawn(&job.invocation, theirs, job.client_pid, filter)?;
     let mut run = Run {
+        others: epoll::create(epoll::CreateFlags::CLOEXEC)?,
         outputs: ours,
         buffer: vec![0; OUTPUT_CHUNK_BYTES_MAX],
         attendant,
-        executing: true,
+        listening: true,
+        calls_in_a_row: 0,
         cancelled: false,
-        watch_cancel: true,
     };
     if let (Some(attendant), Some(listener)) = (&mut run.attendant, started.listener.take())
         && let Err(error) = attendant.attach(listener)
@@ -89,144 +90,150 @@ pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Atten
 
 /// What the poll loop works on.
 struct Run<'a> {
+    /// Everything but the listener. In an `epoll` of its own, so that the wait for a system call, which there
+    /// are thousands of, looks at two descriptors only. The listener itself must be polled directly: the
+    /// kernel's hint to stay on the asking task's processor does not pass through an `epoll`.
+    others: OwnedFd,
     outputs: Vec<(OutputStream, OwnedFd)>,
     buffer: Vec<u8>,
     attendant: Option<&'a mut dyn Attendant>,
-    executing: bool,
+    /// Some process may have the filter.
+    listening: bool,
+    /// System calls answered since anything else was looked for.
+    calls_in_a_row: u32,
     cancelled: bool,
-    watch_cancel: bool,
 }
 
-/// What a poll found, the most urgent first.
-enum Event {
+/// What happened, the most urgent first. The order between an output and the exit does not matter, since
+/// [`Run::wind_up`] takes what is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Happening {
     SystemCall,
+    Cancelled,
     Executed,
-    Output(usize),
+    Output(OutputStream),
     Exited,
-    Cancelled { closed: bool },
 }
 
-/// Which polled descriptors are which: outputs come behind these.
-const LISTENER: usize = 0;
-const EXECUTING: usize = 1;
-const PROCESS: usize = 2;
-const CANCEL: usize = 3;
-const OUTPUTS: usize = 4;
+/// How many system calls are answered before anything else gets its turn, should a tree of processes ask
+/// without a pause: a fraction of a millisecond's worth.
+const CALLS_IN_A_ROW_MAX: u32 = 64;
 
-impl<'a> Run<'a> {
+/// The most that can happen at once, the system call apart.
+const HAPPENINGS_MAX: usize = 5;
+
+impl Happening {
+    /// All but the system call, in their order.
+    const OTHERS: [Self; HAPPENINGS_MAX] = [
+        Self::Cancelled,
+        Self::Executed,
+        Self::Output(OutputStream::Stdout),
+        Self::Output(OutputStream::Stderr),
+        Self::Exited,
+    ];
+
+    /// As a number that the kernel keeps for us.
+    fn token(self) -> epoll::EventData {
+        let index = Self::OTHERS.iter().position(|&h| h == self).unwrap_or(HAPPENINGS_MAX);
+        epoll::EventData::new_u64(index as u64)
+    }
+}
+
+impl Run<'_> {
     /// Serves everything until the tool's first process has ended and is reaped.
     fn attend(&mut self, started: &Started, watcher: &mut dyn Watcher) -> io::Result<Exit> {
+        self.expect(&started.executing, Happening::Executed)?;
+        for (stream, fd) in &self.outputs {
+            self.expect(fd, Happening::Output(*stream))?;
+        }
+        match self.expect(watcher.cancelled(), Happening::Cancelled) {
+            // What cannot be waited for (a file) never tells of a cancellation.
+            Ok(()) | Err(rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
         loop {
-            match self.next_event(started, watcher)? {
-                Event::SystemCall => {
+            match self.next(watcher.cancelled())? {
+                Happening::SystemCall => {
                     if let Some(attendant) = &mut self.attendant {
                         attendant.serve();
                     }
                 }
-                Event::Executed => {
-                    self.executing = false;
+                Happening::Executed => {
+                    epoll::delete(&self.others, &started.executing)?;
                     started.execution()?;
+                    self.expect(&started.pidfd, Happening::Exited)?;
                     watcher.started(started.pid.as_raw_nonzero().get().unsigned_abs());
                 }
-                Event::Output(index) => self.pass_on(index, watcher),
-                Event::Exited => return reap(started),
-                Event::Cancelled { closed } => {
-                    self.watch_cancel = false;
-                    if !closed {
-                        self.cancelled = true;
-                        kill_group(started);
-                    }
+                Happening::Output(stream) => self.pass_on(stream, watcher),
+                Happening::Exited => return reap(started),
+                Happening::Cancelled => {
+                    epoll::delete(&self.others, watcher.cancelled())?;
+                    self.cancelled = true;
+                    kill_group(started);
                 }
             }
         }
     }
 
-    /// Waits for something to happen.
-    fn next_event(&self, started: &Started, watcher: &dyn Watcher) -> io::Result<Event> {
-        let process = started.pidfd.as_fd();
-        // `poll` has no notion of an unused entry in safe code, so the process stands in, with no events asked.
-        let off = PollFlags::empty();
-        let listener = self.attendant.as_ref().map(|a| a.listener());
-        let cancel = watcher.cancelled();
-        let on = |wanted: bool| if wanted { PollFlags::IN } else { off };
-        let mut polled = [
-            PollFd::from_borrowed_fd(listener.unwrap_or(process), on(listener.is_some())),
-            PollFd::from_borrowed_fd(started.executing.as_fd(), on(self.executing)),
-            PollFd::from_borrowed_fd(process, on(!self.executing)),
-            PollFd::from_borrowed_fd(if self.watch_cancel { cancel } else { process }, on(self.watch_cancel)),
-            PollFd::from_borrowed_fd(self.output_fd(0).unwrap_or(process), on(!self.outputs.is_empty())),
-            PollFd::from_borrowed_fd(self.output_fd(1).unwrap_or(process), on(self.outputs.len() > 1)),
-        ];
-        let count = OUTPUTS + self.outputs.len();
+    fn expect(&self, fd: impl AsFd, what: Happening) -> rustix::io::Result<()> {
+        epoll::add(&self.others, fd, what.token(), epoll::EventFlags::IN)
+    }
+
+    /// Waits for something to happen. (`cancelled` is polled with the rest; it stands in for the listener
+    /// where there is none.)
+    fn next(&mut self, cancelled: BorrowedFd<'_>) -> io::Result<Happening> {
         loop {
+            let listener = self.attendant.as_ref().filter(|_| self.listening).map(|a| a.listener());
+            let mut polled = [
+                PollFd::new(&self.others, PollFlags::IN),
+                PollFd::from_borrowed_fd(listener.unwrap_or(cancelled), PollFlags::IN),
+            ];
+            let count = if listener.is_some() { 2 } else { 1 };
             match poll(&mut polled[..count], None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let any = |index: usize| !polled[index].revents().is_empty();
-            if listener.is_some() && polled[LISTENER].revents().contains(PollFlags::IN) {
-                return Ok(Event::SystemCall);
+            let called = listener.is_some() && polled[1].revents().contains(PollFlags::IN);
+            let others_first = self.calls_in_a_row >= CALLS_IN_A_ROW_MAX;
+            self.calls_in_a_row = if called && !others_first { self.calls_in_a_row + 1 } else { 0 };
+            if called && !others_first {
+                return Ok(Happening::SystemCall);
             }
-            if let Some(index) = (0..self.outputs.len()).find(|i| any(OUTPUTS + i)) {
-                return Ok(Event::Output(index));
+            let hung_up = listener.is_some() && polled[1].revents().contains(PollFlags::HUP);
+            if !polled[0].revents().is_empty()
+                && let Some(happening) = self.most_urgent()?
+            {
+                return Ok(happening);
             }
-            if self.executing && any(EXECUTING) {
-                return Ok(Event::Executed);
-            }
-            if !self.executing && polled[PROCESS].revents().contains(PollFlags::IN) {
-                return Ok(Event::Exited);
-            }
-            if self.watch_cancel && any(CANCEL) {
-                return Ok(Event::Cancelled { closed: polled[CANCEL].revents().contains(PollFlags::NVAL) });
-            }
-            if listener.is_some() && polled[LISTENER].revents().contains(PollFlags::HUP) {
-                // Nobody is left to serve, and the exit is about to show. Polling the listener on would spin.
-                return self.wait_for_exit(started, watcher);
+            if hung_up {
+                // Nobody is left to serve; polling on would not wait.
+                self.listening = false;
             }
         }
     }
 
-    /// The end without a listener: nothing but the process (and its streams, later) is of interest.
-    fn wait_for_exit(&self, started: &Started, watcher: &dyn Watcher) -> io::Result<Event> {
-        if self.executing {
-            return Ok(Event::Executed);
-        }
-        let mut polled = vec![PollFd::from_borrowed_fd(started.pidfd.as_fd(), PollFlags::IN)];
-        if self.watch_cancel {
-            polled.push(PollFd::from_borrowed_fd(watcher.cancelled(), PollFlags::IN));
-        }
-        polled.extend(self.outputs.iter().map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
-        loop {
-            match poll(&mut polled, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let first = usize::from(self.watch_cancel) + 1;
-            if let Some(i) = (first..polled.len()).find(|&i| !polled[i].revents().is_empty()) {
-                return Ok(Event::Output(i - first));
-            }
-            if !polled[0].revents().is_empty() {
-                return Ok(Event::Exited);
-            }
-            if self.watch_cancel && !polled[1].revents().is_empty() {
-                return Ok(Event::Cancelled { closed: polled[1].revents().contains(PollFlags::NVAL) });
-            }
-        }
-    }
-
-    fn output_fd(&self, index: usize) -> Option<BorrowedFd<'_>> {
-        self.outputs.get(index).map(|(_, fd)| fd.as_fd())
+    /// The most urgent of what happened beside system calls.
+    fn most_urgent(&self) -> io::Result<Option<Happening>> {
+        let nothing =
+            || epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(u64::MAX) };
+        let mut events: [epoll::Event; HAPPENINGS_MAX] = std::array::from_fn(|_| nothing());
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let count = match epoll::wait(&self.others, &mut events, Some(&now)) {
+            Err(rustix::io::Errno::INTR) => 0,
+            other => other?,
+        };
+        let first = events[..count].iter().filter_map(|event| usize::try_from(event.data.u64()).ok()).min();
+        Ok(first.and_then(|index| Happening::OTHERS.get(index).copied()))
     }
 
     /// Reads once from an output and passes it on; forgets the output at its end.
-    fn pass_on(&mut self, index: usize, watcher: &mut dyn Watcher) {
-        let (stream, fd) = &self.outputs[index];
-        match rustix::io::read(fd, self.buffer.as_mut_slice()) {
-            Ok(0) => drop(self.outputs.remove(index)),
-            Ok(bytes) => watcher.output(*stream, &self.buffer[..bytes]),
+    fn pass_on(&mut self, stream: OutputStream, watcher: &mut dyn Watcher) {
+        let Some(index) = self.outputs.iter().position(|(s, _)| *s == stream) else { return };
+        match rustix::io::read(&self.outputs[index].1, self.buffer.as_mut_slice()) {
+            Ok(bytes @ 1..) => watcher.output(stream, &self.buffer[..bytes]),
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            // A terminal's end is EIO.
-            Err(_) => drop(self.outputs.remove(index)),
+            // A terminal's end is EIO. Closed, it leaves the `epoll` by itself.
+            Ok(0) | Err(_) => drop(self.outputs.remove(index)),
         }
     }
 
@@ -276,7 +283,7 @@ impl<'a> Run<'a> {
         let call = listener.is_some() && polled.last().is_some_and(|p| p.revents().contains(PollFlags::IN));
         drop(polled);
         if let Some(index) = output {
-            self.pass_on(index, watcher);
+            self.pass_on(self.outputs[index].0, watcher);
         }
         if let (true, Some(attendant)) = (call, &mut self.attendant) {
             attendant.serve();
