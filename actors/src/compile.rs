@@ -189,12 +189,13 @@ async fn converse(
     let outcome = loop {
         tokio::select! {
             biased;
-            Some(reply) = outgoing.recv() => send_patiently(stream, &reply).await?,
-            outcome = &mut work => break outcome,
+            // First of all: a client that has given up on us runs the tool itself, and ours must not start then.
             unexpected = stream.recv_with::<Request>(Timeout::Never) => {
                 // The client is gone, or does not keep to the protocol. Dropping `work` kills its tool.
                 return Err(unexpected.err().unwrap_or(RecvError::Closed).into());
             }
+            Some(reply) = outgoing.recv() => send_patiently(stream, &reply).await?,
+            outcome = &mut work => break outcome,
             _ = heartbeat.tick() => send_patiently(stream, &Reply::Heartbeat).await?,
         }
     };

@@ -39,7 +39,12 @@ pub struct Storage {
 
 enum State {
     Open(Box<Open>),
-    Unavailable { why: String, since: Instant },
+    Unavailable {
+        why: String,
+        since: Instant,
+    },
+    /// For good: the next service may have it open already.
+    Closed,
 }
 
 struct Open {
@@ -108,6 +113,7 @@ impl Storage {
         match &self.state {
             State::Open(_) => self.blobs.trouble(),
             State::Unavailable { why, .. } => Some(why.clone()),
+            State::Closed => Some("the service is shutting down".into()),
         }
     }
 
@@ -177,18 +183,20 @@ impl Storage {
         self.with_open(|open, _| Ok(open.index.flush()?))
     }
 
-    /// Writes down when what is in memory was last used, and flushes: before an orderly end.
+    /// Writes down when what is in memory was last used, flushes, and lets go of the index: before an orderly end.
     ///
     /// # Errors
     /// If the index cannot be used.
     pub fn close(&mut self) -> Result<(), StorageError> {
         let uses = self.hot.uses();
-        self.with_open(|open, _| {
+        let written = self.with_open(|open, _| {
             for (key, at_ms) in uses {
                 open.index.touch(key, at_ms)?;
             }
             Ok(open.index.flush()?)
-        })
+        });
+        self.state = State::Closed;
+        written
     }
 
     /// Forgets everything. Returns how many records and blobs there were.
@@ -215,7 +223,7 @@ impl Storage {
             State::Open(o) => {
                 StoreReport { blobs: o.known.len() as u64, records: o.records, bytes: o.bytes, limit_bytes }
             }
-            State::Unavailable { .. } => StoreReport { limit_bytes, ..StoreReport::default() },
+            _ => StoreReport { limit_bytes, ..StoreReport::default() },
         }
     }
 
@@ -238,6 +246,7 @@ impl Storage {
         let open = match &mut self.state {
             State::Open(open) => open,
             State::Unavailable { why, .. } => return Err(StorageError::Unavailable(why.clone())),
+            State::Closed => return Err(StorageError::Unavailable("the service is shutting down".into())),
         };
         let result = with(open, &self.cache_dir);
         if let Err(StorageError::Index(e)) = &result {

@@ -223,7 +223,8 @@ fn unsafe_code_lives_only_where_a_module_says_so() {
             code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")
         });
         let ours = !path.ends_with("tidy.rs");
-        uses && ours && !(text.contains("#![expect(") && text.contains("unsafe_code,") && text.contains("reason = "))
+        uses && ours
+            && !(text.contains("#![expect(") && text.contains("unsafe_code,") && text.contains("reason = "))
     });
     none("unsafe code without a reason", offenders.map(|(path, _)| path.display().to_string()).collect());
 }

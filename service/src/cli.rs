@@ -1,11 +1,12 @@
 //! The service's own command line, and the order in which it comes up.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use zccache_proto::endpoint::Endpoint;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Shown};
 use crate::daemon::{self, AlreadyRunning, ServiceLock};
 use crate::{logging, system};
 
@@ -80,14 +81,19 @@ fn serve(detached: bool) -> anyhow::Result<()> {
 
 fn show_config(json: bool) -> anyhow::Result<()> {
     let config = Config::load(|name| std::env::var_os(name))?;
+    let mut text = String::new();
     if json {
-        println!("{}", serde_json::to_string_pretty(&config.shown)?);
-        return Ok(());
+        text = serde_json::to_string_pretty(&config.shown)? + "\n";
+    } else {
+        let width = |of: fn(&Shown) -> usize| config.shown.iter().map(of).max().unwrap_or(0);
+        let (keys, values) = (width(|s| s.key.len()), width(|s| s.value.len()));
+        for s in &config.shown {
+            text += &format!("{:keys$}  {:values$}  ({})  {}\n", s.key, s.value, s.origin, s.help);
+        }
     }
-    let width = |of: fn(&crate::config::Shown) -> usize| config.shown.iter().map(of).max().unwrap_or(0);
-    let (keys, values) = (width(|s| s.key.len()), width(|s| s.value.len()));
-    for s in &config.shown {
-        println!("{:keys$}  {:values$}  ({})  {}", s.key, s.value, s.origin, s.help);
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
-    Ok(())
 }
