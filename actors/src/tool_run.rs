@@ -83,7 +83,14 @@ pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Atten
         let _ = rustix::process::waitid(WaitId::PidFd(started.pidfd.as_fd()), WaitIdOptions::EXITED);
         return Err(error);
     }
-    let exit = run.attend(&started, watcher)?;
+    let exit = match run.attend(&started, watcher) {
+        Ok(exit) => exit,
+        Err(error) => {
+            // Whatever the reason, nothing may go on behind the back of a client that now runs the tool itself.
+            kill_group(&started);
+            return Err(error);
+        }
+    };
     let left_processes = run.wind_up(watcher);
     Ok(Ended { exit, cancelled: run.cancelled, left_processes })
 }

@@ -263,7 +263,8 @@ unsafe fn set_up(launch: &mut Launch) -> Result<(), c_int> {
 /// Only in the child.
 unsafe fn install(filter: &[libc::sock_filter]) -> Result<RawFd, c_int> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    let new = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // Speculation as without a filter: before 5.16, kernels slow filtered processes down otherwise.
+    let new = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     // Killable: a notified call must not be interrupted by signals that it would not have been interrupted
     // by (kernel 5.19). First as a privileged process may, since "no new privileges" changes what setuid
     // programs do; unprivileged ones need it.
