@@ -41,7 +41,7 @@ pub struct Plan {
     pub outputs: Vec<Spelled>,
     /// Time stamps of inputs can enter the result (clang's PCH and modules).
     pub pin_mtimes: bool,
-    /// Reading the time zone does not matter, since `SOURCE_DATE_EPOCH` fixes the time.
+    /// `SOURCE_DATE_EPOCH` fixes the time of day, so that only files' own times are left to ask the zone for.
     pub time_is_fixed: bool,
 }
 

@@ -101,7 +101,8 @@ async fn store(
     let digested = peers.hasher.send(DigestRun { sightings: observed.sightings, cwd });
     let (mut observations, mut identities) =
         digested.await.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
-    if plan.pin_mtimes {
+    // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the time zone like it.
+    if plan.pin_mtimes || observed.asked_time {
         pin_mtimes(&mut observations, &mut identities);
     }
     let known = knows_all(&observed.programs, plan.policy, invocation);

@@ -22,6 +22,8 @@ const SERVING: &str = "serving";
 pub enum Failure {
     /// No service runs.
     NotRunning,
+    /// The service closed the connection in place of an answer.
+    Gone,
     /// Anything else.
     Other(anyhow::Error),
     /// Already told by a program that we ran; its status.
@@ -94,6 +96,10 @@ pub fn main() -> ExitCode {
                 endpoint.socket().display()
             );
             ExitCode::from(3)
+        }
+        Err(Failure::Gone) => {
+            eprintln!("zccache-client: the service went away without an answer; its log may tell why");
+            ExitCode::FAILURE
         }
         Err(Failure::Other(error)) => {
             eprintln!("zccache-client: {error:#}");

@@ -236,3 +236,22 @@ fn the_configuration_is_shown_by_the_service() {
     fixture.check(&["config", "--json"], 4, "asked: config --json", "");
     fixture.check(&["config"], 4, "asked: config\n", "");
 }
+
+#[test]
+fn a_service_that_goes_without_an_answer_has_stopped() {
+    let fixture = Fixture::new();
+    for (args, status, out, err) in
+        [(["stop"], 0, "stopped", ""), (["clear"], 1, "", "went away without an answer")]
+    {
+        let listener = UnixListener::bind(fixture.endpoint.socket()).unwrap();
+        let service = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let _: Option<Hello> = receive(&mut stream);
+            send(&mut stream, &Welcome::Accepted { build: "test".into(), pid: std::process::id() });
+            let _: Option<Request> = receive(&mut stream);
+        });
+        fixture.check(&args, status, out, err);
+        service.join().unwrap();
+        std::fs::remove_file(fixture.endpoint.socket()).unwrap();
+    }
+}

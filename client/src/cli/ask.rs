@@ -61,6 +61,7 @@ pub fn ask(endpoint: &Endpoint, request: &Request) -> Result<Reply, Failure> {
         Ok(Reply::Failed { message } | Reply::Refused { reason: message }) => Err(anyhow!(message).into()),
         Ok(reply) => Ok(reply),
         Err(RecvError::TimedOut(_)) => Err(stuck(endpoint)),
+        Err(RecvError::Closed) => Err(Failure::Gone),
         Err(e) => Err(anyhow!(e).context("failed to receive the answer").into()),
     }
 }

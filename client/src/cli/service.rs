@@ -111,14 +111,11 @@ pub fn stop(endpoint: &Endpoint) -> Outcome {
     let running = match ask(endpoint, &Request::Shutdown) {
         Ok(Reply::ShuttingDown { running }) => running,
         Ok(_) => return Err(ask::unexpected()),
-        Err(Failure::NotRunning) => {
-            // One that is leaving takes no questions, and is waited for all the same.
-            if lock_is_held(endpoint) {
-                wait_until_gone(endpoint, 0)?;
-                return print("stopped");
-            }
-            return print("not running");
-        }
+        // It went before it could say so.
+        Err(Failure::Gone) => 0,
+        // One that is leaving takes no questions, and is waited for all the same.
+        Err(Failure::NotRunning) if lock_is_held(endpoint) => 0,
+        Err(Failure::NotRunning) => return print("not running"),
         Err(failure) => return Err(failure),
     };
     wait_until_gone(endpoint, running)?;

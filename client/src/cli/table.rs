@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 use zccache_proto::endpoint::Endpoint;
 use zccache_proto::report::{ServiceReport, StatsReport, StatusReport};
 
@@ -79,8 +79,8 @@ impl Rows {
     }
 
     fn finish(mut self) -> String {
-        if let Some(values) = self.0.column_mut(1) {
-            values.set_cell_alignment(CellAlignment::Left);
+        if let Some(names) = self.0.column_mut(0) {
+            names.set_padding((0, 1));
         }
         self.0.trim_fmt()
     }

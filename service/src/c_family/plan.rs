@@ -78,12 +78,9 @@ fn is_time_fixed(invocation: &Invocation, compiler: Compiler) -> bool {
     compiler == Compiler::Gcc && invocation.env.value_of(b"SOURCE_DATE_EPOCH").is_some()
 }
 
-/// clang compares time stamps with those in a precompiled header, and takes one for `-include` unasked. With
-/// `SOURCE_DATE_EPOCH`, `__TIMESTAMP__` still tells the file's own time, and asks for the time zone just as
-/// `__DATE__` does, so that the two cannot be told apart.
+/// clang compares time stamps with those in a precompiled header, and takes one for `-include` unasked.
 fn pins_mtimes(invocation: &Invocation, line: &CommandLine) -> bool {
     line.uses_mtimes
-        || is_time_fixed(invocation, line.compiler)
         || (line.compiler == Compiler::Clang
             && line.forced_includes.iter().any(|header| has_precompiled(invocation.cwd_path(), header)))
 }
