@@ -34,7 +34,9 @@ const COLD_ROUNDS: usize = 7;
 /// If a file cannot be written, the bare compiler fails, or a contestant's result is not the bare one's.
 pub fn run(ours: &Path, peers: &Path) -> io::Result<()> {
     let place = tempfile::Builder::new().prefix("zcb-").tempdir()?;
-    let (contestants, missing) = contestant::all(ours, peers, place.path());
+    // Commands run elsewhere, where a relative path would lead nowhere.
+    let (ours, peers) = (std::path::absolute(ours)?, std::path::absolute(peers)?);
+    let (contestants, missing) = contestant::all(&ours, &peers, place.path());
     for name in &missing {
         println!("missing, not measured: {name}");
     }
@@ -70,7 +72,9 @@ fn single(
     let mut expected: Option<Vec<u8>> = None;
     for round in 0..WARM_UP_ROUNDS + HIT_ROUNDS {
         for contestant in contestants {
-            if compiles && contestant.is_bare() && round >= WARM_UP_ROUNDS + BARE_ROUNDS {
+            // Its first round makes the object that all others are compared with.
+            let bare_rounds = WARM_UP_ROUNDS..WARM_UP_ROUNDS + BARE_ROUNDS;
+            if compiles && contestant.is_bare() && round != 0 && !bare_rounds.contains(&round) {
                 continue;
             }
             let _ = std::fs::remove_file(&object);

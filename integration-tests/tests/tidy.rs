@@ -37,7 +37,20 @@ const LAYERS: [(&str, &[&str]); 5] = [
 const LINES_MAX: usize = 400;
 
 /// Files that were looked at twice, each with the reason why it stays as long as it is.
-const LONG_FILES: [(&str, &str); 0] = [];
+const LONG_FILES: [(&str, &str); 3] = [
+    (
+        "service/src/c_family/options/table.rs",
+        "a table: one line an option, sorted, looked up and not read through",
+    ),
+    (
+        "actors/src/observe_linux/witness.rs",
+        "what each system call means, all in one place to be checked against the manual",
+    ),
+    (
+        "proto/src/async_unix.rs",
+        "one connection with its descriptors: sending and receiving share the buffers",
+    ),
+];
 
 /// Lines a `main.rs` may have: it only calls what has a name elsewhere.
 const MAIN_LINES_MAX: usize = 39;
@@ -207,7 +220,8 @@ fn files_are_short_or_were_looked_at_twice() {
 
 #[test]
 fn main_only_calls_what_has_a_name_elsewhere() {
-    let is_main = |path: &Path| path.ends_with("main.rs") || path.starts_with("client/src/bin");
+    let is_main =
+        |path: &Path| path.ends_with("src/main.rs") || path.components().any(|c| c.as_os_str() == "bin");
     let offenders = sources()
         .into_iter()
         .filter(|(path, text)| is_main(path) && text.lines().count() > MAIN_LINES_MAX)
