@@ -8,16 +8,17 @@ use serde_bytes::ByteBuf;
 use crate::connection::Peers;
 use crate::coordinator::Flight;
 use crate::counters::count;
+use crate::digesting::Run;
 use crate::flights::Landing;
 use crate::freshness::WorkingDirectory;
-use crate::hasher::DigestRun;
+use crate::hasher::MakeRecord;
 use crate::invocation::Invocation;
 use crate::journal::Note;
 use crate::key::{RequestKey, environment_digest};
-use crate::observation::{Fact, Observation, Spelled};
+use crate::observation::Spelled;
 use crate::observer::Unstorable;
 use crate::plan::{Plan, Policy};
-use crate::record::{NO_FILE, Record, RunResult};
+use crate::record::RunResult;
 use crate::runner::RunReport;
 use crate::store::Insert;
 use crate::work::WorkGuard;
@@ -98,35 +99,20 @@ async fn store(
         return Err(Unstorable::AskedTime.into());
     }
     let captured = captured?;
-    let digested = peers.hasher.send(DigestRun { sightings: observed.sightings, cwd });
-    let (mut observations, mut identities) =
-        digested.await.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
-    // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the time zone like it.
-    if plan.pin_mtimes || observed.asked_time {
-        pin_mtimes(&mut observations, &mut identities);
-    }
     let known = knows_all(&observed.programs, plan.policy, invocation);
-    let environment = (!known).then(|| environment_digest(&invocation.env));
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
-    let result = RunResult { exit: observed.exit, stdout, stderr, outputs: captured.outputs };
-    let record = Record { observations, identities, environment, result };
+    let run = Run {
+        sightings: observed.sightings,
+        result: RunResult { exit: observed.exit, stdout, stderr, outputs: captured.outputs },
+        environment: (!known).then(|| environment_digest(&invocation.env)),
+        // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the time zone like it.
+        pin_mtimes: plan.pin_mtimes || observed.asked_time,
+    };
+    let made = peers.hasher.send(MakeRecord { run, cwd }).await;
+    let record = made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
     let stored = peers.store.send(Insert { key, record, contents: captured.contents }).await;
     let failed = |e: &dyn std::fmt::Display| NotStored::Degraded("store_failed", e.to_string());
     stored.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
-}
-
-/// Makes the time stamps of all files read part of what must hold: clang writes them into precompiled headers.
-fn pin_mtimes(observations: &mut Vec<Observation>, identities: &mut Vec<u32>) {
-    let pinned = |o: &Observation| match o.fact {
-        Fact::Content { signature: s, .. } => Some(Observation {
-            path: o.path.clone(),
-            fact: Fact::Metadata { follow: true, size: s.size, mtime_ns: s.mtime_ns, mode: s.mode },
-        }),
-        _ => None,
-    };
-    let pins: Vec<_> = observations.iter().filter_map(pinned).collect();
-    identities.resize(identities.len() + pins.len(), NO_FILE);
-    observations.extend(pins);
 }
 
 /// Whether the environment reads of every program that took part are in the family's table.
