@@ -45,6 +45,10 @@ const REFUSED: &[(&str, &str)] = &[
     ("__include_macros", "a computed #include"),
 ];
 
+/// Into how many pieces a name may be cut to be pasted together again. With more, the single letters that every
+/// template has for parameters would do, and nothing could be stored; see `docs/observers.md`.
+const PIECES_MAX: usize = 4;
+
 /// Scans a text.
 pub fn scan(bytes: &[u8]) -> Scan {
     let mut found = Scan::default();
@@ -74,15 +78,18 @@ pub fn pastes_question(pieces: &BTreeSet<Vec<u8>>) -> bool {
 }
 
 fn composes(word: &[u8], pieces: &BTreeSet<Vec<u8>>, whole: bool) -> bool {
-    let mut reached = vec![false; word.len() + 1];
-    reached[0] = true;
+    // How many pieces it takes at least to get so far.
+    let mut fewest = vec![usize::MAX; word.len() + 1];
+    fewest[0] = 0;
     for end in 1..=word.len() {
-        reached[end] = (0..end).any(|start| {
-            let is_whole = start == 0 && end == word.len();
-            reached[start] && (whole || !is_whole) && pieces.contains(&word[start..end])
-        });
+        let is_piece = |start: &usize| {
+            let is_whole = *start == 0 && end == word.len();
+            (whole || !is_whole) && pieces.contains(&word[*start..end])
+        };
+        let best = (0..end).filter(is_piece).map(|start| fewest[start].saturating_add(1)).min();
+        fewest[end] = best.unwrap_or(usize::MAX);
     }
-    reached[word.len()]
+    fewest[word.len()] <= PIECES_MAX
 }
 
 /// Finds `#include` and its kin: at the start of a line, or after the end of a comment.
