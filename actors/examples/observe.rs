@@ -50,7 +50,14 @@ fn job(tool: &[u8], arguments: &[Vec<u8>]) -> std::io::Result<Job> {
         umask: 0o022,
         stdio,
     };
-    Ok(Job { invocation, descriptors: Vec::new(), client_pid: None, policy: &POLICY })
+    Ok(Job {
+        invocation,
+        descriptors: Vec::new(),
+        client_pid: None,
+        policy: &POLICY,
+        declared: Default::default(),
+        outputs: Vec::new(),
+    })
 }
 
 fn find(tool: &[u8]) -> Vec<u8> {

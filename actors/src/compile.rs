@@ -292,6 +292,8 @@ async fn run(
         descriptors,
         client_pid: order.client_pid,
         policy: order.plan.policy,
+        declared: order.plan.declared.clone(),
+        outputs: order.plan.outputs.clone(),
     };
     let started = peers.runner.send(Run { job, cwd: Arc::clone(&order.cwd) }).await;
     let mut running = match started {

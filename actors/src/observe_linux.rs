@@ -7,11 +7,10 @@
 //!
 //! The parts, from the kernel up: `syscalls` (which calls, which arguments), `filter` (the program),
 //! `listener` (the ioctls), `resolve` (which path is meant), `witness` (what a call means), `sightings` and
-//! `touched` (what was seen and done), `program_file` (what the kernel reads of an executed file).
+//! `touched` (what was seen and done).
 
 mod filter;
 mod listener;
-mod program_file;
 mod resolve;
 mod sightings;
 mod syscalls;
@@ -63,7 +62,14 @@ impl ObservedObserver {
                 merged: false,
             },
         };
-        let job = Job { invocation, descriptors: Vec::new(), client_pid: None, policy: &TRIAL };
+        let job = Job {
+            invocation,
+            descriptors: Vec::new(),
+            client_pid: None,
+            policy: &TRIAL,
+            declared: Default::default(),
+            outputs: Vec::new(),
+        };
         let mut watching =
             Watching::new(&job).map_err(|e| format!("seccomp user notification cannot be tried: {e}"))?;
         let (_keep, never) = rustix::pipe::pipe().map_err(|e| e.to_string())?;

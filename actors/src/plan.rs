@@ -57,6 +57,8 @@ pub struct DeclaredInputs {
     /// Directories searched for headers, in order (`-I`, `-isystem`, `-idirafter`, environment), the
     /// compiler's own not among them.
     pub search_dirs: Vec<Spelled>,
+    /// Headers that are read before the source (`-include`, `-imacros`), in order.
+    pub forced_includes: Vec<Spelled>,
     /// Why the declared observer cannot vouch for this compile, if it cannot.
     pub unsupported: Option<Cow<'static, str>>,
 }

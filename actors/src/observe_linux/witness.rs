@@ -15,7 +15,6 @@ use zccache_proto::message::Exit;
 
 use super::filter;
 use super::listener::{Listener, Notification, PATH_BYTES_MAX, read_memory, read_string};
-use super::program_file::{Format, format_of};
 use super::resolve::{Lost, Open, Place, parent};
 use super::sightings::{Question, Sightings};
 use super::syscalls::{Base, Meaning, NAMESPACES, OpenFlags, PathArg, meaning_of};
@@ -24,6 +23,7 @@ use crate::invocation::Invocation;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Effect, Unstorable};
 use crate::plan::Policy;
+use crate::program_file::{Format, format_of};
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// How long a young file is waited for until any later change must show in its signature: the longest clock

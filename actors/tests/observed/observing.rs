@@ -140,7 +140,14 @@ impl Bench {
             umask: 0o022,
             stdio,
         };
-        Job { invocation, descriptors: Vec::new(), client_pid: None, policy: &POLICY }
+        Job {
+            invocation,
+            descriptors: Vec::new(),
+            client_pid: None,
+            policy: &POLICY,
+            declared: Default::default(),
+            outputs: Vec::new(),
+        }
     }
 
     pub fn try_run(&self, tool: &str, arguments: &[&str]) -> std::io::Result<Run> {
