@@ -41,6 +41,7 @@ pub mod supervision;
 #[cfg(target_os = "linux")]
 pub mod tool_run;
 pub mod work;
+pub mod world;
 
 #[cfg(test)]
 mod test_support;
