@@ -26,8 +26,11 @@ const SOURCE_BYTES_MAX: u64 = 64 << 20;
 /// Scans by file, valid as long as the signature is.
 #[derive(Default)]
 pub struct Scans {
-    by_file: Mutex<HashMap<(u64, u64), (Signature, Arc<Scan>)>>,
+    by_file: Mutex<HashMap<(u64, u64), Known>>,
 }
+
+/// A scan, and the file's signature for which it stands.
+type Known = (Signature, Arc<Scan>);
 
 /// What the closure came to, besides facts.
 #[derive(Debug, Default)]
@@ -71,7 +74,9 @@ impl Scans {
             work.precompiled_of(b"", &name);
         }
         // gcc includes this one by itself.
-        work.ask(b"", &Name { text: b"stdc-predef.h".to_vec(), is_quoted: false });
+        let predefined = Name { text: b"stdc-predef.h".to_vec(), is_quoted: false };
+        work.ask(b"", &predefined);
+        work.precompiled_of(b"", &predefined);
         let is_forced = |path: &[u8]| declared.forced_includes.iter().any(|forced| path.ends_with(&forced.0));
         let mut closure = Closure::default();
         let mut defined = HashSet::new();
