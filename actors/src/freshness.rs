@@ -198,8 +198,8 @@ impl Check<'_> {
     /// Checks the absent paths of one directory; returns its signature if that can stand for them next time.
     fn absent(&self, group: &AbsentGroup, known: Option<&Signature>) -> Result<Option<Signature>, Broken> {
         match self.stat(&group.directory, true) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Ok(now) if known == Some(&now) => return Ok(Some(now)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Ok(now) if known == Some(&now) => Ok(Some(now)),
             directory => {
                 for path in &group.paths {
                     // Not following: a link whose target is missing may be seen by `lstat`.
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn links_kinds_listings_and_metadata_are_compared() {
         let f = Fixture::new(|root, _| {
-            let s = Signature::of(&root.join("a.h")).unwrap();
+            let s = Signature::of(root.join("a.h")).unwrap();
             let dir = rustix::fs::open(root, OFlags::PATH, Mode::empty()).unwrap();
             vec![
                 ("link", Fact::Symlink { target: Spelled(b"a.h".to_vec()) }),
