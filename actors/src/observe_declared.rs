@@ -91,6 +91,12 @@ impl DeclaredObserver {
         }
         for word in definitions(&job.invocation) {
             let scan = source_scan::scan(&word);
+            // With no definition anywhere, including by a macro is an error, and errors are not stored.
+            if let Some(name) =
+                closure.computed.iter().find(|name| word.windows(name.len()).any(|w| w == &name[..]))
+            {
+                return Err(unknown(format!("#include {}", String::from_utf8_lossy(name))));
+            }
             if scan.hazard.is_some() || !scan.names.is_empty() {
                 return Err(unknown(format!("{} on the command line", word.escape_ascii())));
             }

@@ -42,7 +42,12 @@ pub enum Expect {
 }
 
 impl Expect {
+    /// Whether the counters may have moved so. Under the declared observer, what is served otherwise may be run.
     fn admits(self, delta: Counters) -> bool {
+        let is_declared = std::env::var_os("ZCCACHE_TEST_OBSERVER").is_some_and(|kind| kind == "declared");
+        if is_declared && self.admits_less(delta) {
+            return true;
+        }
         let one = (delta.requests, delta.hits, delta.misses, delta.passed_through);
         match self {
             Self::Hit => one == (1, 1, 0, 0),
@@ -52,6 +57,17 @@ impl Expect {
             Self::Counts { hits, misses } => (delta.hits, delta.misses) == (hits, misses),
             Self::Anything => true,
         }
+    }
+
+    /// As many requests, none more served than expected, and none handed back instead.
+    fn admits_less(self, delta: Counters) -> bool {
+        let (hits_max, requests) = match self {
+            Self::Hit => (1, 1),
+            Self::Miss => (0, 1),
+            Self::Counts { hits, misses } => (hits, hits + misses),
+            _ => return false,
+        };
+        delta.hits <= hits_max && delta.hits + delta.misses == requests
     }
 }
 

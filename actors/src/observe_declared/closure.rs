@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::facts::{Facts, Found, directory_of, join};
-use super::source_scan::{self, Name, Scan};
+use super::source_scan::{self, Name, Scan, fingerprint};
 use crate::plan::DeclaredInputs;
 use crate::signature::{Signature, coarse_now_ns};
 
@@ -26,8 +26,11 @@ const SOURCE_BYTES_MAX: u64 = 64 << 20;
 /// Scans by file, valid as long as the signature is.
 #[derive(Default)]
 pub struct Scans {
-    by_file: Mutex<HashMap<(u64, u64), (Signature, Arc<Scan>)>>,
+    by_file: Mutex<HashMap<(u64, u64), Known>>,
 }
+
+/// A scan, and the file's signature for which it stands.
+type Known = (Signature, Arc<Scan>);
 
 /// What the closure came to, besides facts.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ pub struct Closure {
     pub pieces: BTreeSet<Vec<u8>>,
     /// All files that may be read.
     pub files: HashSet<Vec<u8>>,
+    /// Macros that are included by, and not defined in any of the files.
+    pub computed: BTreeSet<Vec<u8>>,
 }
 
 impl Scans {
@@ -69,9 +74,12 @@ impl Scans {
             work.precompiled_of(b"", &name);
         }
         // gcc includes this one by itself.
-        work.ask(b"", &Name { text: b"stdc-predef.h".to_vec(), is_quoted: false });
+        let predefined = Name { text: b"stdc-predef.h".to_vec(), is_quoted: false };
+        work.ask(b"", &predefined);
+        work.precompiled_of(b"", &predefined);
         let is_forced = |path: &[u8]| declared.forced_includes.iter().any(|forced| path.ends_with(&forced.0));
         let mut closure = Closure::default();
+        let mut defined = HashSet::new();
         while let Some(path) = work.pending.pop() {
             if !closure.files.insert(path.clone()) {
                 continue;
@@ -82,6 +90,8 @@ impl Scans {
                 return Err(format!("{hazard} in {}", String::from_utf8_lossy(&path)));
             }
             closure.pieces.extend(scan.pieces.iter().cloned());
+            closure.computed.extend(scan.computed.iter().cloned());
+            defined.extend(scan.defined.iter().copied());
             let directory = directory_of(&path).to_vec();
             for name in &scan.names {
                 work.ask(&directory, name);
@@ -91,11 +101,11 @@ impl Scans {
                 }
             }
         }
+        if let Some(name) = closure.computed.iter().find(|name| defined.contains(&fingerprint(name))) {
+            return Err(format!("#include {}", String::from_utf8_lossy(name)));
+        }
         if work.has_precompiled {
             return Err("a precompiled header".into());
-        }
-        if source_scan::pastes_question(&closure.pieces) {
-            return Err("__has_include put together by ##".into());
         }
         Ok(closure)
     }

@@ -168,7 +168,7 @@ impl Facts {
                     if links < LINKS_MAX {
                         let from = if target.starts_with(b"/") { Path::new("/") } else { at.as_path() };
                         let spelled = spelled.is_some().then(|| from.as_os_str().as_bytes().to_vec());
-                        self.walk(&from.to_owned(), &target, spelled, links + 1);
+                        self.walk(from, &target, spelled, links + 1);
                     }
                 }
             }

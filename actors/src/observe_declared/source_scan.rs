@@ -8,6 +8,7 @@ mod assembler;
 mod text;
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher as _};
 
 /// A header's name as a directive or an operator spells it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,6 +26,10 @@ pub struct Scan {
     pub names: Vec<Name>,
     /// Identifiers that are a piece of a [`WORDS`] entry, or all of it.
     pub pieces: BTreeSet<Vec<u8>>,
+    /// Macros that a directive includes by (`#include CONFIG`).
+    pub computed: BTreeSet<Vec<u8>>,
+    /// Fingerprints of the macros that are defined here, sorted.
+    pub defined: Vec<u64>,
     /// The first reason why this text says too little.
     pub hazard: Option<&'static str>,
 }
@@ -39,7 +44,6 @@ const TIME_WORDS: usize = 3;
 /// Words after which the compiler may read a file that nobody names: each is refused wherever it stands.
 const REFUSED: &[(&str, &str)] = &[
     ("__has_embed", "__has_embed"),
-    ("dependency", "#pragma GCC dependency"),
     ("pch_preprocess", "a precompiled header"),
     ("include_alias", "#pragma include_alias"),
     ("__include_macros", "a computed #include"),
@@ -48,6 +52,13 @@ const REFUSED: &[(&str, &str)] = &[
 /// Into how many pieces a name may be cut to be pasted together again. With more, the single letters that every
 /// template has for parameters would do, and nothing could be stored; see `docs/observers.md`.
 const PIECES_MAX: usize = 4;
+
+/// A macro's name in [`Scan::defined`]: two of one fingerprint are taken for one.
+pub fn fingerprint(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name);
+    hasher.finish()
+}
 
 /// Scans a text.
 pub fn scan(bytes: &[u8]) -> Scan {
@@ -62,6 +73,8 @@ pub fn scan(bytes: &[u8]) -> Scan {
         }
         Err(hazard) => found.hazard = Some(hazard),
     }
+    found.defined.sort_unstable();
+    found.defined.dedup();
     let mut once = std::collections::HashSet::new();
     found.names.retain(|name| once.insert(name.clone()));
     found
@@ -83,8 +96,9 @@ fn composes(word: &[u8], pieces: &BTreeSet<Vec<u8>>, whole: bool) -> bool {
     fewest[0] = 0;
     for end in 1..=word.len() {
         let is_piece = |start: &usize| {
-            let is_whole = *start == 0 && end == word.len();
-            (whole || !is_whole) && pieces.contains(&word[*start..end])
+            // An operator that is not asked with at once, as pasting would have it, is a hazard by itself.
+            let is_operator = WORDS.iter().any(|w| w.as_bytes() == &word[*start..end]);
+            (whole || !is_operator) && pieces.contains(&word[*start..end])
         };
         let best = (0..end).filter(is_piece).map(|start| fewest[start].saturating_add(1)).min();
         fewest[end] = best.unwrap_or(usize::MAX);
@@ -95,8 +109,7 @@ fn composes(word: &[u8], pieces: &BTreeSet<Vec<u8>>, whole: bool) -> bool {
 /// Finds `#include` and its kin: at the start of a line, or after the end of a comment.
 fn directives(text: &[u8], found: &mut Scan) {
     for (at, len) in hashes(text) {
-        let begin = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1);
-        let before = text[begin..at].trim_ascii_end();
+        let before = line_before(text, at).trim_ascii_end();
         if !before.is_empty() && !before.ends_with(b"*/") {
             continue;
         }
@@ -104,7 +117,15 @@ fn directives(text: &[u8], found: &mut Scan) {
         let word = &rest[..identifier_length(rest)];
         match word {
             b"include" | b"include_next" | b"import" => {
-                name(&rest[word.len()..], "a computed #include", found);
+                let operand = &rest[word.len()..];
+                match macro_name(operand) {
+                    Some(name) => drop(found.computed.insert(name.to_vec())),
+                    None => name(operand, "a computed #include", found),
+                }
+            }
+            b"define" => {
+                let operand = skip_blanks(&rest[word.len()..]);
+                found.defined.push(fingerprint(&operand[..identifier_length(operand)]));
             }
             b"embed" => drop(found.hazard.get_or_insert("#embed")),
             _ => {}
@@ -119,6 +140,14 @@ fn hashes(text: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {
         b'%' if text.get(at + 1) == Some(&b':') => Some((at, 2)),
         _ => None,
     })
+}
+
+/// The macro that a directive's operand is, if it is just one and not the compiler's own.
+fn macro_name(operand: &[u8]) -> Option<&[u8]> {
+    let operand = skip_blanks(operand);
+    let (name, rest) = operand.split_at(identifier_length(operand));
+    let ends = matches!(skip_blanks(rest).first(), None | Some(b'\n'));
+    (ends && name.first().is_some_and(u8::is_ascii_alphabetic)).then_some(name)
 }
 
 /// The header's name that `rest` begins with.
@@ -154,8 +183,12 @@ fn words(text: &[u8], found: &mut Scan) {
         if let Some((_, hazard)) = REFUSED.iter().find(|(refused, _)| refused.as_bytes() == word) {
             found.hazard.get_or_insert(hazard);
         }
-        if WORDS.iter().any(|w| w.len() >= length && w.as_bytes().windows(length).any(|piece| piece == word))
-        {
+        if word == b"dependency" && is_pragma(text, at) {
+            found.hazard.get_or_insert("#pragma GCC dependency");
+        }
+        let is_part =
+            WORDS.iter().any(|w| w.len() >= length && w.as_bytes().windows(length).any(|p| p == word));
+        if is_part && (WORDS.iter().any(|w| w.as_bytes() == word) || may_be_pasted(text, at, length)) {
             found.pieces.insert(word.to_vec());
         }
         if word == b"__has_include" || word == b"__has_include_next" {
@@ -163,6 +196,40 @@ fn words(text: &[u8], found: &mut Scan) {
         }
         at += length;
     }
+}
+
+/// Whether `##` may join the word at `at` to another: it does so with what stands beside it in a macro's definition,
+/// or with the first and the last word of a macro's argument.
+fn may_be_pasted(text: &[u8], at: usize, length: usize) -> bool {
+    let line = line_before(text, at);
+    let before = text[..at].trim_ascii_end().last();
+    let after = text[at + length..].trim_ascii_start().first();
+    matches!(before, Some(b'(' | b',' | b':' | b'#' | b'/')) && !is_directive_word(line)
+        || matches!(after, Some(b')' | b',' | b'%' | b'#' | b'/'))
+        || line.windows(6).any(|w| w == b"define")
+}
+
+/// Whether what follows `line` is the name of a directive.
+fn is_directive_word(line: &[u8]) -> bool {
+    let line = line.trim_ascii_end();
+    line.strip_suffix(b"#")
+        .or_else(|| line.strip_suffix(b"%:"))
+        .is_some_and(|before| before.trim_ascii().is_empty())
+}
+
+/// Whether the word at `at` can be one of a pragma, or become one by a macro.
+fn is_pragma(text: &[u8], at: usize) -> bool {
+    let line = line_before(text, at);
+    let contains = |word: &[u8]| line.windows(word.len()).any(|w| w == word);
+    line.trim_ascii_end().ends_with(b"GCC")
+        || contains(b"pragma")
+        || contains(b"_Pragma")
+        || contains(b"define")
+}
+
+/// The part of a line that stands before `at`.
+fn line_before(text: &[u8], at: usize) -> &[u8] {
+    &text[text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1)..at]
 }
 
 /// `__has_include`: with a name, or asked about itself (`#ifdef __has_include`).
@@ -174,6 +241,12 @@ fn question(text: &[u8], at: usize, length: usize, found: &mut Scan) {
     }
     let before = text[..at].trim_ascii_end();
     let before = before.strip_suffix(b"(").unwrap_or(before).trim_ascii_end();
+    let line = line_before(text, at);
+    // What follows `#endif` and `#else` is not looked at.
+    let directive = skip_blanks(skip_blanks(line).strip_prefix(b"#").unwrap_or_default());
+    if directive.starts_with(b"endif") || directive.starts_with(b"else ") {
+        return;
+    }
     let is_asked_about = [&b"defined"[..], b"ifdef", b"ifndef", b"elifdef", b"elifndef"];
     if !is_asked_about.iter().any(|word| before.ends_with(word)) {
         found.hazard.get_or_insert("a computed __has_include");
@@ -242,7 +315,8 @@ mod tests {
     #[test]
     fn what_cannot_be_known_is_a_hazard() {
         for text in [
-            "#include HEADER",
+            "#include HEADER(x)",
+            "#include __FILE__",
             "#define H __has_include",
             "#if __has_include(H)",
             "#embed \"x\"",
@@ -286,7 +360,7 @@ mod tests {
         ] {
             assert!(asks(text), "{text}");
         }
-        for text in ["/* __DATE__ */", "DATE", "TIME__ T E", "__DATE___", "x__TIME__"] {
+        for text in ["/* __DATE__ */", "__DA TE__", "DATE", "TIME__ T E", "__DATE___", "x__TIME__"] {
             assert!(!asks(text), "{text}");
         }
         assert!(pastes_question(&scan(b"C(__has_, include)").pieces));

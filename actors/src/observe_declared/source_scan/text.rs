@@ -55,6 +55,10 @@ fn without_comments(text: &[u8]) -> Vec<u8> {
             kept.push(b' ');
             continue;
         }
+        if open && rest.starts_with(b"//") {
+            rest = &rest[rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())..];
+            continue;
+        }
         let is_directive = || kept[line_begins_at..].iter().any(|&b| b == b'#' || b == b'%');
         let whole = match b {
             // A header's name knows no escapes.
@@ -62,6 +66,7 @@ fn without_comments(text: &[u8]) -> Vec<u8> {
             b'<' if is_directive() => quoted(rest, b'>'),
             b'\'' if kept.last().is_none_or(|&b| !super::is_identifier_byte(b)) => character(rest),
             b'\'' => None,
+            // Behind a doubt, this is one more.
             b'/' if rest.starts_with(b"//") => None,
             _ => Some(1),
         };

@@ -20,6 +20,9 @@ const SEPARATE: &[&str] = &["-target", "-arch"];
 /// Begin like one of the above, but take a value: not understood here.
 const REFUSED: &[&str] = &["-meabi", "-mthread-model", "-mllvm", "-mmlir", "-module-dependency-dir"];
 
+/// Dialects of C in which `//` begins no comment: the scan of texts takes it for one.
+const WITHOUT_LINE_COMMENTS: &[&str] = &["ansi", "c89", "c90", "iso9899:1990", "iso9899:199409"];
+
 /// The options among `argv` that the answers hang on.
 ///
 /// # Errors
@@ -32,7 +35,11 @@ pub fn options(argv: &ByteStrings) -> Result<Vec<Vec<u8>>, String> {
         if argument.starts_with(b"@") {
             return Err("a response file".into());
         }
-        if is(REFUSED) {
+        let dialect =
+            [&b"-std="[..], b"--std=", b"--", b"-"].iter().find_map(|option| argument.strip_prefix(*option));
+        let is_dialect =
+            WITHOUT_LINE_COMMENTS.iter().any(|old| dialect.is_some_and(|name| name == old.as_bytes()));
+        if is(REFUSED) || is_dialect {
             return Err(format!("{}", argument.escape_ascii()));
         }
         if is(ALONE) || JOINED.iter().any(|option| argument.starts_with(option.as_bytes())) {
