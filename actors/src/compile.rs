@@ -293,7 +293,8 @@ async fn run(
         client_pid: order.client_pid,
         policy: order.plan.policy,
     };
-    let started = peers.runner.send(Run { job, cwd: Arc::clone(&order.cwd) }).await;
+    let run = Run { job, cwd: Arc::clone(&order.cwd), outputs: order.plan.outputs.clone() };
+    let started = peers.runner.send(run).await;
     let mut running = match started {
         Ok(Ok(running)) => running,
         Ok(Err(e)) => return refuse(peers, "tool_not_started", &e),

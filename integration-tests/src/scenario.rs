@@ -29,6 +29,8 @@ pub enum Expect {
     Miss,
     /// One request, for which the tool was run; its result may or may not have been stored.
     Run,
+    /// One request, for which the tool was run, and its result not stored.
+    NotStored,
     /// One request, handed back.
     PassThrough,
     /// So many hits and misses; pass-throughs besides are not looked at.
@@ -49,6 +51,7 @@ impl Expect {
             Self::Hit => one == (1, 1, 0, 0),
             Self::Miss => one == (1, 0, 1, 0) && delta.stored == 1,
             Self::Run => one == (1, 0, 1, 0),
+            Self::NotStored => one == (1, 0, 1, 0) && delta.stored == 0,
             Self::PassThrough => one == (1, 0, 0, 1),
             Self::Counts { hits, misses } => (delta.hits, delta.misses) == (hits, misses),
             Self::Anything => true,
