@@ -290,7 +290,8 @@ async fn run(
         declared: order.plan.declared.clone(),
         outputs: order.plan.outputs.clone(),
     };
-    let started = peers.runner.send(Run { job, cwd: Arc::clone(&order.cwd) }).await;
+    let run = Run { job, cwd: Arc::clone(&order.cwd), outputs: order.plan.outputs.clone() };
+    let started = peers.runner.send(run).await;
     let mut running = match started {
         Ok(Ok(running)) => running,
         Ok(Err(e)) => return refuse(peers, "tool_not_started", &e),

@@ -13,13 +13,17 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 use zccache_proto::message::{OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 
 use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
 use crate::freshness::WorkingDirectory;
+use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
+use crate::signature::Signature;
 use crate::supervision::Probe;
 
 /// A connection wants a tool run. Answered at once; what happens comes through the channels.
@@ -30,6 +34,8 @@ pub struct Run {
     pub job: Job,
     /// Where relative paths begin.
     pub cwd: Arc<WorkingDirectory>,
+    /// The outputs that the command line names (see [`crate::plan::Plan::outputs`]).
+    pub outputs: Vec<Spelled>,
 }
 
 /// A run in progress. Dropping it kills the tool with all its processes.
@@ -128,6 +134,10 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     if tap.overflow {
         observed.unstorable.get_or_insert(Unstorable::OutputTooLarge(KEPT_OUTPUT_BYTES_MAX));
     }
+    if !observed.exit.success() {
+        let missing = message.outputs.iter().filter(|path| is_missing(path, &message.cwd));
+        observed.sightings.extend(missing.map(|path| Sighting { path: path.clone(), seen: Seen::Absent }));
+    }
     let captured = match &observed.unstorable {
         // Nothing will be stored, so nothing need be copied.
         Some(why) => Err(why.clone()),
@@ -135,6 +145,13 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     };
     let (stdout, stderr) = (std::mem::take(&mut tap.stdout), std::mem::take(&mut tap.stderr));
     Ok(RunReport { observed, captured, stdout, stderr })
+}
+
+/// Whether a failed run left nothing here. Whether it would have taken away an older output depends on how far
+/// it came, which its own files do not show: such a result is good only where there is none.
+fn is_missing(path: &Spelled, cwd: &WorkingDirectory) -> bool {
+    let found = Signature::at(cwd.fd(), &path.0[..], AtFlags::SYMLINK_NOFOLLOW);
+    matches!(found, Err(Errno::NOENT | Errno::NOTDIR))
 }
 
 /// Passes events on to the connection, and keeps the output.

@@ -122,6 +122,13 @@ impl Tree {
         }
     }
 
+    /// Leaves only existence and mode of a regular file to be compared.
+    pub fn forget_content(&mut self, path: &Path) {
+        if let Some(Entry::File(_, bytes)) = self.0.get_mut(path) {
+            bytes.clear();
+        }
+    }
+
     /// Where `self` (the bare tool's) and `other` (the cached one's) differ, for people; empty if nowhere.
     pub fn differences(&self, other: &Tree) -> String {
         let mut text = String::new();
