@@ -470,7 +470,7 @@ mod tests {
     #[test]
     fn links_kinds_listings_and_metadata_are_compared() {
         let f = Fixture::new(|root, _| {
-            let s = Signature::of(&root.join("a.h")).unwrap();
+            let s = Signature::of(root.join("a.h")).unwrap();
             let dir = rustix::fs::open(root, OFlags::PATH, Mode::empty()).unwrap();
             vec![
                 ("link", Fact::Symlink { target: Spelled(b"a.h".to_vec()) }),
