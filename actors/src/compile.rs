@@ -37,7 +37,7 @@ use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
 use crate::record::{Record, RunResult};
 use crate::runner::{Run, RunEvent};
-use crate::settle::{Settlement, settle};
+use crate::settle::{Settlement, prepare, settle};
 use crate::store::FindManifest;
 use crate::work::WorkGuard;
 
@@ -316,12 +316,11 @@ async fn run(
     }
     count(&peers.counters.misses);
     let exit = report.observed.exit;
+    let prepared = prepare(&order.invocation, &order.plan, order.cwd, report, peers).await;
     let settlement = Settlement {
         key: order.key,
         invocation: order.invocation,
-        plan: order.plan,
-        cwd: order.cwd,
-        report,
+        prepared,
         flight,
         work: peers.work.begin_settling(),
     };

@@ -3,6 +3,8 @@
 //! A file that changed since the tool opened it, or that was too new then to tell, makes the run unstorable; so
 //! does anything else that is not any more as the tool saw it.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::digest::Digest;
 use crate::file_table::FileTable;
 use crate::freshness::{LiveRecord, WorkingDirectory, identities, identity_of, listing_digest};
@@ -40,9 +42,8 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
         let fact = fact(&sighting, files, cwd)?;
         observations.push(Observation { path: sighting.path, fact });
     }
-    if run.pin_mtimes {
-        pin_mtimes(&mut observations);
-    }
+    let identities_of_files = identities(observations.iter().map(|o| identity_of(o, cwd)));
+    pin_mtimes(&mut observations, &identities_of_files, run.pin_mtimes);
     let identities = identities(observations.iter().map(|o| identity_of(o, cwd)));
     let record = Record { observations, identities, environment: run.environment, result: run.result };
     let live = LiveRecord::new(record);
@@ -53,10 +54,21 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
     }
 }
 
-/// Makes the time stamps of all files read part of what must hold.
-fn pin_mtimes(observations: &mut Vec<Observation>) {
+/// Makes time stamps of files read part of what must hold: of `all`, or of those whose content several files have,
+/// which `#pragma once` tells apart by their times.
+fn pin_mtimes(observations: &mut Vec<Observation>, identities: &[u32], all: bool) {
+    let mut first_with: HashMap<Digest, u32> = HashMap::new();
+    let mut shared: HashSet<Digest> = HashSet::new();
+    for (observation, &identity) in observations.iter().zip(identities) {
+        if let Fact::Content { digest, signature, .. } = observation.fact
+            && signature.size > 0
+            && *first_with.entry(digest).or_insert(identity) != identity
+        {
+            shared.insert(digest);
+        }
+    }
     let pinned = |o: &Observation| match o.fact {
-        Fact::Content { signature: s, .. } => Some(Observation {
+        Fact::Content { signature: s, digest, .. } if all || shared.contains(&digest) => Some(Observation {
             path: o.path.clone(),
             fact: Fact::Metadata { follow: true, size: s.size, mtime_ns: s.mtime_ns, mode: s.mode },
         }),

@@ -2,8 +2,8 @@
 //! texts, so it need not be watched.
 //!
 //! Before the tool runs, everything that it may come to read is found and noted, with everything that must stay
-//! absent ([`closure`], [`toolchain`]); while it runs, the names on the way there are watched ([`watch`]); after it,
-//! all must be as it was ([`facts`]). The command is run as it was typed. What cannot be known in this way is run
+//! absent (`closure`, `toolchain`); while it runs, the names on the way there are watched (`watch`); after it,
+//! all must be as it was (`facts`). The command is run as it was typed. What cannot be known in this way is run
 //! and not stored; `docs/observers.md` says what that is.
 
 mod closure;

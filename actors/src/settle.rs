@@ -1,10 +1,12 @@
-//! Settling: what happens to a run's result behind the reply. Digest its inputs, make a record, store it.
+//! Settling: from what a run came to, to a stored record. The record is made before the client has its reply, and
+//! stored behind it.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
+use crate::blobs::PendingBlob;
 use crate::connection::Peers;
 use crate::coordinator::Flight;
 use crate::counters::count;
@@ -18,31 +20,30 @@ use crate::key::{RequestKey, environment_digest};
 use crate::observation::Spelled;
 use crate::observer::Unstorable;
 use crate::plan::{Plan, Policy};
-use crate::record::RunResult;
+use crate::record::{Record, RunResult};
 use crate::runner::RunReport;
 use crate::store::Insert;
 use crate::work::WorkGuard;
 
-/// A finished run whose client has its answer.
+/// What a run came to, ready to be stored or not.
 pub struct Settlement {
     /// The request.
     pub key: RequestKey,
     /// What was typed.
     pub invocation: Invocation,
-    /// What it meant.
-    pub plan: Plan,
-    /// Where relative paths begin.
-    pub cwd: Arc<WorkingDirectory>,
-    /// What the run came to.
-    pub report: RunReport,
+    /// The record with the contents it names, or why there is none.
+    pub prepared: Prepared,
     /// The flight that this request leads, if it does.
     pub flight: Option<Flight>,
     /// Over when the result is stored or not.
     pub work: WorkGuard,
 }
 
+/// A record with the contents it names, or why there is none.
+pub type Prepared = Result<(Record, Vec<PendingBlob>), NotStored>;
+
 /// Why a result was not stored.
-enum NotStored {
+pub enum NotStored {
     /// By its nature: counted as `not_stored`.
     Unstorable(Unstorable),
     /// By a failure of ours: counted as `degraded`.
@@ -55,10 +56,44 @@ impl From<Unstorable> for NotStored {
     }
 }
 
-/// Stores the result, counts what came of it, and lands the flight.
+/// Makes the record of a run. Before the reply: what a build does next may change the very files that the run read,
+/// and a record of what is no more cannot be made.
+pub async fn prepare(
+    invocation: &Invocation,
+    plan: &Plan,
+    cwd: Arc<WorkingDirectory>,
+    report: RunReport,
+    peers: &Peers,
+) -> Prepared {
+    let RunReport { observed, captured, stdout, stderr } = report;
+    if let Some(why) = observed.unstorable {
+        return Err(why.into());
+    }
+    if observed.asked_time && !plan.time_is_fixed {
+        return Err(Unstorable::AskedTime.into());
+    }
+    let captured = captured?;
+    let known = knows_all(&observed.programs, plan.policy, invocation);
+    let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
+    let run = Run {
+        sightings: observed.sightings,
+        result: RunResult { exit: observed.exit, stdout, stderr, outputs: captured.outputs },
+        environment: (!known).then(|| environment_digest(&invocation.env)),
+        // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
+        pin_mtimes: plan.pin_mtimes || observed.asked_time,
+    };
+    let made = peers.hasher.send(MakeRecord { run, cwd }).await;
+    let record = made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
+    Ok((record, captured.contents))
+}
+
+/// Stores the result, counts what came of it, and lands the flight. Behind the reply.
 pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
-    let Settlement { key, invocation, plan, cwd, report, flight, work: _work } = settlement;
-    let stored = store(key, &invocation, &plan, cwd, report, &peers).await;
+    let Settlement { key, invocation, prepared, flight, work: _work } = settlement;
+    let stored = match prepared {
+        Ok((record, contents)) => store(key, record, contents, &peers).await,
+        Err(why) => Err(why),
+    };
     let landing = if stored.is_ok() { Landing::Stored } else { Landing::NotStored };
     let (outcome, detail) = match stored {
         Ok(()) => {
@@ -85,33 +120,12 @@ pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
 
 async fn store(
     key: RequestKey,
-    invocation: &Invocation,
-    plan: &Plan,
-    cwd: Arc<WorkingDirectory>,
-    report: RunReport,
+    record: Record,
+    contents: Vec<PendingBlob>,
     peers: &Peers,
 ) -> Result<(), NotStored> {
-    let RunReport { observed, captured, stdout, stderr } = report;
-    if let Some(why) = observed.unstorable {
-        return Err(why.into());
-    }
-    if observed.asked_time && !plan.time_is_fixed {
-        return Err(Unstorable::AskedTime.into());
-    }
-    let captured = captured?;
-    let known = knows_all(&observed.programs, plan.policy, invocation);
-    let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
-    let run = Run {
-        sightings: observed.sightings,
-        result: RunResult { exit: observed.exit, stdout, stderr, outputs: captured.outputs },
-        environment: (!known).then(|| environment_digest(&invocation.env)),
-        // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the time zone like it.
-        pin_mtimes: plan.pin_mtimes || observed.asked_time,
-    };
-    let made = peers.hasher.send(MakeRecord { run, cwd }).await;
-    let record = made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
-    let stored = peers.store.send(Insert { key, record, contents: captured.contents }).await;
     let failed = |e: &dyn std::fmt::Display| NotStored::Degraded("store_failed", e.to_string());
+    let stored = peers.store.send(Insert { key, record, contents }).await;
     stored.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
 }
 
