@@ -292,6 +292,7 @@ async fn run(
         descriptors,
         client_pid: order.client_pid,
         policy: order.plan.policy,
+        foreign_code: order.plan.foreign_code,
     };
     let started = peers.runner.send(Run { job, cwd: Arc::clone(&order.cwd) }).await;
     let mut running = match started {

@@ -23,6 +23,8 @@ pub struct Job {
     pub client_pid: Option<u32>,
     /// What is known of this family of tools.
     pub policy: &'static Policy,
+    /// Other code than the family's may take part; see [`crate::plan::Plan::foreign_code`].
+    pub foreign_code: bool,
 }
 
 /// What happens during a run, told as it happens. Called on the observer's own thread.
