@@ -289,6 +289,7 @@ async fn run(
         policy: order.plan.policy,
         declared: order.plan.declared.clone(),
         outputs: order.plan.outputs.clone(),
+        foreign_code: order.plan.foreign_code,
     };
     let run = Run { job, cwd: Arc::clone(&order.cwd), outputs: order.plan.outputs.clone() };
     let started = peers.runner.send(run).await;

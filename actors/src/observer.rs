@@ -27,6 +27,8 @@ pub struct Job {
     pub declared: DeclaredInputs,
     /// Outputs that the command line names or implies, the main one first; for the declared observer.
     pub outputs: Vec<Spelled>,
+    /// Other code than the family's may take part; see [`crate::plan::Plan::foreign_code`].
+    pub foreign_code: bool,
 }
 
 /// What happens during a run, told as it happens. Called on the observer's own thread.

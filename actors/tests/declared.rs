@@ -19,8 +19,14 @@ use zccache_actors::observer::{Job, Observed, Observer, Watcher};
 use zccache_actors::plan::{DeclaredInputs, Policy};
 use zccache_proto::message::{OutputStream, Stdio, StreamKind};
 
-static GCC: Policy = Policy { family: "gcc", knows_program: |_| true, ignored_reads: &[] };
-static CLANG: Policy = Policy { family: "clang", knows_program: |_| true, ignored_reads: &["/dev/urandom"] };
+static GCC: Policy =
+    Policy { family: "gcc", knows_program: |_| true, ignored_reads: &[], reads_links_on_its_way_only: false };
+static CLANG: Policy = Policy {
+    family: "clang",
+    knows_program: |_| true,
+    ignored_reads: &["/dev/urandom"],
+    reads_links_on_its_way_only: false,
+};
 
 struct Nobody(OwnedFd);
 
@@ -41,6 +47,7 @@ fn job(dir: &Path, tool: &str, dirs: &[&str], source: &str) -> Job {
         Stdio { stdin: StreamKind::Null, stdout: StreamKind::Pipe, stderr: StreamKind::Pipe, merged: false };
     let spelled = |s: &str| Spelled(s.as_bytes().to_vec());
     Job {
+        foreign_code: true,
         invocation: Invocation {
             tool: format!("/usr/bin/{tool}").into_bytes(),
             argv: argv.iter().map(String::as_bytes).collect(),
