@@ -1,5 +1,6 @@
 //! Settling: what happens to a run's result behind the reply. Digest its inputs, make a record, store it.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use serde_bytes::ByteBuf;
 use crate::connection::Peers;
 use crate::coordinator::Flight;
 use crate::counters::count;
+use crate::digest::Digest;
 use crate::flights::Landing;
 use crate::freshness::WorkingDirectory;
 use crate::hasher::DigestRun;
@@ -102,9 +104,9 @@ async fn store(
     let (mut observations, mut identities) =
         digested.await.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
     // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the time zone like it.
-    if plan.pin_mtimes || observed.asked_time {
-        pin_mtimes(&mut observations, &mut identities);
-    }
+    let pin_all = plan.pin_mtimes || observed.asked_time;
+    let copies = copies(&observations, &identities);
+    pin_mtimes(&mut observations, &mut identities, |i| pin_all || copies.contains(&i));
     let known = knows_all(&observed.programs, plan.policy, invocation);
     let environment = (!known).then(|| environment_digest(&invocation.env));
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
@@ -115,18 +117,38 @@ async fn store(
     stored.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
 }
 
-/// Makes the time stamps of all files read part of what must hold: clang writes them into precompiled headers.
-fn pin_mtimes(observations: &mut Vec<Observation>, identities: &mut Vec<u32>) {
-    let pinned = |o: &Observation| match o.fact {
-        Fact::Content { signature: s, .. } => Some(Observation {
+/// Makes the time stamps of the files read part of what must hold, for those that `is_pinned` says, by index:
+/// clang writes all of them into precompiled headers.
+fn pin_mtimes(
+    observations: &mut Vec<Observation>,
+    identities: &mut Vec<u32>,
+    is_pinned: impl Fn(usize) -> bool,
+) {
+    let pin = |(i, o): (usize, &Observation)| match o.fact {
+        Fact::Content { signature: s, .. } if is_pinned(i) => Some(Observation {
             path: o.path.clone(),
             fact: Fact::Metadata { follow: true, size: s.size, mtime_ns: s.mtime_ns, mode: s.mode },
         }),
         _ => None,
     };
-    let pins: Vec<_> = observations.iter().filter_map(pinned).collect();
+    let pins: Vec<_> = observations.iter().enumerate().filter_map(pin).collect();
     identities.resize(identities.len() + pins.len(), NO_FILE);
     observations.extend(pins);
+}
+
+/// The files read that have a copy among the files read: equal content in another file. With `#pragma once` gcc
+/// takes the two for one if their times are equal as well, so there the times are inputs.
+fn copies(observations: &[Observation], identities: &[u32]) -> HashSet<usize> {
+    let mut by_content: HashMap<Digest, Vec<usize>> = HashMap::new();
+    for (i, observation) in observations.iter().enumerate() {
+        if let Fact::Content { digest, signature, .. } = observation.fact
+            && signature.size > 0
+        {
+            by_content.entry(digest).or_default().push(i);
+        }
+    }
+    let are_several = |same: &Vec<usize>| same.iter().any(|&i| identities[i] != identities[same[0]]);
+    by_content.into_values().filter(are_several).flatten().collect()
 }
 
 /// Whether the environment reads of every program that took part are in the family's table.
