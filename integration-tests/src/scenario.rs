@@ -207,8 +207,7 @@ impl Scenario {
     ) -> Outcome {
         self.steps += 1;
         let cached = cached(&self.sandbox);
-        let line =
-            format!("{cached:?}").rsplit_once("/zccache\" ").map_or(String::new(), |(_, l)| l.into());
+        let line = format!("{cached:?}").rsplit_once("/zccache\" ").map_or(String::new(), |(_, l)| l.into());
         let (expected, mut expected_tree) = self.within("bare", |s| s.observe(bare(&s.sandbox)));
         let ((actual, mut actual_tree), delta) = self.within("cached", |s| {
             let before = s.sandbox.stats().counters;

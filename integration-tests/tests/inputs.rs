@@ -66,7 +66,7 @@ fn a_header_that_appears_earlier_is_seen_wherever_headers_are_searched() {
         ("clang", "-Itwo", "src/h.h"),
         ("clang", "-iquote one -Itwo", "one/h.h"),
         ("clang", "-Inew -Itwo", "new/h.h"),
-        ("clang", "-isystem-after two -isystem one", "one/h.h"),
+        ("clang", "-isystem one -idirafter two", "one/h.h"),
     ] {
         let mut s = with(&[("src/a.c", USES_H), ("two/h.h", "#define H 2\n"), ("one/other.h", "")]);
         let line = format!("{tool} {flags} -c src/a.c");
