@@ -18,6 +18,9 @@ const OUTPUT_BYTES_MAX: u64 = 4 << 30;
 /// The most files of one run: a compile leaves a handful; a run that leaves thousands is an installation.
 const OUTPUTS_MAX: usize = 1_000;
 
+/// The mode that compilers ask for when they make a file.
+const NEW_FILE_MODE: u32 = 0o666;
+
 /// What a run left, and the contents on their way into the store.
 #[derive(Debug, Default)]
 pub struct Captured {
@@ -27,11 +30,19 @@ pub struct Captured {
     pub contents: Vec<PendingBlob>,
 }
 
-/// Copies the files of `effects`, as seen from `cwd`.
+/// Copies the files of `effects`, as seen from `cwd`, of a run under `umask`.
+///
+/// A file that is written over keeps its mode; only one with the mode that any new file gets is known to be as it
+/// would have been had there been none.
 ///
 /// # Errors
 /// `NotCaptured` with the reason: the run is then not stored.
-pub fn capture(effects: &[Effect], blobs: &Blobs, cwd: &WorkingDirectory) -> Result<Captured, Unstorable> {
+pub fn capture(
+    effects: &[Effect],
+    blobs: &Blobs,
+    cwd: &WorkingDirectory,
+    umask: u32,
+) -> Result<Captured, Unstorable> {
     if effects.len() > OUTPUTS_MAX {
         return Err(Unstorable::TooMany("outputs"));
     }
@@ -44,6 +55,9 @@ pub fn capture(effects: &[Effect], blobs: &Blobs, cwd: &WorkingDirectory) -> Res
                     Unstorable::NotCaptured(format!("{}: {e}", String::from_utf8_lossy(&effect.path.0)))
                 };
                 let (file, content) = capture_file(&effect.path.0, blobs, cwd).map_err(failed)?;
+                if file.mode != NEW_FILE_MODE & !umask {
+                    return Err(failed(io::Error::other("its mode may be an older file's")));
+                }
                 captured.contents.push(content);
                 Some(file)
             }
@@ -83,14 +97,21 @@ mod tests {
         let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
         let effect = |name: &str, left| Effect { path: Spelled(name.into()), left };
         std::fs::write(temp.path().join("a.o"), "object").unwrap();
-        let captured =
-            capture(&[effect("a.o", Left::File), effect("b.o", Left::Removed)], &blobs, &cwd).unwrap();
+        let mode = |mode: u32| {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(temp.path().join("a.o"), permissions).unwrap();
+        };
+        mode(0o644);
+        let capture = |effects: &[Effect]| capture(effects, &blobs, &cwd, 0o022);
+        let captured = capture(&[effect("a.o", Left::File), effect("b.o", Left::Removed)]).unwrap();
         assert_eq!(captured.outputs[0].file.unwrap().bytes, 6);
         assert_eq!(captured.outputs[1].file, None);
         std::os::unix::fs::symlink("a.o", temp.path().join("link.o")).unwrap();
-        assert!(capture(&[effect("link.o", Left::File)], &blobs, &cwd).is_err());
+        assert!(capture(&[effect("link.o", Left::File)]).is_err());
         std::fs::hard_link(temp.path().join("a.o"), temp.path().join("c.o")).unwrap();
-        assert!(capture(&[effect("c.o", Left::File)], &blobs, &cwd).is_err());
-        assert!(capture(&[effect("missing.o", Left::File)], &blobs, &cwd).is_err());
+        assert!(capture(&[effect("c.o", Left::File)]).is_err());
+        mode(0o755);
+        assert!(capture(&[effect("a.o", Left::File)]).is_err());
+        assert!(capture(&[effect("missing.o", Left::File)]).is_err());
     }
 }

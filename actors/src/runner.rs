@@ -130,6 +130,7 @@ impl Handler<Probe> for Runner {
 }
 
 fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> std::io::Result<RunReport> {
+    let umask = message.job.invocation.umask;
     let mut observed = observer.run(message.job, tap)?;
     if tap.overflow {
         observed.unstorable.get_or_insert(Unstorable::OutputTooLarge(KEPT_OUTPUT_BYTES_MAX));
@@ -141,7 +142,7 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     let captured = match &observed.unstorable {
         // Nothing will be stored, so nothing need be copied.
         Some(why) => Err(why.clone()),
-        None => capture(&observed.effects, blobs, &message.cwd),
+        None => capture(&observed.effects, blobs, &message.cwd, umask),
     };
     let (stdout, stderr) = (std::mem::take(&mut tap.stdout), std::mem::take(&mut tap.stderr));
     Ok(RunReport { observed, captured, stdout, stderr })

@@ -14,7 +14,7 @@ cmake cmake
 ninja ninja-build
 /usr/src/googletest/CMakeLists.txt googletest'
 case ${1:-} in
-  test)  wanted="$c_and_cpp"$'\nclang clang\nclang++ clang' ;;
+  test)  wanted="$c_and_cpp"$'\nclang clang\nclang++ clang\nllvm-profdata llvm\npython3 python3\nscript bsdutils\nplugin gcc-plugin-dev' ;;
   demo)  wanted=$c_and_cpp ;;
   bench) wanted=$'gcc gcc\ng++ g++\npython3 python3\nensurepip python3-venv\nccache ccache' ;;
   *)     echo "usage: $0 test|demo|bench" >&2; exit 2 ;;

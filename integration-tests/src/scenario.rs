@@ -222,10 +222,12 @@ impl Scenario {
         cached: impl FnOnce(&Sandbox) -> Command,
     ) -> Outcome {
         self.steps += 1;
+        let cached = cached(&self.sandbox);
+        let line = format!("{cached:?}").rsplit_once("/zccache\" ").map_or(String::new(), |(_, l)| l.into());
         let (expected, mut expected_tree) = self.within("bare", |s| s.observe(bare(&s.sandbox)));
         let ((actual, mut actual_tree), delta) = self.within("cached", |s| {
             let before = s.sandbox.stats().counters;
-            let observed = s.observe(cached(&s.sandbox));
+            let observed = s.observe(cached);
             (observed, s.sandbox.stats().counters - before)
         });
         let step = self.steps;
@@ -233,14 +235,14 @@ impl Scenario {
             self.unlike.iter().for_each(|path| tree.forget_content(path));
         }
         let differences = expected_tree.differences(&actual_tree);
-        assert_eq!(differences, "", "step {step}: the files differ\n{differences}{actual:?}");
+        assert_eq!(differences, "", "step {step}: {line}\nthe files differ\n{differences}{actual:?}");
         assert!(
             expected == actual,
-            "step {step}: bare and cached differ\nbare: {expected:?}\ncached: {actual:?}"
+            "step {step}: {line}\nbare and cached differ\nbare: {expected:?}\ncached: {actual:?}"
         );
         assert!(
             expect.admits(delta) || under_the_declared_observer(),
-            "step {step}: expected {expect:?}, but the counters moved by {delta:?}\n{:?}",
+            "step {step}: {line}\nexpected {expect:?}, but the counters moved by {delta:?}\n{:?}",
             self.within("cached", |s| s.sandbox.client("stats --json").out())
         );
         actual

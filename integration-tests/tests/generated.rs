@@ -40,6 +40,9 @@ const MISSES_PERCENT_MIN: u64 = 10;
 /// And how many must succeed: a failing compile tells only of its messages.
 const SUCCEEDED_PERCENT_MIN: u64 = 40;
 
+/// In a few rounds the shares are as they fall: one project whose header is broken fails all along.
+const ROUNDS_FOR_SHARES_MIN: u64 = 10;
+
 /// Commands that a round goes through again and again.
 const COMMANDS: usize = 5;
 
@@ -69,6 +72,9 @@ fn random_projects_and_edits() {
     });
     let (steps, [hits, misses, succeeded]) = (rounds * STEPS_A_ROUND, totals.map(AtomicU64::into_inner));
     println!("{steps} compiles: {hits} hits, {misses} misses; {succeeded} succeeded");
+    if rounds < ROUNDS_FOR_SHARES_MIN {
+        return;
+    }
     assert!(hits * 100 >= steps * HITS_PERCENT_MIN, "only {hits} of {steps} compiles were served");
     assert!(misses * 100 >= steps * MISSES_PERCENT_MIN, "only {misses} of {steps} compiles were run");
     assert!(
