@@ -121,11 +121,9 @@ fn not_implied(bench: &Bench, full: &Run, light: &Run) -> Vec<String> {
         facts.contains(&(path.to_string(), format!("{:?}", Seen::Kind { follow: false, kind })))
     };
     // Absent, and yet a link is there (to nothing): no check lets that pass.
-    let never_holds = light
-        .observed
-        .sightings
-        .iter()
-        .any(|s| s.seen == Seen::Absent && std::fs::symlink_metadata(canonical(bench, s)).is_ok_and(|m| m.is_symlink()));
+    let never_holds = light.observed.sightings.iter().any(|s| {
+        s.seen == Seen::Absent && std::fs::symlink_metadata(canonical(bench, s)).is_ok_and(|m| m.is_symlink())
+    });
     let is_implied = |s: &Sighting| {
         let path = canonical(bench, s);
         match s.seen {
@@ -171,6 +169,9 @@ fn walking_demands_all_that_watching_does() {
             &["-iquote", "include", "-idirafter", &absolute],
         ] {
             for source in SOURCES {
+                if *source == "cpp" && dirs.len() > 2 {
+                    continue; // Large, and the directories make no difference to it.
+                }
                 for path in [format!("{source}.c"), bench.path(&format!("{source}.c"))] {
                     let arguments: Vec<&str> =
                         dirs.iter().copied().chain(["-g", "-c", &path, "-o", "out/x.o"]).collect();
