@@ -5,6 +5,11 @@
 //! ourselves, note what the call is about to see, and let it go on unchanged. So nothing the tool reads,
 //! misses, lists or writes goes unseen, with no need to know the tool, and no privileges.
 //!
+//! gcc reads so many symbolic links that watching them costs more than all else. For families whose reading of links
+//! is known (`Policy::reads_links_on_its_way_only`) they are walked by us instead: `links` (the walk itself),
+//! `unseen_links` with `include_names` (where gcc opens a header by its real path alone), `memory` (what spares
+//! work from run to run, and who is not to be trusted so).
+//!
 //! The parts, from the kernel up: `syscalls` (which calls, which arguments), `filter` (the program),
 //! `listener` (the ioctls), `resolve` (which path is meant), `witness` (what a call means), `sightings` and
 //! `touched` (what was seen and done).

@@ -94,8 +94,9 @@ impl IncludeNames {
             let start = at + step;
             let (operator, rest) = word(&text[start..]);
             at = start + operator.len();
-            // Pasted together from pieces.
-            self.unclear |= operator == b"__has_";
+            // Pasted together from pieces, one of which may be given elsewhere.
+            self.unclear |=
+                operator == b"__has_" && (contains(text, b"(include") || contains(text, b"(embed"));
             if !OPERATORS.contains(&operator) || is_being_defined(&text[..start]) {
                 continue;
             }
@@ -239,6 +240,8 @@ mod tests {
             ("a ??/\nb", "", "", true),
             ("#define S #include X\n#define G(a) #a\n", "", "", false),
             ("", "", "", false),
+            ("#define HAS(x) __has_##x\n#if HAS(include)(<a>)\n", "", "", true),
+            ("#define HAS(x) __has_##x\n", "", "", false),
             ("#include <a", "", "", true),
             ("#include <a>\n#include <a>\n", "", "a", false),
         ] {

@@ -31,11 +31,14 @@ const LISTED_NAMES_MAX: usize = 100_000;
 /// A program or a catalogue of messages is no source, though strings in it may look like one.
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
+/// The names in a directory that are symbolic links.
+pub type LinkNames = Arc<HashSet<Vec<u8>>>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Memory {
     texts: Mutex<HashMap<Signature, Arc<IncludeNames>>>,
-    directories: Mutex<HashMap<Vec<u8>, (Signature, Arc<HashSet<Vec<u8>>>)>>,
+    directories: Mutex<HashMap<Vec<u8>, (Signature, LinkNames)>>,
     distrusted: Mutex<HashSet<Vec<u8>>>,
 }
 
@@ -56,7 +59,7 @@ impl Memory {
     }
 
     /// The names in the directory `path` that are symbolic links; none if it cannot be told.
-    pub fn links_in(&self, place: &Place, path: &[u8]) -> Option<Arc<HashSet<Vec<u8>>>> {
+    pub fn links_in(&self, place: &Place, path: &[u8]) -> Option<LinkNames> {
         let now_ns = coarse_now_ns();
         let shown = if path.is_empty() { &b"."[..] } else { path };
         let signature = place.signature(shown, false).ok()?;

@@ -5,11 +5,11 @@
 //! run include are looked for in all directories that can have been searched, and what is a link there, or
 //! behind one, is taken for used.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::links::{Links, Stone};
-use super::memory::Memory;
+use super::memory::{LinkNames, Memory};
 use super::resolve::{Place, parent};
 use crate::observation::{Seen, Sighting};
 use crate::signature::{FileKind, Signature};
@@ -93,12 +93,12 @@ struct Ways<'a, F> {
     memory: &'a Memory,
     links: &'a mut Links,
     /// The links in the directories that were come to.
-    listed: HashMap<Vec<u8>, Arc<HashSet<Vec<u8>>>>,
+    listed: HashMap<Vec<u8>, LinkNames>,
     found: &'a mut F,
 }
 
 impl<F: FnMut(Stone)> Ways<'_, F> {
-    fn links_in(&mut self, path: &[u8]) -> Result<Arc<HashSet<Vec<u8>>>, Unclear> {
+    fn links_in(&mut self, path: &[u8]) -> Result<LinkNames, Unclear> {
         if let Some(linked) = self.listed.get(path) {
             return Ok(Arc::clone(linked));
         }

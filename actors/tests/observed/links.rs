@@ -1,5 +1,7 @@
 //! Links that are walked by us instead of being watched: what gcc learns of them must be demanded all the same.
 
+#![expect(clippy::unwrap_used, reason = "part of a test: what cannot be is a failure of the test")]
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -169,6 +171,9 @@ fn walking_demands_all_that_watching_does() {
             &["-iquote", "include", "-idirafter", &absolute],
         ] {
             for source in SOURCES {
+                if *source == "cpp" && dirs.len() > 2 {
+                    continue; // Large, and the directories make no difference to it.
+                }
                 for path in [format!("{source}.c"), bench.path(&format!("{source}.c"))] {
                     let arguments: Vec<&str> =
                         dirs.iter().copied().chain(["-g", "-c", &path, "-o", "out/x.o"]).collect();
