@@ -17,7 +17,12 @@ use zccache_actors::tool_run;
 use zccache_proto::ByteStrings;
 use zccache_proto::message::{Exit, OutputStream, Stdio, StreamKind};
 
-static POLICY: Policy = Policy { family: "example", knows_program: |_| true, ignored_reads: &[] };
+static POLICY: Policy = Policy {
+    family: "example",
+    knows_program: |_| true,
+    reads_links_on_its_way_only: true,
+    ignored_reads: &[],
+};
 
 /// Passes output on to our own streams; is never cancelled.
 struct PassOn(OwnedFd);
@@ -50,7 +55,15 @@ fn job(tool: &[u8], arguments: &[Vec<u8>]) -> std::io::Result<Job> {
         umask: 0o022,
         stdio,
     };
-    Ok(Job { invocation, descriptors: Vec::new(), client_pid: None, policy: &POLICY })
+    Ok(Job {
+        invocation,
+        descriptors: Vec::new(),
+        client_pid: None,
+        policy: &POLICY,
+        declared: Default::default(),
+        outputs: Vec::new(),
+        foreign_code: std::env::var_os("FULL").is_some(),
+    })
 }
 
 fn find(tool: &[u8]) -> Vec<u8> {

@@ -37,7 +37,7 @@ use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
 use crate::record::{Record, RunResult};
 use crate::runner::{Run, RunEvent};
-use crate::settle::{Settlement, settle};
+use crate::settle::{Settlement, prepare, settle};
 use crate::store::FindManifest;
 use crate::work::WorkGuard;
 
@@ -109,13 +109,8 @@ pub async fn serve(
 fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let recache = request.recache;
     let invocation = Invocation::from(request);
-    // A client whose process we cannot see lives in a container; its paths may not be ours.
-    client_pid.ok_or("other_namespace")?;
-    if !invocation.cwd.starts_with(b"/")
-        || !invocation.tool.starts_with(b"/") && !invocation.tool.contains(&b'/')
-    {
-        return Err("relative_paths");
-    }
+    // A client whose process we cannot see lives in a container.
+    client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
     let plan = match peers.planner.plan(&invocation) {
         Planned::Cache(plan) => plan,
         Planned::PassThrough(why) => return Err(why.reason),
@@ -292,6 +287,9 @@ async fn run(
         descriptors,
         client_pid: order.client_pid,
         policy: order.plan.policy,
+        declared: order.plan.declared.clone(),
+        outputs: order.plan.outputs.clone(),
+        foreign_code: order.plan.foreign_code,
     };
     let run = Run { job, cwd: Arc::clone(&order.cwd), outputs: order.plan.outputs.clone() };
     let started = peers.runner.send(run).await;
@@ -319,12 +317,11 @@ async fn run(
     }
     count(&peers.counters.misses);
     let exit = report.observed.exit;
+    let prepared = prepare(&order.invocation, &order.plan, order.cwd, report, peers).await;
     let settlement = Settlement {
         key: order.key,
         invocation: order.invocation,
-        plan: order.plan,
-        cwd: order.cwd,
-        report,
+        prepared,
         flight,
         work: peers.work.begin_settling(),
     };

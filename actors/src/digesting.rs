@@ -1,35 +1,81 @@
-//! Digesting: from what an observer saw of a run to the observations of a record.
+//! Digesting: from what an observer saw of a run to a record.
 //!
-//! A file that changed since the tool opened it, or that was too new then to tell, makes the run unstorable.
+//! A file that changed since the tool opened it, or that was too new then to tell, makes the run unstorable; so
+//! does anything else that is not any more as the tool saw it.
 
+use std::collections::{HashMap, HashSet};
+
+use crate::digest::Digest;
 use crate::file_table::FileTable;
-use crate::freshness::{WorkingDirectory, identities, identity_of, listing_digest};
+use crate::freshness::{LiveRecord, WorkingDirectory, identities, identity_of, listing_digest};
 use crate::observation::{Fact, Observation, Seen, Sighting};
 use crate::observer::Unstorable;
-use crate::signature::Signature;
+use crate::record::{Record, RunResult};
+use crate::signature::{FileKind, Signature};
+use rustix::fs::AtFlags;
 
 /// The most observations of one record. A C++ file has some hundreds, a large Rust crate some thousands.
 const OBSERVATIONS_MAX: usize = 50_000;
 
-/// The observations of a run, and their identities (see `Record::identities`).
+/// A run of which a record is to be made.
+pub struct Run {
+    /// What the observer saw.
+    pub sightings: Vec<Sighting>,
+    /// What there is to replay.
+    pub result: RunResult,
+    /// The digest of the whole environment, if a program took part whose reads of it are not known.
+    pub environment: Option<Digest>,
+    /// The time stamps of files that were read can have entered the result.
+    pub pin_mtimes: bool,
+}
+
+/// Makes the record of a run, and makes sure that it holds now.
 ///
 /// # Errors
 /// Why the run must not be stored.
-pub fn digest(
-    sightings: Vec<Sighting>,
-    files: &FileTable,
-    cwd: &WorkingDirectory,
-) -> Result<(Vec<Observation>, Vec<u32>), Unstorable> {
-    if sightings.len() > OBSERVATIONS_MAX {
+pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Result<Record, Unstorable> {
+    if run.sightings.len() > OBSERVATIONS_MAX {
         return Err(Unstorable::TooMany("observations"));
     }
-    let mut observations = Vec::with_capacity(sightings.len());
-    for sighting in sightings {
+    let mut observations = Vec::with_capacity(run.sightings.len());
+    for sighting in run.sightings {
         let fact = fact(&sighting, files, cwd)?;
         observations.push(Observation { path: sighting.path, fact });
     }
+    let identities_of_files = identities(observations.iter().map(|o| identity_of(o, cwd)));
+    pin_mtimes(&mut observations, &identities_of_files, run.pin_mtimes);
     let identities = identities(observations.iter().map(|o| identity_of(o, cwd)));
-    Ok((observations, identities))
+    let record = Record { observations, identities, environment: run.environment, result: run.result };
+    let live = LiveRecord::new(record);
+    // What was absent when the tool first asked may have been there when it asked again.
+    match live.check(cwd, files) {
+        Ok(()) => Ok(live.record),
+        Err(broken) => Err(Unstorable::InputChanged(String::from_utf8_lossy(&broken.path).into_owned())),
+    }
+}
+
+/// Makes time stamps of files read part of what must hold: of `all`, or of those whose content several files have,
+/// which `#pragma once` tells apart by their times.
+fn pin_mtimes(observations: &mut Vec<Observation>, identities: &[u32], all: bool) {
+    let mut first_with: HashMap<Digest, u32> = HashMap::new();
+    let mut shared: HashSet<Digest> = HashSet::new();
+    for (observation, &identity) in observations.iter().zip(identities) {
+        if let Fact::Content { digest, signature, .. } = observation.fact
+            && signature.size > 0
+            && *first_with.entry(digest).or_insert(identity) != identity
+        {
+            shared.insert(digest);
+        }
+    }
+    let pinned = |o: &Observation| match o.fact {
+        Fact::Content { signature: s, digest, .. } if all || shared.contains(&digest) => Some(Observation {
+            path: o.path.clone(),
+            fact: Fact::Metadata { follow: true, size: s.size, mtime_ns: s.mtime_ns, mode: s.mode },
+        }),
+        _ => None,
+    };
+    let pins: Vec<_> = observations.iter().filter_map(pinned).collect();
+    observations.extend(pins);
 }
 
 fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Result<Fact, Unstorable> {
@@ -44,13 +90,15 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
             if !content.settled {
                 return Err(Unstorable::InputTooNew(String::from_utf8_lossy(path).into_owned()));
             }
-            Fact::Content { digest: content.digest, signature: *signature, executed: *executed }
+            let name = Signature::at(cwd.fd(), path, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| changed())?;
+            let linked = name.kind() == FileKind::Symlink;
+            Fact::Content { digest: content.digest, signature: *signature, executed: *executed, linked }
         }
         Seen::Listed { signature } => {
             let digest = listing_digest(cwd.fd(), path).map_err(|_| changed())?;
             // What the run itself added and removed is gone again; a directory that ended up otherwise is not
             // what the tool listed.
-            let now = Signature::at(cwd.fd(), path, rustix::fs::AtFlags::empty()).map_err(|_| changed())?;
+            let now = Signature::at(cwd.fd(), path, AtFlags::empty()).map_err(|_| changed())?;
             if now != *signature {
                 return Err(changed());
             }
@@ -73,6 +121,17 @@ mod tests {
     use super::*;
     use crate::observation::Spelled;
     use std::os::unix::ffi::OsStrExt;
+    use zccache_proto::message::Exit;
+
+    fn run(sightings: Vec<Sighting>) -> Run {
+        let result = RunResult {
+            exit: Exit::Code(0),
+            stdout: Default::default(),
+            stderr: Default::default(),
+            outputs: vec![],
+        };
+        Run { sightings, result, environment: None, pin_mtimes: false }
+    }
 
     #[test]
     fn a_file_that_changed_since_it_was_opened_is_not_stored() {
@@ -89,9 +148,20 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(1)); // the file system's clock has to move
         }
         let files = FileTable::default();
-        let (observations, identities) = digest(sighting(), &files, &cwd).unwrap();
-        assert_eq!((observations.len(), identities), (1, vec![0]));
+        let record = make_record(run(sighting()), &files, &cwd).unwrap();
+        assert_eq!((record.observations.len(), record.identities), (1, vec![0]));
         std::fs::write(&path, "two").unwrap();
-        assert!(matches!(digest(old, &files, &cwd), Err(Unstorable::InputChanged(_))));
+        assert!(matches!(make_record(run(old), &files, &cwd), Err(Unstorable::InputChanged(_))));
+    }
+
+    #[test]
+    fn a_file_that_appeared_during_the_run_is_not_stored() {
+        let temp = tempfile::tempdir().unwrap();
+        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
+        let absent = || vec![Sighting { path: Spelled(b"a.h".to_vec()), seen: Seen::Absent }];
+        let files = FileTable::default();
+        assert!(make_record(run(absent()), &files, &cwd).is_ok());
+        std::fs::write(temp.path().join("a.h"), "").unwrap();
+        assert!(matches!(make_record(run(absent()), &files, &cwd), Err(Unstorable::InputChanged(_))));
     }
 }

@@ -44,7 +44,11 @@ impl FileTable {
     ///
     /// # Errors
     /// If it cannot be read, is no regular file, or will not stand still.
-    pub fn content(&self, dir: BorrowedFd<'_>, path: &[u8]) -> std::io::Result<Content> {
+    pub fn content(
+        &self,
+        dir: BorrowedFd<'_>,
+        path: impl rustix::path::Arg + Copy,
+    ) -> std::io::Result<Content> {
         // NONBLOCK: opening a FIFO that took the file's place must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         for _ in 0..READ_ATTEMPTS {
@@ -139,7 +143,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let table = FileTable::default();
         assert!(table.content(rustix::fs::CWD, temp.path().as_os_str().as_bytes()).is_err());
-        assert!(table.content(rustix::fs::CWD, b"/dev/null").is_err());
-        assert!(table.content(rustix::fs::CWD, b"/nonexistent").is_err());
+        assert!(table.content(rustix::fs::CWD, "/dev/null").is_err());
+        assert!(table.content(rustix::fs::CWD, "/nonexistent").is_err());
     }
 }

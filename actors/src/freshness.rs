@@ -5,10 +5,11 @@
 //! A check never guesses: whatever cannot be established does not hold, and the tool runs.
 
 use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::digest::Digest;
@@ -45,24 +46,39 @@ impl WorkingDirectory {
 pub struct LiveRecord {
     /// The record.
     pub record: Record,
-    /// Absent observations by directory.
-    absent: Vec<AbsentGroup>,
+    /// Its observations by directory.
+    groups: Vec<Group>,
+    /// The number of groups that make up about half of the work.
+    middle: usize,
     /// What was seen when everything last held.
     memo: RwLock<Arc<Memo>>,
 }
 
-/// Names looked for in one directory and not found.
-struct AbsentGroup {
-    directory: Vec<u8>,
-    /// Whole paths, as spelled.
-    paths: Vec<Vec<u8>>,
+/// The observations of one directory, as spelled. Looking at names in an open directory costs a third of walking
+/// a long path to each; and what is directly below a missing directory is missing.
+struct Group {
+    /// With its last slash; `./` for plain names.
+    directory: CString,
+    /// Whether the directory is opened for a check. The names below are relative to it then, else whole paths.
+    opened: bool,
+    /// What is there: the number of the observation, and the name.
+    present: Vec<(usize, CString)>,
+    /// What is not.
+    absent: Vec<CString>,
 }
+
+/// From this many names on, opening and closing the directory pays.
+const OPENED_NAMES_MIN: usize = 4;
+
+/// From this many observations on, the check is split over two processors: it takes some 100 µs then, several times
+/// what it costs to wake another thread.
+const SPLIT_OBSERVATIONS_MIN: usize = 120;
 
 #[derive(Clone, PartialEq)]
 struct Memo {
     /// Per observation; `None` where there is nothing to compare or nothing settled was seen.
     observations: Vec<Option<Signature>>,
-    /// Per absent group.
+    /// Per group with absent names: the directory, as long as that can stand for them.
     directories: Vec<Option<Signature>>,
 }
 
@@ -76,49 +92,69 @@ pub struct Broken {
 impl LiveRecord {
     /// Prepares `record` for checking.
     pub fn new(record: Record) -> Self {
-        let absent = absent_groups(&record.observations);
+        let groups = groups(&record.observations);
         let observations = record.observations.iter().map(|o| match o.fact {
             Fact::Content { signature, .. } => Some(signature),
             _ => None,
         });
-        let memo = Memo { observations: observations.collect(), directories: vec![None; absent.len()] };
-        Self { record, absent, memo: RwLock::new(Arc::new(memo)) }
+        let memo = Memo { observations: observations.collect(), directories: vec![None; groups.len()] };
+        let middle = middle(&groups);
+        Self { record, groups, middle, memo: RwLock::new(Arc::new(memo)) }
     }
 
     /// Checks every observation, as seen from `cwd`.
     ///
     /// # Errors
-    /// The first one that does not hold.
+    /// One that does not hold.
     pub fn check(&self, cwd: &WorkingDirectory, files: &FileTable) -> Result<(), Broken> {
-        let memo = Arc::clone(&self.memo.read().expect("invariant: no panic while the memo is locked"));
+        let memo = Arc::clone(&self.memo.read().unwrap_or_else(PoisonError::into_inner));
         // Taken before anything is looked at: what changes later is stamped with this time or a later one.
         let now_ns = coarse_now_ns();
-        let check = Check { cwd, files, now_ns };
-        let mut seen = Vec::with_capacity(memo.observations.len());
-        let mut same = true;
-        for (observation, known) in self.record.observations.iter().zip(&memo.observations) {
-            let found = check.observation(observation, known.as_ref())?;
-            same &= found.is_none() || found == *known;
-            seen.push(found);
+        let check =
+            Check { observations: &self.record.observations, memo: &memo, cwd: cwd.fd(), files, now_ns };
+        let seen = if memo.observations.len() < SPLIT_OBSERVATIONS_MIN {
+            check.groups(&self.groups, 0)?
+        } else {
+            self.check_in_halves(&check)?
+        };
+        let mut observations = vec![None; memo.observations.len()];
+        for (number, signature) in seen.observations {
+            observations[number] = signature;
         }
-        let mut directories = Vec::with_capacity(self.absent.len());
-        for (group, known) in self.absent.iter().zip(&memo.directories) {
-            directories.push(check.absent(group, known.as_ref())?);
-        }
-        if !same && !self.same_identities(&seen) {
+        if observations != memo.observations
+            && identities(observations.iter().map(identity)) != self.record.identities
+        {
             return Err(Broken { path: b"which names are one file".to_vec() });
         }
-        let settled = |s: &Option<Signature>| s.filter(|s| s.is_settled(now_ns));
-        let fresh = Memo { observations: seen.iter().map(settled).collect(), directories };
+        let settled = |s: Option<Signature>| s.filter(|s| s.is_settled(now_ns));
+        let fresh = Memo {
+            observations: observations.into_iter().map(settled).collect(),
+            directories: seen.directories,
+        };
         if fresh != *memo {
-            *self.memo.write().expect("invariant: no panic while the memo is locked") = Arc::new(fresh);
+            *self.memo.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
         Ok(())
     }
 
-    fn same_identities(&self, seen: &[Option<Signature>]) -> bool {
-        identities(seen.iter().map(|s| s.map(|s| (s.dev, s.ino)))) == self.record.identities
+    /// Half of the groups here, the other half on another processor: the client's own waits for us.
+    fn check_in_halves(&self, check: &Check<'_>) -> Result<Seen, Broken> {
+        let (first, second) = self.groups.split_at(self.middle);
+        let mut there = None;
+        let here = rayon_core::in_place_scope(|scope| {
+            scope.spawn(|_| there = Some(check.groups(second, self.middle)));
+            check.groups(first, 0)
+        });
+        let mut seen = here?;
+        let there = there.expect("invariant: a scope ends when all that it spawned has ended")?;
+        seen.observations.extend(there.observations);
+        seen.directories.extend(there.directories);
+        Ok(seen)
     }
+}
+
+fn identity(seen: &Option<Signature>) -> Option<(u64, u64)> {
+    seen.map(|s| (s.dev, s.ino))
 }
 
 /// For each file the number of the first one with the same device and inode, as `Record::identities` has it.
@@ -143,27 +179,81 @@ pub fn identity_of(observation: &Observation, cwd: &WorkingDirectory) -> Option<
     }
 }
 
+/// One check in progress.
 struct Check<'a> {
-    cwd: &'a WorkingDirectory,
+    observations: &'a [Observation],
+    memo: &'a Memo,
+    cwd: BorrowedFd<'a>,
     files: &'a FileTable,
     now_ns: i64,
 }
 
+/// What a check saw.
+#[derive(Default)]
+struct Seen {
+    /// Of each observation whose file's identity counts.
+    observations: Vec<(usize, Option<Signature>)>,
+    /// Of each group's directory, where that can stand for its absent names.
+    directories: Vec<Option<Signature>>,
+}
+
 impl Check<'_> {
-    /// Checks one observation other than an absent path; returns the signature that identifies the file, for
-    /// facts in which identity counts.
-    fn observation(&self, o: &Observation, known: Option<&Signature>) -> Result<Option<Signature>, Broken> {
-        let path = &o.path.0[..];
-        let broken = || Broken { path: path.to_vec() };
+    /// Checks some groups, the first of which has the number `from`.
+    fn groups(&self, groups: &[Group], from: usize) -> Result<Seen, Broken> {
+        let mut seen = Seen::default();
+        for (group, number) in groups.iter().zip(from..) {
+            self.group(group, self.memo.directories[number], &mut seen)?;
+        }
+        Ok(seen)
+    }
+
+    fn group(&self, group: &Group, known: Option<Signature>, seen: &mut Seen) -> Result<(), Broken> {
+        let opened = if group.opened {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            match rustix::fs::openat(self.cwd, &*group.directory, flags, Mode::empty()) {
+                Ok(fd) => Some(fd),
+                Err(Errno::NOENT | Errno::NOTDIR) if group.present.is_empty() => {
+                    seen.directories.push(None);
+                    return Ok(());
+                }
+                Err(_) => return Err(Broken { path: group.directory.as_bytes().to_vec() }),
+            }
+        } else {
+            None
+        };
+        let base = opened.as_ref().map_or(self.cwd, AsFd::as_fd);
+        for (number, name) in &group.present {
+            seen.observations.push((*number, self.present(*number, base, name)?));
+        }
+        let directory = match &opened {
+            _ if group.absent.is_empty() => Ok(None),
+            Some(fd) => Signature::at(fd, c"", AtFlags::EMPTY_PATH).map(Some),
+            None => Signature::at(self.cwd, &*group.directory, AtFlags::empty()).map(Some),
+        };
+        seen.directories.push(self.absent(group, base, known, directory)?);
+        Ok(())
+    }
+
+    /// Checks something that is to be there; returns its signature if its identity counts.
+    fn present(&self, number: usize, base: BorrowedFd<'_>, name: &CStr) -> Result<Option<Signature>, Broken> {
+        let Observation { path, fact } = &self.observations[number];
+        let broken = || Broken { path: path.0.clone() };
+        let stat = |follow: bool| {
+            let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+            Signature::at(base, name, flags).map_err(|_| broken())
+        };
         let holds = |yes: bool| if yes { Ok(None) } else { Err(broken()) };
-        match &o.fact {
+        match fact {
             Fact::Absent => Ok(None),
-            Fact::Content { digest, executed, .. } => {
-                let now = self.stat(path, true).map_err(|_| broken())?;
-                if known == Some(&now) {
+            Fact::Content { digest, executed, linked, .. } => {
+                let now = stat(*linked)?;
+                if self.memo.observations[number] == Some(now) {
                     return Ok(Some(now));
                 }
-                let content = self.files.content(self.cwd.fd(), path).map_err(|_| broken())?;
+                if now.kind() != FileKind::File {
+                    return Err(broken());
+                }
+                let content = self.files.content(base, name).map_err(|_| broken())?;
                 let runnable = !executed || content.signature.mode & 0o111 != 0;
                 if content.digest == *digest && runnable {
                     Ok(Some(content.signature))
@@ -172,80 +262,111 @@ impl Check<'_> {
                 }
             }
             Fact::Kind { follow, kind } => {
-                let now = self.stat(path, *follow).map_err(|_| broken())?;
+                let now = stat(*follow)?;
                 if now.kind() != *kind {
                     return Err(broken());
                 }
-                // A directory counts as a file of which only the identity matters, not what is in it.
+                // Of a directory only the identity counts, not what is in it.
                 let identity = Signature { size: 0, mtime_ns: 0, ctime_ns: 0, ..now };
                 Ok((*follow && *kind == FileKind::Directory).then_some(identity))
             }
             Fact::Metadata { follow, size, mtime_ns, mode } => {
-                let now = self.stat(path, *follow).map_err(|_| broken())?;
+                let now = stat(*follow)?;
                 holds((now.size, now.mtime_ns, now.mode) == (*size, *mtime_ns, *mode))
             }
             Fact::Symlink { target } => {
-                let now = rustix::fs::readlinkat(self.cwd.fd(), path, Vec::new()).map_err(|_| broken())?;
+                let now = rustix::fs::readlinkat(base, name, Vec::new()).map_err(|_| broken())?;
                 holds(now.as_bytes() == target.0)
             }
             Fact::Listed { digest } => {
-                let now = listing_digest(self.cwd.fd(), path).map_err(|_| broken())?;
+                let now = listing_digest(base, name).map_err(|_| broken())?;
                 holds(now == *digest)
             }
         }
     }
 
-    /// Checks the absent paths of one directory; returns its signature if that can stand for them next time.
-    fn absent(&self, group: &AbsentGroup, known: Option<&Signature>) -> Result<Option<Signature>, Broken> {
-        match self.stat(&group.directory, true) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Ok(now) if known == Some(&now) => return Ok(Some(now)),
-            directory => {
-                for path in &group.paths {
-                    // Not following: a link whose target is missing may be seen by `lstat`.
-                    match self.stat(path, false) {
-                        Err(Errno::NOENT | Errno::NOTDIR) => {}
-                        _ => return Err(Broken { path: path.clone() }),
-                    }
+    /// Checks that the absent names of `group` are; returns the directory's signature if that can stand for them
+    /// next time.
+    fn absent(
+        &self,
+        group: &Group,
+        base: BorrowedFd<'_>,
+        known: Option<Signature>,
+        directory: Result<Option<Signature>, Errno>,
+    ) -> Result<Option<Signature>, Broken> {
+        match directory {
+            Ok(None) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Ok(now) if now == known => return Ok(now),
+            _ => {}
+        }
+        for name in &group.absent {
+            // Not following: a link whose target is missing may be seen by `lstat`.
+            match Signature::at(base, &**name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                _ if group.opened => {
+                    return Err(Broken { path: [group.directory.as_bytes(), name.as_bytes()].concat() });
                 }
-                Ok(directory.ok().filter(|d| d.is_settled(self.now_ns)))
+                _ => return Err(Broken { path: name.as_bytes().to_vec() }),
             }
         }
-    }
-
-    fn stat(&self, path: &[u8], follow: bool) -> Result<Signature, Errno> {
-        let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-        if path.first() == Some(&b'/') {
-            Signature::at(CWD, path, flags)
-        } else {
-            Signature::at(self.cwd.fd(), path, flags)
-        }
+        Ok(directory.ok().flatten().filter(|d| d.is_settled(self.now_ns)))
     }
 }
 
-/// Groups absent paths by their directory as spelled. What is directly below a missing directory is missing,
-/// so one look at the directory settles the group.
-fn absent_groups(observations: &[Observation]) -> Vec<AbsentGroup> {
-    let mut groups: Vec<AbsentGroup> = Vec::new();
+/// Groups observations by their directories as spelled.
+fn groups(observations: &[Observation]) -> Vec<Group> {
+    let mut groups: Vec<(&[u8], Vec<usize>)> = Vec::new();
     let mut index: HashMap<&[u8], usize> = HashMap::new();
-    for observation in observations.iter().filter(|o| o.fact == Fact::Absent) {
-        let path = &observation.path.0[..];
-        let directory = directory_of(path);
+    for (number, observation) in observations.iter().enumerate() {
+        let directory = directory_of(&observation.path.0);
         let at = *index.entry(directory).or_insert_with(|| {
-            groups.push(AbsentGroup { directory: directory.to_vec(), paths: Vec::new() });
+            groups.push((directory, Vec::new()));
             groups.len() - 1
         });
-        groups[at].paths.push(path.to_vec());
+        groups[at].1.push(number);
     }
-    groups
+    groups.into_iter().map(|(directory, numbers)| group(directory, &numbers, observations)).collect()
 }
 
-/// Everything before the last component, so that `directory_of(p)/name` resolves as `p` does.
+/// How many groups, from the first, hold about half of what is there.
+fn middle(groups: &[Group]) -> usize {
+    let work = |group: &Group| group.present.len() + 2;
+    let half = groups.iter().map(work).sum::<usize>() / 2;
+    let mut done = 0;
+    let before_half = |group: &&Group| {
+        done += work(group);
+        done <= half
+    };
+    groups.iter().take_while(before_half).count()
+}
+
+fn group(directory: &[u8], numbers: &[usize], observations: &[Observation]) -> Group {
+    let opened = numbers.len() >= OPENED_NAMES_MIN;
+    let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default(); // records with a NUL in a path are not sound
+    let name = |path: &[u8]| match &path[directory.len()..] {
+        _ if !opened => text(path),
+        b"" => c".".to_owned(),
+        name => text(name),
+    };
+    let spelled = if directory.is_empty() { b"./" } else { directory };
+    let mut group = Group { directory: text(spelled), opened, present: Vec::new(), absent: Vec::new() };
+    for &number in numbers {
+        let Observation { path, fact } = &observations[number];
+        match fact {
+            Fact::Absent => group.absent.push(name(&path.0)),
+            _ => group.present.push((number, name(&path.0))),
+        }
+    }
+    group
+}
+
+/// Everything before the last component, so that a name in `directory_of(p)` resolves as `p` does.
 fn directory_of(path: &[u8]) -> &[u8] {
-    let trimmed = path.iter().rposition(|&b| b != b'/').map_or(&path[..0], |end| &path[..=end]);
-    match trimmed.iter().rposition(|&b| b == b'/') {
+    let end = path.iter().rposition(|&b| b != b'/').map_or(path.len(), |last| last + 1);
+    match path[..end].iter().rposition(|&b| b == b'/') {
         Some(slash) => &path[..=slash],
-        None => b".",
+        None if path.first() == Some(&b'/') => path,
+        None => b"",
     }
 }
 
@@ -253,7 +374,7 @@ fn directory_of(path: &[u8]) -> &[u8] {
 ///
 /// # Errors
 /// If it cannot be listed, or holds more than `LISTED_NAMES_MAX` names.
-pub fn listing_digest(dir: BorrowedFd<'_>, path: &[u8]) -> std::io::Result<Digest> {
+pub fn listing_digest(dir: BorrowedFd<'_>, path: impl rustix::path::Arg) -> std::io::Result<Digest> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(dir, path, flags, Mode::empty())?;
     let mut names = Vec::new();
@@ -306,8 +427,8 @@ mod tests {
         }
 
         fn content(root: &Path, files: &FileTable, name: &str) -> Fact {
-            let c = files.content(CWD, root.join(name).as_os_str().as_bytes()).unwrap();
-            Fact::Content { digest: c.digest, signature: c.signature, executed: false }
+            let c = files.content(rustix::fs::CWD, root.join(name).as_os_str().as_bytes()).unwrap();
+            Fact::Content { digest: c.digest, signature: c.signature, executed: false, linked: false }
         }
 
         fn holds(&self) -> bool {
@@ -349,12 +470,12 @@ mod tests {
     #[test]
     fn links_kinds_listings_and_metadata_are_compared() {
         let f = Fixture::new(|root, _| {
-            let s = Signature::of(&root.join("a.h")).unwrap();
+            let s = Signature::of(root.join("a.h")).unwrap();
             let dir = rustix::fs::open(root, OFlags::PATH, Mode::empty()).unwrap();
             vec![
                 ("link", Fact::Symlink { target: Spelled(b"a.h".to_vec()) }),
                 ("dir", Fact::Kind { follow: true, kind: FileKind::Directory }),
-                ("dir", Fact::Listed { digest: listing_digest(dir.as_fd(), b"dir").unwrap() }),
+                ("dir", Fact::Listed { digest: listing_digest(dir.as_fd(), "dir").unwrap() }),
                 ("a.h", Fact::Metadata { follow: true, size: s.size, mtime_ns: s.mtime_ns, mode: s.mode }),
             ]
         });
@@ -383,7 +504,7 @@ mod tests {
     #[test]
     fn the_directory_of_a_path_is_spelled_as_it_was() {
         for (path, directory) in
-            [("a", "."), ("a/b", "a/"), ("/a", "/"), ("../a", "../"), ("a//b", "a//"), ("a/b/", "a/")]
+            [("a", ""), ("a/b", "a/"), ("/a", "/"), ("../a", "../"), ("a//b", "a//"), ("a/b/", "a/")]
         {
             assert_eq!(directory_of(path.as_bytes()), directory.as_bytes(), "{path}");
         }

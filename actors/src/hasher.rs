@@ -1,8 +1,8 @@
-//! The hasher: digests what runs have read.
+//! The hasher: digests what runs have read, and makes their records.
 //!
 //! - Owns: nothing but its threads; the file table it writes is shared with every reader.
 //! - Runs on: a sync pool, one thread per processor.
-//! - Receives: `DigestRun` from connections.
+//! - Receives: `MakeRecord` from connections.
 //! - Sends: replies only.
 //! - Mailbox: unbounded in practice, one message per finished run.
 //! - On failure: the job is answered `Degraded`, the thread lives on.
@@ -13,19 +13,19 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 
-use crate::digesting::digest;
+use crate::digesting::{Run, make_record};
 use crate::file_table::FileTable;
 use crate::freshness::WorkingDirectory;
-use crate::observation::{Observation, Sighting};
 use crate::observer::Unstorable;
+use crate::record::Record;
 use crate::supervision::Probe;
 
-/// A connection wants the observations of a finished run. May be repeated.
+/// A connection wants the record of a finished run. May be repeated.
 #[derive(Message)]
-#[rtype(result = "Result<(Vec<Observation>, Vec<u32>), Unstorable>")]
-pub struct DigestRun {
-    /// What the run saw.
-    pub sightings: Vec<Sighting>,
+#[rtype(result = "Result<Record, Unstorable>")]
+pub struct MakeRecord {
+    /// What the run came to.
+    pub run: Run,
     /// Where relative paths begin.
     pub cwd: Arc<WorkingDirectory>,
 }
@@ -46,12 +46,12 @@ impl Actor for Hasher {
     type Context = SyncContext<Self>;
 }
 
-impl Handler<DigestRun> for Hasher {
-    type Result = Result<(Vec<Observation>, Vec<u32>), Unstorable>;
+impl Handler<MakeRecord> for Hasher {
+    type Result = Result<Record, Unstorable>;
 
-    fn handle(&mut self, message: DigestRun, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: MakeRecord, _: &mut Self::Context) -> Self::Result {
         // A panic would cost the pool a thread for good.
-        let job = AssertUnwindSafe(|| digest(message.sightings, &self.files, &message.cwd));
+        let job = AssertUnwindSafe(|| make_record(message.run, &self.files, &message.cwd));
         std::panic::catch_unwind(job).unwrap_or(Err(Unstorable::NotCaptured("a digest failed".into())))
     }
 }

@@ -21,11 +21,15 @@ pub mod key;
 pub mod manifest;
 pub mod observation;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub mod observe_declared;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_linux;
 #[cfg(target_os = "linux")]
 pub mod observe_none;
 pub mod observer;
 pub mod plan;
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod program_file;
 pub mod record;
 pub mod root;
 pub mod runner;
@@ -37,6 +41,7 @@ pub mod supervision;
 #[cfg(target_os = "linux")]
 pub mod tool_run;
 pub mod work;
+pub mod world;
 
 #[cfg(test)]
 mod test_support;

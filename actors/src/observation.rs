@@ -82,6 +82,9 @@ pub enum Fact {
         signature: Signature,
         /// It must be executable.
         executed: bool,
+        /// The name itself is a symbolic link to the file. One that was none must not become one: tools that
+        /// resolve names (`__FILE__` of a system header) would tell.
+        linked: bool,
     },
     /// Nothing is there.
     Absent,

@@ -7,19 +7,25 @@
 //!
 //! The parts, from the kernel up: `syscalls` (which calls, which arguments), `filter` (the program),
 //! `listener` (the ioctls), `resolve` (which path is meant), `witness` (what a call means), `sightings` and
-//! `touched` (what was seen and done), `program_file` (what the kernel reads of an executed file).
+//! `touched` (what was seen and done).
 
 mod filter;
+mod include_names;
+mod links;
 mod listener;
-mod program_file;
+mod memory;
 mod resolve;
 mod sightings;
 mod syscalls;
 mod touched;
+mod unseen_links;
 mod witness;
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::AtFlags;
@@ -30,15 +36,18 @@ use crate::invocation::Invocation;
 use crate::observation::Seen;
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
 use crate::plan::Policy;
+use crate::program_file::{Format, format_of};
 use crate::signature::Signature;
 use crate::tool_run::{self, Attendant};
+use filter::Scope;
 use listener::Listener;
+use memory::Memory;
 use witness::Witness;
 
 /// Observes runs by seccomp user notification.
 #[derive(Debug)]
 pub struct ObservedObserver {
-    _checked: (),
+    memory: Arc<Memory>,
 }
 
 impl ObservedObserver {
@@ -63,9 +72,17 @@ impl ObservedObserver {
                 merged: false,
             },
         };
-        let job = Job { invocation, descriptors: Vec::new(), client_pid: None, policy: &TRIAL };
-        let mut watching =
-            Watching::new(&job).map_err(|e| format!("seccomp user notification cannot be tried: {e}"))?;
+        let job = Job {
+            invocation,
+            descriptors: Vec::new(),
+            client_pid: None,
+            policy: &TRIAL,
+            foreign_code: true,
+            declared: Default::default(),
+            outputs: Vec::new(),
+        };
+        let mut watching = Watching::new(&job, &Arc::default())
+            .map_err(|e| format!("seccomp user notification cannot be tried: {e}"))?;
         let (_keep, never) = rustix::pipe::pipe().map_err(|e| e.to_string())?;
         let ended = tool_run::run(job, &mut Nobody(never), Some(&mut watching));
         let error = match ended {
@@ -75,7 +92,7 @@ impl ObservedObserver {
         let testimony = watching.witness.testify(Exit::Code(0));
         let seen = testimony.sightings.iter().any(|s| s.path.0 == MISSING && s.seen == Seen::Absent);
         match testimony.unstorable {
-            None if seen && error.kind() == io::ErrorKind::NotFound => Ok(Self { _checked: () }),
+            None if seen && error.kind() == io::ErrorKind::NotFound => Ok(Self { memory: Arc::default() }),
             None => Err(format!("seccomp user notification does not work: {error}")),
             Some(reason) => Err(format!("seccomp user notification does not work: {reason}")),
         }
@@ -83,7 +100,12 @@ impl ObservedObserver {
 }
 
 /// The trial's policy: nothing is known.
-static TRIAL: Policy = Policy { family: "trial", knows_program: |_| false, ignored_reads: &[] };
+static TRIAL: Policy = Policy {
+    family: "trial",
+    knows_program: |_| false,
+    reads_links_on_its_way_only: false,
+    ignored_reads: &[],
+};
 
 /// The trial's watcher.
 struct Nobody(OwnedFd);
@@ -98,7 +120,7 @@ impl Watcher for Nobody {
 
 impl Observer for ObservedObserver {
     fn run(&self, job: Job, watcher: &mut dyn Watcher) -> io::Result<Observed> {
-        let mut watching = Watching::new(&job)?;
+        let mut watching = Watching::new(&job, &self.memory)?;
         let ended = tool_run::run(job, watcher, Some(&mut watching))?;
         if let Some(broken) = watching.broken.take() {
             watching.witness.refuse(Unstorable::NotObservable(broken.to_string()));
@@ -133,13 +155,39 @@ struct Watching {
 }
 
 impl Watching {
-    fn new(job: &Job) -> io::Result<Self> {
+    fn new(job: &Job, memory: &Arc<Memory>) -> io::Result<Self> {
         let input = job.descriptors.iter().find(|(number, _)| *number == 0).and_then(|(_, fd)| identity(fd));
-        let witness = Witness::new(&job.invocation, job.policy, input)?;
+        let walks_links = walks_links(job, memory);
+        let walk_memory = walks_links.then(|| Arc::clone(memory));
+        let witness = Witness::new(&job.invocation, job.policy, input, walk_memory)?;
         let (idle, idle_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let filter = filter::program(input.is_some());
+        let filter = filter::program(Scope { input_matters: input.is_some(), links: !walks_links });
         Ok(Self { filter, listener: None, idle, _idle_writer: idle_writer, witness, broken: None })
     }
+}
+
+/// Whether links can be walked by us instead of being watched: the tool is a program, known by its own name, that
+/// reads them on its way only, and the command line holds nothing that makes its headers' names unclear.
+fn walks_links(job: &Job, memory: &Memory) -> bool {
+    const UNCLEAR: &[&[u8]] = &[b"charset", b"__has_", b"_Pragma"];
+    let Invocation { tool, argv, cwd, .. } = &job.invocation;
+    let is_clear = |argument: &[u8]| {
+        !argument.starts_with(b"@")
+            && !UNCLEAR.iter().any(|part| argument.windows(part.len()).any(|w| w == *part))
+    };
+    job.policy.reads_links_on_its_way_only
+        && !job.foreign_code
+        && !memory.distrusts(tool, cwd)
+        && argv.iter().skip(1).all(is_clear)
+        && is_known_program(job)
+}
+
+fn is_known_program(job: &Job) -> bool {
+    let invocation = &job.invocation;
+    let tool = invocation.cwd_path().join(OsStr::from_bytes(&invocation.tool));
+    let Ok(real) = std::fs::canonicalize(tool) else { return false };
+    let is_known = real.file_name().is_some_and(|name| (job.policy.knows_program)(name.as_bytes()));
+    is_known && matches!(format_of(rustix::fs::CWD, real.as_os_str().as_bytes()), Format::Elf(_))
 }
 
 /// Device and inode of an open file; none for `/dev/null`, whose reading tells nothing.

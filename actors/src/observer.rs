@@ -10,7 +10,7 @@ use zccache_proto::message::{Exit, OutputStream, StreamKind};
 
 use crate::invocation::Invocation;
 use crate::observation::{Sighting, Spelled};
-use crate::plan::Policy;
+use crate::plan::{DeclaredInputs, Policy};
 
 /// One run to be made and observed.
 pub struct Job {
@@ -23,6 +23,12 @@ pub struct Job {
     pub client_pid: Option<u32>,
     /// What is known of this family of tools.
     pub policy: &'static Policy,
+    /// What the command line says about inputs; for the declared observer.
+    pub declared: DeclaredInputs,
+    /// Outputs that the command line names or implies, the main one first; for the declared observer.
+    pub outputs: Vec<Spelled>,
+    /// Other code than the family's may take part; see [`crate::plan::Plan::foreign_code`].
+    pub foreign_code: bool,
 }
 
 /// What happens during a run, told as it happens. Called on the observer's own thread.

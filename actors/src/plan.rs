@@ -41,6 +41,9 @@ pub struct Plan {
     pub outputs: Vec<Spelled>,
     /// Time stamps of inputs can enter the result (clang's PCH and modules).
     pub pin_mtimes: bool,
+    /// Code from elsewhere than the toolchain may take part (plugins, specs, `-B`): what is known of the family's
+    /// programs then says nothing.
+    pub foreign_code: bool,
     /// `SOURCE_DATE_EPOCH` fixes the time of day, so that only files' own times are left to ask the zone for.
     pub time_is_fixed: bool,
 }
@@ -57,6 +60,8 @@ pub struct DeclaredInputs {
     /// Directories searched for headers, in order (`-I`, `-isystem`, `-idirafter`, environment), the
     /// compiler's own not among them.
     pub search_dirs: Vec<Spelled>,
+    /// Headers that are read before the source (`-include`, `-imacros`), in order.
+    pub forced_includes: Vec<Spelled>,
     /// Why the declared observer cannot vouch for this compile, if it cannot.
     pub unsupported: Option<Cow<'static, str>>,
 }
@@ -69,6 +74,9 @@ pub struct Policy {
     /// Whether a program, by the base name of its resolved path, is one whose environment reads are in the
     /// family's table. Any other program makes the whole environment an input.
     pub knows_program: fn(&[u8]) -> bool,
+    /// Programs of this family read symbolic links only along paths that they also open, execute or ask about, or
+    /// that a text which they read names as a header. Watching them need then not watch `readlink`.
+    pub reads_links_on_its_way_only: bool,
     /// Paths whose reading does not matter (`/dev/urandom` for seeds, `/proc/meminfo` for heap sizes).
     pub ignored_reads: &'static [&'static str],
 }

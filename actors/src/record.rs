@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::observation::{Observation, Spelled};
 
 /// Raised whenever `Record`'s encoding changes; records of another version are not read.
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
 
 /// How many records a manifest keeps: enough to switch between a dozen branches and hit on each; the oldest
 /// go first. Each is checked in turn on a miss, so the number bounds that cost too.

@@ -6,7 +6,12 @@ use crate::invocation::Invocation;
 use crate::plan::{DeclaredInputs, Plan, Policy};
 
 /// Knows every program.
-pub static POLICY: Policy = Policy { family: "test", knows_program: |_| true, ignored_reads: &[] };
+pub static POLICY: Policy = Policy {
+    family: "test",
+    knows_program: |_| true,
+    reads_links_on_its_way_only: false,
+    ignored_reads: &[],
+};
 
 /// An invocation in `/` with piped output.
 pub fn invocation(argv: &[&str]) -> Invocation {
@@ -29,6 +34,7 @@ pub fn plan() -> Plan {
         declared: DeclaredInputs::default(),
         outputs: Vec::new(),
         pin_mtimes: false,
+        foreign_code: false,
         time_is_fixed: false,
     }
 }

@@ -57,7 +57,10 @@ impl Sandbox {
         ];
         // A file that says nothing: the user's own configuration must not matter here.
         std::fs::write(root.path().join("config.toml"), "").expect("a file can be written");
-        Self { env: env.map(|(name, value)| (name.into(), value)).into(), root }
+        let mut env: Vec<(OsString, OsString)> = env.map(|(name, value)| (name.into(), value)).into();
+        // The whole suite can be run under either observer.
+        env.extend(std::env::var_os("ZCCACHE_TEST_OBSERVER").map(|kind| ("ZCCACHE_OBSERVER".into(), kind)));
+        Self { env, root }
     }
 
     /// A path in the sandbox.

@@ -340,7 +340,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_with_what_to_do() {
-        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+        type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let cases: &[Case] = &[
             ("[cache]\nlimt = 1\n", &[], "FILE: unknown key `cache.limt`; did you mean `cache.limit`?"),
             (
                 "nonsense = 1\n",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use zccache_actors::observe_declared::DeclaredObserver;
 use zccache_actors::observe_linux::ObservedObserver;
 use zccache_actors::observe_none::Unobserved;
 use zccache_actors::observer::Observer;
@@ -19,12 +20,22 @@ pub struct Chosen {
 }
 
 /// Chooses. Never fails: what cannot be observed still runs, it is only not stored.
-pub fn choose(_: ObserverKind) -> Chosen {
+pub fn choose(kind: ObserverKind) -> Chosen {
+    if kind == ObserverKind::Declared {
+        return declared(None);
+    }
     match ObservedObserver::new() {
         Ok(observer) => Chosen { observer: Arc::new(observer), name: "observed", trouble: None },
+        Err(why) if kind == ObserverKind::Auto => {
+            declared(Some(format!("tools cannot be observed, so less is stored: {why}")))
+        }
         Err(why) => {
             let trouble = Some(format!("tools cannot be observed, so nothing is stored: {why}"));
             Chosen { observer: Arc::new(Unobserved { why }), name: "none", trouble }
         }
     }
+}
+
+fn declared(trouble: Option<String>) -> Chosen {
+    Chosen { observer: Arc::new(DeclaredObserver::default()), name: "declared", trouble }
 }

@@ -1,6 +1,6 @@
 //! The filter program: which system calls the kernel asks us about. Everything else goes straight on.
 
-use super::syscalls::{self, When};
+use super::syscalls::{self, Meaning, When};
 
 /// The architecture whose system-call numbers the table has, as the kernel tells it (`AUDIT_ARCH_*`,
 /// linux/audit.h: the ELF machine, 64 bit, little-endian).
@@ -24,8 +24,18 @@ const IF_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
 const IF_ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 
-/// The program. Reads of descriptor 0 are asked about only if `input_matters`.
-pub fn program(input_matters: bool) -> Vec<libc::sock_filter> {
+/// Which of the calls in the table are asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// Reads of descriptor 0 are.
+    pub input_matters: bool,
+    /// Readings of symbolic links are. Without them, neither are questions with `AT_EMPTY_PATH`, which then are
+    /// taken to be about open files.
+    pub links: bool,
+}
+
+/// The program.
+pub fn program(scope: Scope) -> Vec<libc::sock_filter> {
     let notify = statement(RETURN, libc::SECCOMP_RET_USER_NOTIF);
     let allow = statement(RETURN, libc::SECCOMP_RET_ALLOW);
     let mut program = vec![
@@ -38,8 +48,15 @@ pub fn program(input_matters: bool) -> Vec<libc::sock_filter> {
     ];
     for call in syscalls::calls() {
         let body = match call.when {
-            When::Always => vec![notify],
-            When::InputIs(argument) if input_matters => {
+            When::Always => match call.meaning {
+                Meaning::Readlink(_) if !scope.links => continue,
+                Meaning::Stat(_, Some(flags)) if !scope.links => {
+                    let empty_path = libc::AT_EMPTY_PATH as u32;
+                    vec![statement(LOAD, low(flags)), jump(IF_ANY_BIT, empty_path, 1, 0), notify, allow]
+                }
+                _ => vec![notify],
+            },
+            When::InputIs(argument) if scope.input_matters => {
                 // A descriptor is 32 bits wide; the kernel ignores the rest.
                 vec![statement(LOAD, low(argument)), jump(IF_EQUAL, 0, 0, 1), notify, allow]
             }
@@ -109,8 +126,8 @@ mod tests {
 
     #[test]
     fn asks_about_what_is_in_the_table_alone() {
-        let with = program(true);
-        let without = program(false);
+        let with = program(Scope { input_matters: true, links: true });
+        let without = program(Scope { input_matters: false, links: false });
         let other = [5; 6];
         assert!(asks(&with, NATIVE, libc::SYS_openat, other));
         assert!(!asks(&with, NATIVE, libc::SYS_write, other));
@@ -122,6 +139,13 @@ mod tests {
         assert!(!asks(&with, NATIVE, libc::SYS_sendto, [1, 1, 1, 1, 0, 1]));
         assert!(asks(&with, NATIVE, libc::SYS_clone, [libc::CLONE_NEWNS as u64, 0, 0, 0, 0, 0]));
         assert!(!asks(&with, NATIVE, libc::SYS_clone, [libc::CLONE_VM as u64, 0, 0, 0, 0, 0]));
+        assert!(asks(&with, NATIVE, libc::SYS_readlinkat, other));
+        assert!(!asks(&without, NATIVE, libc::SYS_readlinkat, other));
+        let by_descriptor = [1, 2, 3, libc::AT_EMPTY_PATH as u64, 0, 0];
+        assert!(asks(&with, NATIVE, libc::SYS_newfstatat, by_descriptor));
+        assert!(!asks(&without, NATIVE, libc::SYS_newfstatat, by_descriptor));
+        assert!(asks(&without, NATIVE, libc::SYS_newfstatat, [0; 6]));
+        assert!(asks(&without, NATIVE, libc::SYS_statx, [0; 6]));
         assert!(asks(&with, NATIVE ^ 1, libc::SYS_write, other));
         assert!(asks(&with, NATIVE, i64::from(FOREIGN_FROM) + libc::SYS_write, other));
     }

@@ -59,6 +59,20 @@ impl Place {
         self.cwd.as_fd()
     }
 
+    /// The working directory's own path, which has no links.
+    pub fn canonical(&self) -> &[u8] {
+        &self.canonical
+    }
+
+    /// `path`, made absolute.
+    pub fn absolute(&self, path: &[u8]) -> Vec<u8> {
+        match path.first() {
+            Some(b'/') => path.to_vec(),
+            None => self.canonical.clone(),
+            Some(_) => [self.canonical.as_slice(), path].join(&b'/'),
+        }
+    }
+
     /// The signature of what a spelling leads to now.
     ///
     /// # Errors

@@ -74,6 +74,11 @@ impl Sightings {
         }
     }
 
+    /// All that was seen so far.
+    pub fn seen(&self) -> &[Sighting] {
+        &self.list
+    }
+
     /// The sightings, without those that another one implies: metadata of what was read as well (under whatever
     /// spelling, told by `normal`), a plain reading of what was executed, a directory behind links that is one
     /// without any.

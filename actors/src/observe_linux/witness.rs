@@ -7,6 +7,7 @@
 //! if a thread is killed in mid-call and its number reused before its memory is read, the string that is read
 //! is at worst one more true fact about the file system.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -14,16 +15,19 @@ use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
 use super::filter;
+use super::links::{Links, Stone};
 use super::listener::{Listener, Notification, PATH_BYTES_MAX, read_memory, read_string};
-use super::program_file::{Format, format_of};
+use super::memory::Memory;
 use super::resolve::{Lost, Open, Place, parent};
 use super::sightings::{Question, Sightings};
 use super::syscalls::{Base, Meaning, NAMESPACES, OpenFlags, PathArg, meaning_of};
 use super::touched::{Deed, Touched};
+use super::unseen_links;
 use crate::invocation::Invocation;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Effect, Unstorable};
 use crate::plan::Policy;
+use crate::program_file::{Format, format_of};
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// How long a young file is waited for until any later change must show in its signature: the longest clock
@@ -60,6 +64,14 @@ pub struct Testimony {
     pub unstorable: Option<Unstorable>,
 }
 
+/// What stands in for watching `readlink`.
+struct LinkWalk {
+    links: Links,
+    memory: Arc<Memory>,
+    /// The tool as spelled, its arguments, and its directory.
+    invocation: Invocation,
+}
+
 /// See the module.
 pub struct Witness {
     place: Place,
@@ -74,6 +86,8 @@ pub struct Witness {
     time_zones: Vec<Vec<u8>>,
     /// Device and inode of the client's standard input, if it can be read at all.
     input: Option<(u64, u64)>,
+    /// If the filter leaves readings of links out.
+    walk: Option<LinkWalk>,
     /// The file system's clock when the run began: files older than this are not the run's own.
     started_ns: i64,
     /// Devices of the kernel's own file systems, whose contents have no signature.
@@ -81,7 +95,7 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// A witness of one run that is about to start.
+    /// A witness of one run that is about to start. With a `memory`, links are not watched but walked.
     ///
     /// # Errors
     /// If the client's working directory cannot be opened.
@@ -89,6 +103,7 @@ impl Witness {
         invocation: &Invocation,
         policy: &'static Policy,
         input: Option<(u64, u64)>,
+        memory: Option<Arc<Memory>>,
     ) -> std::io::Result<Self> {
         let variable = |name: &[u8]| invocation.env.value_of(name).filter(|value| !value.is_empty());
         let zone =
@@ -105,6 +120,11 @@ impl Witness {
             policy,
             time_zones: zone.into_iter().chain(variable(b"TZDIR")).map(<[u8]>::to_vec).collect(),
             input,
+            walk: memory.map(|memory| LinkWalk {
+                links: Links::default(),
+                memory,
+                invocation: invocation.clone(),
+            }),
             started_ns: coarse_now_ns(),
             kernel_devices: [device("/proc"), device("/sys")],
         })
@@ -191,6 +211,7 @@ impl Witness {
         if let Some(reason) = outcome.unstorable {
             self.refuse(reason);
         }
+        self.walk_unseen();
         let mut sightings = self.sightings.into_list(|path| self.place.normal(path));
         self.touched.filter(&self.place, exit, &mut sightings);
         Testimony {
@@ -312,6 +333,9 @@ impl Witness {
                     self.add(path, question, Seen::Metadata { follow: true, signature });
                     return None;
                 }
+                if brings_code(path) {
+                    self.distrust();
+                }
                 let signature = self.settled(path, signature);
                 self.add(path, question, Seen::Read { signature, executed });
                 Some(signature)
@@ -385,6 +409,72 @@ impl Witness {
         if !self.sightings.add(path, question, seen) {
             self.refuse(Unstorable::TooMany("sightings"));
         }
+        if self.walk.is_some() {
+            self.walk_to(path);
+        }
+    }
+
+    // ---- links ----------------------------------------------------------------------------------------
+
+    /// Notes the links on the way to `path`, where the tool's own reading of them is not seen.
+    fn walk_to(&mut self, path: &[u8]) {
+        let Some(walk) = &mut self.walk else { return };
+        if path.starts_with(b"/proc/") {
+            // What links there say is each process's own; nothing there is stored anyway.
+            return;
+        }
+        let mut stones = Vec::new();
+        walk.links.walk(&self.place, path, &mut |stone| stones.push(stone));
+        self.lay(stones);
+    }
+
+    /// Notes the links that the tool may have read for headers that it then opened elsewhere.
+    fn walk_unseen(&mut self) {
+        let (Some(walk), None) = (&mut self.walk, &self.unstorable) else { return };
+        let mut stones = Vec::new();
+        let told = unseen_links::walk_all(
+            self.sightings.seen(),
+            walk.invocation.argv.iter().skip(1),
+            &self.place,
+            &walk.memory,
+            &mut walk.links,
+            &mut |stone| stones.push(stone),
+        );
+        if told == Err(unseen_links::Unclear) {
+            walk.memory.distrust(&walk.invocation.tool, Some(&walk.invocation.cwd));
+            self.give_up("links may have been read unseen for headers that no text names");
+        }
+        self.lay(stones);
+    }
+
+    fn lay(&mut self, stones: Vec<Stone>) {
+        for stone in stones {
+            let is_link = matches!(stone.seen, Seen::Symlink { .. });
+            if is_link && stone.ctime_ns >= self.started_ns {
+                self.refuse(Unstorable::InputChanged(name(&stone.path)));
+            }
+            if !self.sightings.is_settled(&stone.path, Question::Lstat)
+                && !self.sightings.add(&stone.path, Question::Lstat, stone.seen)
+            {
+                self.refuse(Unstorable::TooMany("sightings"));
+            }
+        }
+    }
+
+    /// Someone took part whose reading of links nobody knows: this run is lost, the next one is watched in full.
+    fn distrust(&mut self) {
+        if let Some(walk) = &self.walk {
+            walk.memory.distrust(&walk.invocation.tool, None);
+            self.give_up("links may have been read unseen by an unknown program");
+        }
+    }
+
+    /// Whether the program at `path` is one whose reading of links is known.
+    fn is_known(&mut self, path: &[u8]) -> bool {
+        let Some(walk) = &mut self.walk else { return true };
+        let real = walk.links.walk(&self.place, path, &mut |_| {}).path;
+        let base = real.rsplit(|&b| b == b'/').next().unwrap_or_default();
+        (self.policy.knows_program)(base)
     }
 
     fn stat_call(&mut self, n: &Notification, path: PathArg, follow: bool) {
@@ -479,6 +569,9 @@ impl Witness {
             self.give_up("a set-id program");
         }
         let format = format_of(self.place.cwd(), &path);
+        if self.walk.is_some() && !(matches!(format, Format::Elf(_)) && self.is_known(&path)) {
+            self.distrust();
+        }
         self.programs.push(path);
         match format {
             Format::Elf(None) => {}
@@ -722,6 +815,12 @@ fn directory_of(n: &Notification, arg: PathArg) -> i32 {
         Base::Cwd => libc::AT_FDCWD,
         Base::Arg(i) => n.arguments[i] as i32,
     }
+}
+
+/// Files that bring code of anybody's into the family's programs: what the loader loads into every program, and
+/// gcc's own configuration.
+fn brings_code(path: &[u8]) -> bool {
+    path == b"/etc/ld.so.preload" || path.ends_with(b"/specs")
 }
 
 /// A path for people.

@@ -22,6 +22,7 @@ use zccache_proto::message::{OutputStream, Stdio, StreamKind};
 static POLICY: Policy = Policy {
     family: "test",
     knows_program: |_| true,
+    reads_links_on_its_way_only: true,
     ignored_reads: &["/proc/filesystems", "/proc/sys/kernel/ngroups_max", "/proc/meminfo", "/dev/urandom"],
 };
 
@@ -140,7 +141,15 @@ impl Bench {
             umask: 0o022,
             stdio,
         };
-        Job { invocation, descriptors: Vec::new(), client_pid: None, policy: &POLICY }
+        Job {
+            invocation,
+            descriptors: Vec::new(),
+            client_pid: None,
+            policy: &POLICY,
+            foreign_code: true,
+            declared: Default::default(),
+            outputs: Vec::new(),
+        }
     }
 
     pub fn try_run(&self, tool: &str, arguments: &[&str]) -> std::io::Result<Run> {

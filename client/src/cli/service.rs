@@ -37,7 +37,8 @@ pub fn start(endpoint: &Endpoint) -> Outcome {
             endpoint.socket().display()
         ));
     }
-    endpoint.prepare().context("failed to prepare the runtime directory")?;
+    let unusable = || format!("failed to prepare the runtime directory {}", endpoint.directory().display());
+    endpoint.prepare().with_context(unusable)?;
     let program = find_program()?;
     let mut complaints = tempfile_unlinked(endpoint).context("failed to start the service")?;
     let pid = start_and_wait(endpoint, &program, &complaints).map_err(|e| explain(e, &mut complaints))?;

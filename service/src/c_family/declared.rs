@@ -23,6 +23,7 @@ pub fn declared(
         dependency_file: dependency_file.map(|path| Spelled(path.to_vec())),
         quote_dirs: line.quote_dirs.iter().cloned().map(Spelled).collect(),
         search_dirs: search_dirs(line, env),
+        forced_includes: line.forced_includes.iter().cloned().map(Spelled).collect(),
         unsupported: unsupported(line, source, env).map(Cow::Borrowed),
     }
 }
@@ -60,12 +61,9 @@ fn unsupported(line: &CommandLine, source: &Source, env: &ByteStrings) -> Option
         (Language::Assembler | Language::AssemblerSource, _) => Some("assembler source"),
         _ => Some("not a C or C++ source"),
     };
-    // A relative one is searched for like `#include "…"`, but from the working directory.
-    let searched_for = line.forced_includes.iter().any(|path| !path.starts_with(b"/"));
     by_kind
         .or(line.undeclared)
         .or(environment::undeclared(env))
-        .or(searched_for.then_some("-include of a relative path"))
         .or((line.output_count > 1).then_some("several -o"))
         .or(line.uses_mtimes.then_some("precompiled header"))
 }

@@ -16,13 +16,22 @@ use super::{declared, environment, judgement, native_cpu, outputs, response_file
 /// own program lies and by which path it opened a file (`readlink` of its own descriptors).
 const IGNORED_READS: &[&str] = &["/dev/null", "/dev/urandom", "/proc/self/exe", "/proc/self/fd"];
 
-/// gcc's policy.
-pub static GCC: Policy =
-    Policy { family: "gcc", knows_program: names::is_gcc_program, ignored_reads: IGNORED_READS };
+/// gcc's policy. Its driver reads the links of the programs that it executes, and its preprocessor those of the
+/// headers that it opens or looks for, by `realpath` (libiberty's `lrealpath`, libcpp's `maybe_shorter_path`).
+pub static GCC: Policy = Policy {
+    family: "gcc",
+    knows_program: names::is_gcc_program,
+    reads_links_on_its_way_only: true,
+    ignored_reads: IGNORED_READS,
+};
 
-/// clang's policy.
-pub static CLANG: Policy =
-    Policy { family: "clang", knows_program: names::is_clang_program, ignored_reads: IGNORED_READS };
+/// clang's policy. It reads few links, so there is nothing to gain from knowing which.
+pub static CLANG: Policy = Policy {
+    family: "clang",
+    knows_program: names::is_clang_program,
+    reads_links_on_its_way_only: false,
+    ignored_reads: IGNORED_READS,
+};
 
 /// What an invocation of this compiler means.
 pub fn plan(invocation: &Invocation, compiler: Compiler) -> Planned {
@@ -52,8 +61,15 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         declared: declared::declared(&line, source, outputs.dependencies.as_deref(), &invocation.env),
         outputs: outputs.main.into_iter().chain(outputs.dependencies).map(Spelled).collect(),
         pin_mtimes: pins_mtimes(invocation, &line),
+        foreign_code: may_run_foreign_code(invocation, &line),
         time_is_fixed: is_time_fixed(invocation, compiler),
     })
+}
+
+/// Whether code from elsewhere may take part: a plugin, another assembler, whatever specs or an option that we do
+/// not see through bring in. (What is not declared is more than that; in doubt it is foreign.)
+fn may_run_foreign_code(invocation: &Invocation, line: &CommandLine) -> bool {
+    line.reads_any_variable || line.undeclared.is_some() || environment::undeclared(&invocation.env).is_some()
 }
 
 fn policy(compiler: Compiler) -> &'static Policy {

@@ -1,0 +1,184 @@
+//! Every file that a compile can come to read by including, and every place where it would look first.
+//!
+//! Names are what the texts spell; each is looked for in every directory of the search list, at once and without
+//! regard to order. Whatever is there counts as read, and is searched in its turn; whatever is not must stay
+//! away. So the facts are more than the compiler asks for, and never fewer.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io::Read as _;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::facts::{Facts, Found, directory_of, join};
+use super::source_scan::{self, Name, Scan, fingerprint};
+use crate::plan::DeclaredInputs;
+use crate::signature::{Signature, coarse_now_ns};
+
+/// How many files' scans are remembered: the headers of several large projects, some hundred bytes each.
+const SCANS_MAX: usize = 50_000;
+
+/// The largest source that is scanned, in bytes: beyond, it is generated data.
+const SOURCE_BYTES_MAX: u64 = 64 << 20;
+
+/// Scans by file, valid as long as the signature is.
+#[derive(Default)]
+pub struct Scans {
+    by_file: Mutex<HashMap<(u64, u64), Known>>,
+}
+
+/// A scan, and the file's signature for which it stands.
+type Known = (Signature, Arc<Scan>);
+
+/// What the closure came to, besides facts.
+#[derive(Debug, Default)]
+pub struct Closure {
+    /// Names made of these may tell the time.
+    pub pieces: BTreeSet<Vec<u8>>,
+    /// All files that may be read.
+    pub files: HashSet<Vec<u8>>,
+    /// Macros that are included by, and not defined in any of the files.
+    pub computed: BTreeSet<Vec<u8>>,
+}
+
+impl Scans {
+    /// Adds to `facts` everything that compiling as declared can include. `own_dirs` are the compiler's.
+    ///
+    /// # Errors
+    /// What the texts leave open.
+    pub fn close(
+        &self,
+        declared: &DeclaredInputs,
+        own_dirs: &[Vec<u8>],
+        facts: &mut Facts,
+    ) -> Result<Closure, String> {
+        let source = &declared.source.as_ref().ok_or("no source is declared")?.0;
+        let spelled = declared.quote_dirs.iter().chain(&declared.search_dirs).map(|dir| &dir.0);
+        let mut dirs: Vec<&Vec<u8>> = Vec::new();
+        let mut known = HashSet::new();
+        for dir in spelled.chain(own_dirs).filter(|dir| known.insert(*dir)) {
+            match facts.look(dir) {
+                Found::File(_) => return Err("a search directory that is a file".into()),
+                _ => dirs.push(dir),
+            }
+        }
+        let mut work =
+            Work { dirs, facts, asked: HashSet::new(), pending: Vec::new(), has_precompiled: false };
+        work.pending.push(source.clone());
+        work.precompiled(source);
+        for forced in &declared.forced_includes {
+            let name = Name { text: forced.0.clone(), is_quoted: true };
+            work.ask(b"", &name);
+            work.precompiled_of(b"", &name);
+        }
+        // gcc includes this one by itself.
+        let predefined = Name { text: b"stdc-predef.h".to_vec(), is_quoted: false };
+        work.ask(b"", &predefined);
+        work.precompiled_of(b"", &predefined);
+        let is_forced = |path: &[u8]| declared.forced_includes.iter().any(|forced| path.ends_with(&forced.0));
+        let mut closure = Closure::default();
+        let mut defined = HashSet::new();
+        while let Some(path) = work.pending.pop() {
+            if !closure.files.insert(path.clone()) {
+                continue;
+            }
+            let Found::File(_) = work.facts.read(&path, false) else { continue };
+            let scan = self.scan(&work.facts.absolute(&path)).map_err(|e| e.to_string())?;
+            if let Some(hazard) = scan.hazard {
+                return Err(format!("{hazard} in {}", String::from_utf8_lossy(&path)));
+            }
+            closure.pieces.extend(scan.pieces.iter().cloned());
+            closure.computed.extend(scan.computed.iter().cloned());
+            defined.extend(scan.defined.iter().copied());
+            let directory = directory_of(&path).to_vec();
+            for name in &scan.names {
+                work.ask(&directory, name);
+                // gcc takes a precompiled header for the first that is included, and for that alone.
+                if path == *source || is_forced(&path) {
+                    work.precompiled_of(&directory, name);
+                }
+            }
+        }
+        if let Some(name) = closure.computed.iter().find(|name| defined.contains(&fingerprint(name))) {
+            return Err(format!("#include {}", String::from_utf8_lossy(name)));
+        }
+        if work.has_precompiled {
+            return Err("a precompiled header".into());
+        }
+        Ok(closure)
+    }
+
+    fn scan(&self, path: &Path) -> std::io::Result<Arc<Scan>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let signature = Signature::of(path)?;
+        let key = (signature.dev, signature.ino);
+        let known = self.by_file.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some((_, scan)) = known.filter(|(known, _)| *known == signature) {
+            return Ok(scan);
+        }
+        let now_ns = coarse_now_ns();
+        let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        let before = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
+        let mut text = Vec::new();
+        (&file).take(SOURCE_BYTES_MAX + 1).read_to_end(&mut text)?;
+        let after = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
+        if before != after || text.len() as u64 > SOURCE_BYTES_MAX {
+            return Err(std::io::Error::other("a source that is too large, or changes"));
+        }
+        let scan = Arc::new(source_scan::scan(&text));
+        if before.is_settled(now_ns) {
+            let mut scans = self.by_file.lock().unwrap_or_else(PoisonError::into_inner);
+            if scans.len() >= SCANS_MAX {
+                scans.clear();
+            }
+            scans.insert((before.dev, before.ino), (before, Arc::clone(&scan)));
+        }
+        Ok(scan)
+    }
+}
+
+/// What is still to be looked at.
+struct Work<'a> {
+    dirs: Vec<&'a Vec<u8>>,
+    facts: &'a mut Facts,
+    /// Names looked for in all directories of the list.
+    asked: HashSet<Vec<u8>>,
+    pending: Vec<Vec<u8>>,
+    has_precompiled: bool,
+}
+
+impl Work<'_> {
+    /// Looks for a name that a file in `directory` spells.
+    fn ask(&mut self, directory: &[u8], name: &Name) {
+        if name.is_quoted || name.text.starts_with(b"/") {
+            self.candidate(join(directory, &name.text));
+        }
+        if !name.text.starts_with(b"/") && self.asked.insert(name.text.clone()) {
+            for dir in self.dirs.clone() {
+                self.candidate(join(dir, &name.text));
+            }
+        }
+    }
+
+    fn candidate(&mut self, path: Vec<u8>) {
+        if let Found::File(_) = self.facts.look(&path) {
+            self.pending.push(path);
+        }
+    }
+
+    /// Looks for precompiled forms of a header wherever it may be found.
+    fn precompiled_of(&mut self, directory: &[u8], name: &Name) {
+        self.precompiled(&join(directory, &name.text));
+        for dir in self.dirs.clone() {
+            self.precompiled(&join(dir, &name.text));
+        }
+    }
+
+    fn precompiled(&mut self, header: &[u8]) {
+        for extension in [&b".gch"[..], b".pch"] {
+            self.has_precompiled |= self.facts.look(&[header, extension].concat()) != Found::Nothing;
+        }
+    }
+}

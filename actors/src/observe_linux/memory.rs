@@ -1,0 +1,152 @@
+//! What the observer remembers from run to run: nothing that a run's result hangs on, only what spares work
+//! (each entry is good for as long as a signature stands), and which tools need the full filter.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::include_names::IncludeNames;
+use super::resolve::Place;
+use crate::signature::{FileKind, Signature, coarse_now_ns};
+
+/// The most texts whose names are kept; some hundred bytes each.
+const TEXTS_MAX: usize = 50_000;
+
+/// The most directories whose links are kept.
+const DIRECTORIES_MAX: usize = 10_000;
+
+/// The most tools that are remembered to need the full filter.
+const DISTRUSTED_MAX: usize = 10_000;
+
+/// The largest text that is read for names, in bytes: beyond, its names count as unclear.
+const TEXT_BYTES_MAX: u64 = 64 << 20;
+
+/// The most names a directory may have to be looked through for links.
+const LISTED_NAMES_MAX: usize = 100_000;
+
+/// A program or a catalogue of messages is no source, though strings in it may look like one.
+const ELF_MAGIC: &[u8] = b"\x7fELF";
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Memory {
+    texts: Mutex<HashMap<Signature, Arc<IncludeNames>>>,
+    directories: Mutex<HashMap<Vec<u8>, (Signature, Arc<HashSet<Vec<u8>>>)>>,
+    distrusted: Mutex<HashSet<Vec<u8>>>,
+}
+
+impl Memory {
+    /// The names that the file at `path` could include, if it still has this signature.
+    pub fn include_names(&self, place: &Place, path: &[u8], signature: &Signature) -> Arc<IncludeNames> {
+        if let Some(names) = locked(&self.texts).get(signature) {
+            return Arc::clone(names);
+        }
+        let unclear = || Arc::new(IncludeNames { unclear: true, ..IncludeNames::default() });
+        if signature.size > TEXT_BYTES_MAX {
+            return unclear();
+        }
+        let Ok(names) = read_names(place, path, signature) else { return unclear() };
+        let names = Arc::new(names);
+        remember(&self.texts, TEXTS_MAX, *signature, Arc::clone(&names));
+        names
+    }
+
+    /// The names in the directory `path` that are symbolic links; none if it cannot be told.
+    pub fn links_in(&self, place: &Place, path: &[u8]) -> Option<Arc<HashSet<Vec<u8>>>> {
+        let now_ns = coarse_now_ns();
+        let shown = if path.is_empty() { &b"."[..] } else { path };
+        let signature = place.signature(shown, false).ok()?;
+        let key = place.absolute(path);
+        if let Some((known, links)) = locked(&self.directories).get(&key)
+            && *known == signature
+        {
+            return Some(Arc::clone(links));
+        }
+        let links = Arc::new(list_links(place, shown).ok()?);
+        if signature.is_settled(now_ns) {
+            remember(&self.directories, DIRECTORIES_MAX, key, (signature, Arc::clone(&links)));
+        }
+        Some(links)
+    }
+
+    /// From now on this tool, or this tool in this directory, gets the full filter.
+    pub fn distrust(&self, tool: &[u8], cwd: Option<&[u8]>) {
+        let mut distrusted = locked(&self.distrusted);
+        if distrusted.len() >= DISTRUSTED_MAX {
+            distrusted.clear();
+        }
+        distrusted.insert(key(tool, cwd));
+    }
+
+    /// Whether this tool in this directory needs the full filter.
+    pub fn distrusts(&self, tool: &[u8], cwd: &[u8]) -> bool {
+        let distrusted = locked(&self.distrusted);
+        !distrusted.is_empty()
+            && (distrusted.contains(&key(tool, None)) || distrusted.contains(&key(tool, Some(cwd))))
+    }
+}
+
+/// A tool, and the directory where it is meant. Neither holds a NUL.
+fn key(tool: &[u8], cwd: Option<&[u8]>) -> Vec<u8> {
+    cwd.map_or_else(|| tool.to_vec(), |cwd| [tool, cwd].join(&0))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is a single insertion, so a panic elsewhere leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember<K: Hash + Eq, V>(map: &Mutex<HashMap<K, V>>, count_max: usize, key: K, value: V) {
+    let mut map = locked(map);
+    if map.len() >= count_max {
+        map.clear();
+    }
+    map.insert(key, value);
+}
+
+fn read_names(place: &Place, path: &[u8], signature: &Signature) -> std::io::Result<IncludeNames> {
+    use std::io::Read;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let mut file = std::fs::File::from(rustix::fs::openat(place.cwd(), path, flags, Mode::empty())?);
+    let is_same =
+        |file: &std::fs::File| Signature::at(file.as_fd(), "", AtFlags::EMPTY_PATH) == Ok(*signature);
+    if !is_same(&file) {
+        return Err(Errno::STALE.into());
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    if !is_same(&file) {
+        return Err(Errno::STALE.into());
+    }
+    let is_program = text.starts_with(ELF_MAGIC) && path.windows(3).any(|part| part == b".so");
+    let is_catalogue = path.ends_with(b".mo");
+    Ok(if is_program || is_catalogue { IncludeNames::default() } else { IncludeNames::of(&text) })
+}
+
+fn list_links(place: &Place, path: &[u8]) -> std::io::Result<HashSet<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(place.cwd(), path, flags, Mode::empty())?;
+    let mut links = HashSet::new();
+    for (count, entry) in rustix::fs::Dir::read_from(&directory)?.enumerate() {
+        if count >= LISTED_NAMES_MAX {
+            return Err(Errno::OVERFLOW.into());
+        }
+        let entry = entry?;
+        let is_link = match entry.file_type() {
+            FileType::Symlink => true,
+            FileType::Unknown => {
+                Signature::at(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.kind()
+                    == FileKind::Symlink
+            }
+            _ => false,
+        };
+        if is_link {
+            links.insert(entry.file_name().to_bytes().to_vec());
+        }
+    }
+    Ok(links)
+}

@@ -1,0 +1,137 @@
+//! The links that gcc may have resolved on its way to a header without any sign but a `readlink`.
+//!
+//! In a directory of system headers, a header's path is resolved first, and where the result is shorter it takes
+//! the path's place: `inc/long_name.h -> ../s/r.h` is opened as `s/r.h` alone. So the names that the texts of the
+//! run include are looked for in all directories that can have been searched, and what is a link there, or
+//! behind one, is taken for used.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::links::{Links, Stone};
+use super::memory::Memory;
+use super::resolve::{Place, parent};
+use crate::observation::{Seen, Sighting};
+use crate::signature::{FileKind, Signature};
+
+/// The header that gcc includes unasked.
+const PREDEFINED: &[u8] = b"stdc-predef.h";
+
+/// Options whose value, joined, is a header.
+const FORCING: &[&[u8]] =
+    &[b"-include", b"-imacros", b"--include=", b"--imacros=", b"--include", b"--imacros"];
+
+/// Names to be looked for, by their directory part (empty, or with its slash).
+type Names = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
+
+/// Some text may include what it does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unclear;
+
+/// Walks, in `links`, every way that a header named in the texts that were read may have been found by.
+///
+/// # Errors
+/// If not all ways can be told.
+pub fn walk_all<'a>(
+    sightings: &[Sighting],
+    argv: impl Iterator<Item = &'a [u8]>,
+    place: &Place,
+    memory: &Memory,
+    links: &mut Links,
+    found: &mut impl FnMut(Stone),
+) -> Result<(), Unclear> {
+    let mut everywhere = Names::new();
+    let mut nearby: BTreeMap<Vec<u8>, Names> = BTreeMap::new();
+    let mut searched = BTreeSet::new();
+    add(&mut everywhere, PREDEFINED);
+    for word in argv.flat_map(|argument| argument.split(|&b| b == b',')) {
+        add(&mut everywhere, word);
+        for option in FORCING {
+            word.strip_prefix(*option).into_iter().for_each(|name| add(&mut everywhere, name));
+        }
+    }
+    for (path, signature) in sightings.iter().filter_map(as_text) {
+        let names = memory.include_names(place, path, signature);
+        if names.unclear {
+            return Err(Unclear);
+        }
+        names.quoted.iter().chain(&names.angled).for_each(|name| add(&mut everywhere, name));
+        let near = nearby.entry(parent(path).unwrap_or_default().to_vec()).or_default();
+        names.quoted.iter().for_each(|name| add(near, name));
+    }
+    for sighting in sightings {
+        // Each directory that is searched is asked about first.
+        if matches!(sighting.seen, Seen::Kind { follow: true, kind: FileKind::Directory }) {
+            searched.insert(&sighting.path.0);
+        }
+    }
+    let mut ways = Ways { place, memory, links, listed: HashMap::new(), found };
+    searched.into_iter().try_for_each(|directory| ways.walk(directory, &everywhere))?;
+    nearby.iter().try_for_each(|(directory, names)| ways.walk(directory, names))
+}
+
+/// The path and signature of what may be a source text.
+fn as_text(sighting: &Sighting) -> Option<(&[u8], &Signature)> {
+    match &sighting.seen {
+        Seen::Read { signature, executed: false } => Some((&sighting.path.0, signature)),
+        _ => None,
+    }
+}
+
+fn add(names: &mut Names, name: &[u8]) {
+    let split = name.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+    let (directory, last) = name.split_at(split);
+    match names.get_mut(directory) {
+        Some(names) => drop(names.insert(last.to_vec())),
+        None => drop(names.insert(directory.to_vec(), BTreeSet::from([last.to_vec()]))),
+    }
+}
+
+struct Ways<'a, F> {
+    place: &'a Place,
+    memory: &'a Memory,
+    links: &'a mut Links,
+    /// The links in the directories that were come to.
+    listed: HashMap<Vec<u8>, Arc<HashSet<Vec<u8>>>>,
+    found: &'a mut F,
+}
+
+impl<F: FnMut(Stone)> Ways<'_, F> {
+    fn links_in(&mut self, path: &[u8]) -> Result<Arc<HashSet<Vec<u8>>>, Unclear> {
+        if let Some(linked) = self.listed.get(path) {
+            return Ok(Arc::clone(linked));
+        }
+        let linked = self.memory.links_in(self.place, path).ok_or(Unclear)?;
+        self.listed.insert(path.to_vec(), Arc::clone(&linked));
+        Ok(linked)
+    }
+
+    /// Walks to all `names` in `directory` (empty for the working directory).
+    fn walk(&mut self, directory: &[u8], names: &Names) -> Result<(), Unclear> {
+        for (part, lasts) in names {
+            let way = match (part.first(), directory) {
+                // The same wherever it is named.
+                (Some(b'/'), _) => part.clone(),
+                (_, b"") => part.clone(),
+                _ => [directory, part].join(&b'/'),
+            };
+            let end = self.links.walk(self.place, &way, self.found);
+            if !end.is_directory {
+                continue;
+            }
+            let linked = self.links_in(&end.path)?;
+            if linked.is_empty() {
+                continue;
+            }
+            for last in lasts.iter().filter(|last| linked.contains(*last)) {
+                let mut path = end.path.clone();
+                if !matches!(path.last(), None | Some(b'/')) {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(last);
+                self.links.walk(self.place, &path, self.found);
+            }
+        }
+        Ok(())
+    }
+}
