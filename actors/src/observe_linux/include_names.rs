@@ -79,9 +79,7 @@ impl IncludeNames {
         let (word, rest) = word(text);
         if DIRECTIVES.contains(&word) {
             let rest = skip_blanks(rest);
-            if !matches!(rest.first(), None | Some(b'\n' | b'\r')) {
-                self.name(rest);
-            }
+            self.name(rest);
         } else if word == b"pragma" {
             let end = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());
             self.unclear |= PRAGMAS.iter().any(|pragma| contains(&rest[..end], pragma));
@@ -114,7 +112,11 @@ impl IncludeNames {
         let (close, list) = match text.first() {
             Some(b'"') => (b'"', &mut self.quoted),
             Some(b'<') => (b'>', &mut self.angled),
-            _ => return self.unclear = true,
+            // A macro's name, which is what may stand here besides; the rest is an error, or the prose of a comment.
+            first => {
+                self.unclear |= first.is_some_and(|b| is_identifier(*b));
+                return;
+            }
         };
         let end = text[1..].iter().position(|&b| b == close || b == b'\n');
         match end {
@@ -163,6 +165,11 @@ fn is_being_defined(before: &[u8]) -> bool {
 fn is_in_definition(before: &[u8]) -> bool {
     let start = before.iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1);
     contains(&before[start..], b"define ") || contains(&before[start..], b"define\t")
+}
+
+/// Whether a macro's name may begin so (`$` and what is beyond ASCII among the rest, and `\u` for the latter).
+fn is_identifier(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'$' | b'\\' | 0x80..)
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -224,6 +231,7 @@ mod tests {
             ("#define HAS __has_include\n", "", "", true),
             ("#define HAS(x) __has_include(x)\n", "", "", true),
             ("#include NAME\n", "", "", true),
+            ("/* several\n   #include's in prose */\n", "", "", false),
             ("#include_next\n", "", "", false),
             ("#pragma GCC dependency \"parse.y\"\n", "", "", true),
             ("_Pragma(\"GCC dependency \\\"a\\\"\")\n", "", "", true),

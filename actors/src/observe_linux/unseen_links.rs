@@ -24,9 +24,10 @@ const FORCING: &[&[u8]] =
 /// Names to be looked for, by their directory part (empty, or with its slash).
 type Names = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
 
-/// Some text may include what it does not name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unclear;
+/// Why not all names can be told: the text that may include what it does not name, or the directory that could
+/// not be listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unclear(pub Vec<u8>);
 
 /// Walks, in `links`, every way that a header named in the texts that were read may have been found by.
 ///
@@ -53,7 +54,7 @@ pub fn walk_all<'a>(
     for (path, signature) in sightings.iter().filter_map(as_text) {
         let names = memory.include_names(place, path, signature);
         if names.unclear {
-            return Err(Unclear);
+            return Err(Unclear(path.to_vec()));
         }
         names.quoted.iter().chain(&names.angled).for_each(|name| add(&mut everywhere, name));
         let near = nearby.entry(parent(path).unwrap_or_default().to_vec()).or_default();
@@ -101,7 +102,7 @@ impl<F: FnMut(Stone)> Ways<'_, F> {
         if let Some(linked) = self.listed.get(path) {
             return Ok(Arc::clone(linked));
         }
-        let linked = self.memory.links_in(self.place, path).ok_or(Unclear)?;
+        let linked = self.memory.links_in(self.place, path).ok_or_else(|| Unclear(path.to_vec()))?;
         self.listed.insert(path.to_vec(), Arc::clone(&linked));
         Ok(linked)
     }

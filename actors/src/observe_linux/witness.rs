@@ -211,6 +211,7 @@ impl Witness {
         if let Some(reason) = outcome.unstorable {
             self.refuse(reason);
         }
+        self.look_at_words();
         self.walk_unseen();
         let mut sightings = self.sightings.into_list(|path| self.place.normal(path));
         self.touched.filter(&self.place, exit, &mut sightings);
@@ -428,6 +429,17 @@ impl Witness {
         self.lay(stones);
     }
 
+    /// Notes what every word of the command line names, if anything: gcc compares its inputs and its output by
+    /// their real paths, whether it gets to write the output or not.
+    fn look_at_words(&mut self) {
+        let Some(walk) = &self.walk else { return };
+        let words: Vec<Vec<u8>> =
+            walk.invocation.argv.iter().skip(1).map(output_in).map(<[u8]>::to_vec).collect();
+        for word in words.iter().filter(|word| !word.is_empty() && word[0] != b'-') {
+            self.stat(word, false);
+        }
+    }
+
     /// Notes the links that the tool may have read for headers that it then opened elsewhere.
     fn walk_unseen(&mut self) {
         let (Some(walk), None) = (&mut self.walk, &self.unstorable) else { return };
@@ -440,9 +452,12 @@ impl Witness {
             &mut walk.links,
             &mut |stone| stones.push(stone),
         );
-        if told == Err(unseen_links::Unclear) {
+        if let Err(unseen_links::Unclear(path)) = told {
             walk.memory.distrust(&walk.invocation.tool, Some(&walk.invocation.cwd));
-            self.give_up("links may have been read unseen for headers that no text names");
+            self.give_up(&format!(
+                "links may have been read unseen for headers that {} leaves open",
+                name(&path)
+            ));
         }
         self.lay(stones);
     }
@@ -815,6 +830,11 @@ fn directory_of(n: &Notification, arg: PathArg) -> i32 {
         Base::Cwd => libc::AT_FDCWD,
         Base::Arg(i) => n.arguments[i] as i32,
     }
+}
+
+/// The output in a word like `-oNAME`, or the word.
+fn output_in(word: &[u8]) -> &[u8] {
+    [&b"--output="[..], b"-o"].iter().find_map(|option| word.strip_prefix(*option)).unwrap_or(word)
 }
 
 /// Files that bring code of anybody's into the family's programs: what the loader loads into every program, and
