@@ -121,11 +121,9 @@ fn not_implied(bench: &Bench, full: &Run, light: &Run) -> Vec<String> {
         facts.contains(&(path.to_string(), format!("{:?}", Seen::Kind { follow: false, kind })))
     };
     // Absent, and yet a link is there (to nothing): no check lets that pass.
-    let never_holds = light
-        .observed
-        .sightings
-        .iter()
-        .any(|s| s.seen == Seen::Absent && std::fs::symlink_metadata(canonical(bench, s)).is_ok_and(|m| m.is_symlink()));
+    let never_holds = light.observed.sightings.iter().any(|s| {
+        s.seen == Seen::Absent && std::fs::symlink_metadata(canonical(bench, s)).is_ok_and(|m| m.is_symlink())
+    });
     let is_implied = |s: &Sighting| {
         let path = canonical(bench, s);
         match s.seen {
