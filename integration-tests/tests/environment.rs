@@ -1,7 +1,5 @@
 //! Whatever a compile's surroundings have to say: variables, the tools it is made of, the terminal it talks to.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
