@@ -333,6 +333,24 @@ fn a_missing_output_directory_is_the_compilers_own_error() {
     }
 }
 
+/// A failing compile complains of its source, or of the directory, whichever comes first.
+#[test]
+fn a_failing_compile_whose_output_directory_goes_fails_otherwise() {
+    for tool in ["gcc", "clang"] {
+        let mut s = project();
+        s.write("a.h", "#include \"missing.h\"\n");
+        for mode in ["-S", "-c", "-MD -c", "-E"] {
+            let line = format!("{tool} -pipe {mode} a.c -o out/a.x");
+            s.edit(|w| fs::create_dir(w.join("out")).unwrap());
+            s.step(Expect::Anything, &line);
+            s.step(Expect::Anything, &line);
+            s.edit(|w| fs::remove_dir_all(w.join("out")).unwrap());
+            s.step(Expect::Anything, &line);
+            s.step(Expect::Anything, &line);
+        }
+    }
+}
+
 #[test]
 fn standard_output_and_devices_as_outputs_are_the_compilers_own() {
     for line in [
