@@ -512,3 +512,63 @@ fn a_tool_whose_streams_interleave_is_replayed_in_that_order_when_merged() {
     s.step(Expect::Anything, &format!("{tool} -c a.c"));
     s.step(Expect::Hit, &format!("{tool} -c a.c"));
 }
+
+/// An output that is an input too: the next compile sees what the last one made of it.
+#[test]
+fn an_output_in_an_inputs_place_is_both() {
+    for tool in ["gcc", "clang"] {
+        for line in [
+            "-E a.c -P -o a.h",
+            "-fsyntax-only -MD -MF a.h a.c",
+            "-S a.c -o a.c",
+            "-c a.c -o ./a.c",
+            "-MD -MF a.o -c a.c -o a.o",
+            "-MD -MF a.c -c a.c",
+            "-c a.c -o link.c",
+            "-c link.c -o a.c",
+        ] {
+            let mut s = project();
+            s.write("a.c", "#include \"a.h\"\n#define B 1\n");
+            s.edit(|w| symlink("a.c", w.join("link.c")).unwrap());
+            for _ in 0..3 {
+                s.step(Expect::Anything, &format!("{tool} {line}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_output_directory_that_is_a_link_leads_where_it_leads_now() {
+    for tool in ["gcc", "clang"] {
+        let mut s = project();
+        s.edit(|w| {
+            fs::create_dir(w.join("one")).unwrap();
+            fs::create_dir(w.join("two")).unwrap();
+        });
+        let line = format!("{tool} -g -gsplit-dwarf -MD -c a.c -o out/a.o");
+        for target in ["one", "two", "one", "nowhere", "two"] {
+            s.edit(|w| {
+                let _ = fs::remove_file(w.join("out"));
+                symlink(target, w.join("out")).unwrap();
+            });
+            s.step(Expect::Anything, &line);
+            s.step(Expect::Anything, &line);
+        }
+    }
+}
+
+/// What is deleted between two hits is made again, each file on its own.
+#[test]
+fn each_output_that_is_gone_comes_back_alone() {
+    for tool in ["gcc", "clang"] {
+        let mut s = project();
+        let line = format!("{tool} -g -gsplit-dwarf -MD -fstack-usage -c a.c");
+        s.step(Expect::Miss, &line);
+        for name in ["a.o", "a.d", "a.dwo", "a.su"] {
+            s.remove(name);
+            s.step(Expect::Hit, &line);
+            s.write(name, "other");
+            s.step(Expect::Anything, &line);
+        }
+    }
+}
