@@ -23,7 +23,7 @@ use crate::capture::{Captured, capture};
 use crate::freshness::WorkingDirectory;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
-use crate::signature::Signature;
+use crate::signature::{FileKind, Signature};
 use crate::supervision::Probe;
 
 /// A connection wants a tool run. Answered at once; what happens comes through the channels.
@@ -136,8 +136,8 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
         observed.unstorable.get_or_insert(Unstorable::OutputTooLarge(KEPT_OUTPUT_BYTES_MAX));
     }
     if !observed.exit.success() {
-        let missing = message.outputs.iter().filter(|path| is_missing(path, &message.cwd));
-        observed.sightings.extend(missing.map(|path| Sighting { path: path.clone(), seen: Seen::Absent }));
+        let places = message.outputs.iter().filter_map(|path| empty_place(path, &message.cwd));
+        observed.sightings.extend(places.flatten());
     }
     let captured = match &observed.unstorable {
         // Nothing will be stored, so nothing need be copied.
@@ -148,11 +148,19 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     Ok(RunReport { observed, captured, stdout, stderr })
 }
 
-/// Whether a failed run left nothing here. Whether it would have taken away an older output depends on how far
-/// it came, which its own files do not show: such a result is good only where there is none.
-fn is_missing(path: &Spelled, cwd: &WorkingDirectory) -> bool {
-    let found = Signature::at(cwd.fd(), &path.0[..], AtFlags::SYMLINK_NOFOLLOW);
-    matches!(found, Err(Errno::NOENT | Errno::NOTDIR))
+/// That there is no output, and whether there is a directory for it, if a failed run left nothing here. Whether it
+/// would have taken away an older output, or complained of a missing directory, depends on how far it came, which
+/// its own files do not show: such a result is good only where the place is as it was.
+fn empty_place(path: &Spelled, cwd: &WorkingDirectory) -> Option<[Sighting; 2]> {
+    let look = |path: &[u8], flags| Signature::at(cwd.fd(), path, flags);
+    let Err(Errno::NOENT | Errno::NOTDIR) = look(&path.0, AtFlags::SYMLINK_NOFOLLOW) else { return None };
+    let slash = path.0.iter().rposition(|&b| b == b'/');
+    let directory = slash.map_or(b".".to_vec(), |slash| path.0[..=slash].to_vec());
+    let seen = match look(&directory, AtFlags::empty()) {
+        Ok(_) => Seen::Kind { follow: true, kind: FileKind::Directory },
+        Err(_) => Seen::Absent,
+    };
+    Some([Sighting { path: path.clone(), seen: Seen::Absent }, Sighting { path: Spelled(directory), seen }])
 }
 
 /// Passes events on to the connection, and keeps the output.

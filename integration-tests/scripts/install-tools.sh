@@ -14,7 +14,7 @@ cmake cmake
 ninja ninja-build
 /usr/src/googletest/CMakeLists.txt googletest'
 case ${1:-} in
-  test)  wanted="$c_and_cpp"$'\nclang clang\nclang++ clang\nllvm-profdata llvm\npython3 python3\nscript bsdutils\nplugin gcc-plugin-dev' ;;
+  test)  wanted="$c_and_cpp"$'\nclang clang\nclang++ clang\nllvm-profdata llvm\npython3 python3\nscript bsdutils\ngcc-plugin gcc-PLUGIN-dev' ;;
   demo)  wanted=$c_and_cpp ;;
   bench) wanted=$'gcc gcc\ng++ g++\npython3 python3\nensurepip python3-venv\nccache ccache' ;;
   *)     echo "usage: $0 test|demo|bench" >&2; exit 2 ;;
@@ -23,6 +23,7 @@ esac
 there() {
   case $1 in
     /*)        [ -e "$1" ] ;;
+    gcc-plugin) [ -d "$(gcc -print-file-name=plugin 2>/dev/null)/include" ] ;;
     ensurepip) python3 -c 'import ensurepip' 2>/dev/null ;;
     *)         command -v "$1" >/dev/null ;;
   esac
@@ -31,7 +32,8 @@ there() {
 # The packages of what is missing.
 missing() {
   while read -r what package; do
-    there "$what" || echo "$package"
+    # The plugin headers' package is named after gcc's own version, known once gcc is there.
+    there "$what" || echo "${package/PLUGIN/$(gcc -dumpversion 2>/dev/null || echo 12)-plugin}"
   done <<<"$wanted" | sort -u
 }
 

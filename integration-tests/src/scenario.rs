@@ -222,14 +222,16 @@ impl Scenario {
         cached: impl FnOnce(&Sandbox) -> Command,
     ) -> Outcome {
         self.steps += 1;
-        let cached = cached(&self.sandbox);
-        let line = format!("{cached:?}").rsplit_once("/zccache\" ").map_or(String::new(), |(_, l)| l.into());
         let (expected, mut expected_tree) = self.within("bare", |s| s.observe(bare(&s.sandbox)));
-        let ((actual, mut actual_tree), delta) = self.within("cached", |s| {
+        let ((actual, mut actual_tree), delta, line) = self.within("cached", |s| {
             let before = s.sandbox.stats().counters;
-            let observed = s.observe(cached);
-            (observed, s.sandbox.stats().counters - before)
+            let command = cached(&s.sandbox);
+            let line = format!("{command:?}");
+            let observed = s.observe(command);
+            (observed, s.sandbox.stats().counters - before, line)
         });
+        // Without the environment, which comes first.
+        let line = line.rsplit_once("/zccache\" ").map_or(line.as_str(), |(_, words)| words);
         let step = self.steps;
         for tree in [&mut expected_tree, &mut actual_tree] {
             self.unlike.iter().for_each(|path| tree.forget_content(path));

@@ -40,6 +40,19 @@ fn flips(s: &mut Scenario, line: &str, change: Change, back: Change) {
     s.step(Expect::Hit, line);
 }
 
+/// As `flips`, where it is the observer's choice whether the result is stored: gcc tells no file's every name, so
+/// what a macro names may have been found through a link that nobody saw.
+#[track_caller]
+fn flips_if_stored(s: &mut Scenario, line: &str, change: Change, back: Change) {
+    s.step(Expect::Run, line);
+    s.step(Expect::Anything, line);
+    s.edit(change);
+    s.step(Expect::Run, line);
+    s.step(Expect::Anything, line);
+    s.edit(back);
+    s.step(Expect::Anything, line);
+}
+
 fn put(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
@@ -149,6 +162,8 @@ fn has_include_flips_in_each_of_its_forms() {
                 ("one/first.h", &header),
                 ("two/other.h", ""),
             ]);
+            let is_named = question != "__has_include(OPT)" || tool == "clang";
+            let flips = if is_named { flips } else { flips_if_stored };
             flips(
                 &mut s,
                 &format!("{tool} -Ione -Itwo -c a.c"),
@@ -199,6 +214,7 @@ fn computed_includes_are_followed() {
             ("two.h", "#define H 2\n"),
         ]);
         let line = format!("{tool} -c a.c");
+        let flips = if tool == "clang" { flips } else { flips_if_stored };
         flips(
             &mut s,
             &line,
@@ -206,11 +222,11 @@ fn computed_includes_are_followed() {
             |w| put(&w.join("which.h"), "#define WHICH one\n"),
         );
         s.write("one.h", "#define H 7\n");
-        s.step(Expect::Miss, &line);
+        s.step(Expect::Run, &line);
         let line = format!("{tool} -DINC=\"one.h\" -include one.h -c a.c");
-        s.step(Expect::Miss, &line);
+        s.step(Expect::Run, &line);
         s.write("one.h", "#define H 8\n");
-        s.step(Expect::Miss, &line);
+        s.step(Expect::Run, &line);
     }
 }
 

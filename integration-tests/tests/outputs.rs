@@ -53,6 +53,19 @@ fn comes_back(s: &mut Scenario, line: &str) {
     s.step(Expect::Hit, line);
 }
 
+/// gcc opens this one file for appending: a second compile adds to it, which is what must happen on a hit too.
+#[test]
+fn a_file_that_the_compiler_appends_to_grows() {
+    for line in ["gcc -O2 -fopt-info-optall=opt.txt -c a.c", "gcc -O3 -fopt-info-vec-all=opt.txt -c a.c"] {
+        let mut s = project();
+        s.step(Expect::Run, line);
+        s.step(Expect::Run, line);
+        s.edit(clean);
+        s.step(Expect::Anything, line);
+        s.step(Expect::Anything, line);
+    }
+}
+
 /// Command lines whose outputs all come back.
 fn all_come_back(lines: &[&str]) {
     let mut s = project();
@@ -74,8 +87,6 @@ fn side_outputs_of_gcc_come_back() {
         "gcc -fstack-usage -c a.c",
         "gcc -fcallgraph-info=su,da -c a.c",
         "gcc -O2 -fsave-optimization-record -c a.c",
-        "gcc -O2 -fopt-info-optall=opt.txt -c a.c",
-        "gcc -O3 -fopt-info-vec-all=opt.txt -c a.c",
         "gcc -aux-info protos.txt -c a.c",
         "gcc -Wa,-a=listing.txt -c a.c",
         "gcc -Wa,--MD,as.d -pipe -c a.c",
@@ -322,6 +333,24 @@ fn a_missing_output_directory_is_the_compilers_own_error() {
     }
 }
 
+/// A failing compile complains of its source, or of the directory, whichever comes first.
+#[test]
+fn a_failing_compile_whose_output_directory_goes_fails_otherwise() {
+    for tool in ["gcc", "clang"] {
+        let mut s = project();
+        s.write("a.h", "#include \"missing.h\"\n");
+        for mode in ["-S", "-c", "-MD -c", "-E"] {
+            let line = format!("{tool} -pipe {mode} a.c -o out/a.x");
+            s.edit(|w| fs::create_dir(w.join("out")).unwrap());
+            s.step(Expect::Anything, &line);
+            s.step(Expect::Anything, &line);
+            s.edit(|w| fs::remove_dir_all(w.join("out")).unwrap());
+            s.step(Expect::Anything, &line);
+            s.step(Expect::Anything, &line);
+        }
+    }
+}
+
 #[test]
 fn standard_output_and_devices_as_outputs_are_the_compilers_own() {
     for line in [
@@ -482,4 +511,64 @@ fn a_tool_whose_streams_interleave_is_replayed_in_that_order_when_merged() {
     }
     s.step(Expect::Anything, &format!("{tool} -c a.c"));
     s.step(Expect::Hit, &format!("{tool} -c a.c"));
+}
+
+/// An output that is an input too: the next compile sees what the last one made of it.
+#[test]
+fn an_output_in_an_inputs_place_is_both() {
+    for tool in ["gcc", "clang"] {
+        for line in [
+            "-E a.c -P -o a.h",
+            "-fsyntax-only -MD -MF a.h a.c",
+            "-S a.c -o a.c",
+            "-c a.c -o ./a.c",
+            "-MD -MF a.o -c a.c -o a.o",
+            "-MD -MF a.c -c a.c",
+            "-c a.c -o link.c",
+            "-c link.c -o a.c",
+        ] {
+            let mut s = project();
+            s.write("a.c", "#include \"a.h\"\n#define B 1\n");
+            s.edit(|w| symlink("a.c", w.join("link.c")).unwrap());
+            for _ in 0..3 {
+                s.step(Expect::Anything, &format!("{tool} {line}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_output_directory_that_is_a_link_leads_where_it_leads_now() {
+    for tool in ["gcc", "clang"] {
+        let mut s = project();
+        s.edit(|w| {
+            fs::create_dir(w.join("one")).unwrap();
+            fs::create_dir(w.join("two")).unwrap();
+        });
+        let line = format!("{tool} -g -gsplit-dwarf -MD -c a.c -o out/a.o");
+        for target in ["one", "two", "one", "nowhere", "two"] {
+            s.edit(|w| {
+                let _ = fs::remove_file(w.join("out"));
+                symlink(target, w.join("out")).unwrap();
+            });
+            s.step(Expect::Anything, &line);
+            s.step(Expect::Anything, &line);
+        }
+    }
+}
+
+/// What is deleted between two hits is made again, each file on its own.
+#[test]
+fn each_output_that_is_gone_comes_back_alone() {
+    for tool in ["gcc", "clang"] {
+        let mut s = project();
+        let line = format!("{tool} -g -gsplit-dwarf -MD -fstack-usage -c a.c");
+        s.step(Expect::Miss, &line);
+        for name in ["a.o", "a.d", "a.dwo", "a.su"] {
+            s.remove(name);
+            s.step(Expect::Hit, &line);
+            s.write(name, "other");
+            s.step(Expect::Anything, &line);
+        }
+    }
 }
