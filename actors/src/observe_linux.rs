@@ -185,6 +185,22 @@ fn walks_links(job: &Job, memory: &Memory) -> bool {
         && !memory.distrusts(tool, cwd)
         && argv.iter().skip(1).all(is_clear)
         && is_known_program(job)
+        && has_clear_source(job)
+}
+
+/// The most bytes of a source file that are looked through before a run, to choose its filter.
+const SOURCE_BYTES_MAX: u64 = 4 << 20;
+
+/// Whether the source is C, and names what it includes. The headers of C++ leave names open (`__has_include` of a
+/// macro), as a source may that includes a macro: such a run would be lost, and is watched in full at once.
+fn has_clear_source(job: &Job) -> bool {
+    let Some(source) = &job.declared.source else { return false };
+    if !source.0.ends_with(b".c") {
+        return false;
+    }
+    let path = job.invocation.cwd_path().join(OsStr::from_bytes(&source.0));
+    let short = std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= SOURCE_BYTES_MAX);
+    short && std::fs::read(&path).is_ok_and(|text| !include_names::IncludeNames::of(&text).unclear)
 }
 
 fn is_known_program(job: &Job) -> bool {
@@ -192,7 +208,10 @@ fn is_known_program(job: &Job) -> bool {
     let tool = invocation.cwd_path().join(OsStr::from_bytes(&invocation.tool));
     let Ok(real) = std::fs::canonicalize(tool) else { return false };
     let is_known = real.file_name().is_some_and(|name| (job.policy.knows_program)(name.as_bytes()));
-    is_known && matches!(format_of(rustix::fs::CWD, real.as_os_str().as_bytes()), Format::Elf(_))
+    let is_plus_plus = real.file_name().is_some_and(|name| name.as_bytes().windows(2).any(|w| w == b"++"));
+    is_known
+        && !is_plus_plus
+        && matches!(format_of(rustix::fs::CWD, real.as_os_str().as_bytes()), Format::Elf(_))
 }
 
 /// Device and inode of an open file; none for `/dev/null`, whose reading tells nothing.

@@ -288,6 +288,29 @@ fn service_on_a_mount(sandbox: &Sandbox, options: &str) -> Child {
     child
 }
 
+/// The wrapper in the world of a service on a mount: from any other it would be passed through.
+fn beside(service: &Child, sandbox: &Sandbox, words: &[&str]) -> Command {
+    let mut command = sandbox.command("nsenter");
+    let pid = service.id().to_string();
+    command.args(["--user", "--preserve-credentials", "--mount", "--target", &pid]);
+    command
+        .arg(format!("--wd={}", sandbox.work().display()))
+        .arg(binaries::directory().join("zccache"))
+        .args(words);
+    command
+}
+
+#[test]
+fn a_client_in_another_world_is_passed_through() {
+    let sandbox = Sandbox::new();
+    let mut service = service_on_a_mount(&sandbox, "size=1m");
+    sandbox.write("a.c", sources::SMALL);
+    sandbox.compile("gcc -c a.c").expect_success();
+    assert_eq!(sandbox.stats().counters.passed_through, 1);
+    sandbox.stop();
+    wait::for_exit(&mut service, "the service");
+}
+
 #[test]
 fn the_cache_directory_is_full() {
     let sandbox = Sandbox::new();
@@ -295,7 +318,7 @@ fn the_cache_directory_is_full() {
     let mut service = service_on_a_mount(&sandbox, "size=64k");
     sandbox.write("slow.c", sources::slow());
     for _ in 0..2 {
-        let outcome: Outcome = sandbox.compile("gcc -g -c slow.c");
+        let outcome: Outcome = run(&mut beside(&service, &sandbox, &["gcc", "-g", "-c", "slow.c"]));
         assert!(outcome.success() && outcome.err().is_empty(), "{outcome:?}");
     }
     let cached = std::fs::read(sandbox.work().join("slow.o")).unwrap();

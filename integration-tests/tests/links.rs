@@ -1,7 +1,5 @@
 //! Symbolic links on the way to headers: gcc resolves them, and what it learns shows in `__FILE__`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
-
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
@@ -82,7 +80,7 @@ fn a_search_directory_behind_a_link_that_leads_elsewhere_is_noticed() {
 }
 
 #[test]
-fn headers_named_by_macros_are_cached_from_the_second_compile_on() {
+fn headers_named_by_macros_are_followed() {
     let mut s = Scenario::new();
     s.write("a.c", "#define H <a_long_name.h>\n#include H\nconst char *a = NAME;\n");
     s.write("s/r.h", "#define NAME __FILE__\n");
@@ -91,7 +89,6 @@ fn headers_named_by_macros_are_cached_from_the_second_compile_on() {
     s.edit(|work| symlink("../s/r.h", work.join("include/a_long_name.h")).unwrap());
     let_time_pass();
     let line = compile(&s, "gcc");
-    s.step(Expect::Anything, &line);
     s.step(Expect::Miss, &line);
     s.step(Expect::Hit, &line);
     s.edit(|work| {

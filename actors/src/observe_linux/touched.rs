@@ -7,7 +7,7 @@
 //! anything else    | not ours to restore          | not ours to restore
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rustix::io::Errno;
 use zccache_proto::message::Exit;
@@ -56,6 +56,8 @@ pub enum Deed {
 pub struct Touched {
     by_normal: HashMap<Vec<u8>, usize>,
     list: Vec<Touch>,
+    /// Paths that were written with no regard to what might have been there: that nothing was is an input.
+    from_nothing: HashSet<Vec<u8>>,
 }
 
 /// The end of it.
@@ -87,6 +89,14 @@ impl Touched {
         self.list.iter().filter(|t| t.written).any(|t| {
             place.signature(&t.path, true).is_ok_and(|s| s.dev == signature.dev && s.ino == signature.ino)
         })
+    }
+
+    /// Notes that the run is about to make this file so that it would have added to an older one.
+    pub fn begin_with_nothing(&mut self, place: &Place, path: &[u8]) {
+        let normal = place.normal(path);
+        if !self.by_normal.contains_key(&normal) {
+            self.from_nothing.insert(normal);
+        }
     }
 
     /// Notes a deed, before it is done. Says false if there are too many.
@@ -128,6 +138,9 @@ impl Touched {
                 return true;
             }
             let normal = place.normal(&s.path.0);
+            if s.seen == Seen::Absent && self.from_nothing.contains(&normal) {
+                return !is_temporary_path(place, self.by_normal.get(&normal).map(|&i| &self.list[i]));
+            }
             let touch = self.by_normal.get(&normal).map(|&i| &self.list[i]);
             match touch {
                 Some(touch) => !exit.success() && !is_temporary(place, touch),
@@ -172,6 +185,10 @@ fn before(place: &Place, path: &[u8]) -> Before {
         Err(Errno::NOENT | Errno::NOTDIR) => Before::Absent,
         _ => Before::Other,
     }
+}
+
+fn is_temporary_path(place: &Place, touch: Option<&Touch>) -> bool {
+    touch.is_some_and(|touch| is_temporary(place, touch))
 }
 
 fn is_temporary(place: &Place, touch: &Touch) -> bool {

@@ -704,7 +704,14 @@ impl Witness {
         }
         match self.place.signature(path, true) {
             Err(Errno::NOENT | Errno::NOTDIR) if flags & libc::O_CREAT == 0 => self.stat(path, true),
-            Err(Errno::NOENT | Errno::NOTDIR) => self.make(path, Deed::Write),
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                if flags & (libc::O_TRUNC | libc::O_EXCL) == 0 {
+                    // What had been there would still be, before or within what the run writes.
+                    self.touched.begin_with_nothing(&self.place, path);
+                    self.add(path, Question::Read, Seen::Absent);
+                }
+                self.make(path, Deed::Write);
+            }
             Err(_) => self.refuse(Unstorable::ReadUnstable(name(path))),
             Ok(_) if flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL => {
                 self.stat(path, false)
