@@ -1,7 +1,5 @@
 //! Ways of using a compiler: cached where what it does can be observed, else passed through; equal to bare either way.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
