@@ -293,10 +293,9 @@ fn beside(service: &Child, sandbox: &Sandbox, words: &[&str]) -> Command {
     let mut command = sandbox.command("nsenter");
     let pid = service.id().to_string();
     command.args(["--user", "--preserve-credentials", "--mount", "--target", &pid]);
-    command
-        .arg(format!("--wd={}", sandbox.work().display()))
-        .arg(binaries::directory().join("zccache"))
-        .args(words);
+    // Its directory, too: one opened in this world is out of reach in that one.
+    command.args(["sh", "-c", "cd \"$0\" && exec \"$@\""]).arg(sandbox.work());
+    command.arg(binaries::directory().join("zccache")).args(words);
     command
 }
 
