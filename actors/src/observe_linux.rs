@@ -200,7 +200,11 @@ fn has_clear_source(job: &Job) -> bool {
     }
     let path = job.invocation.cwd_path().join(OsStr::from_bytes(&source.0));
     let short = std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= SOURCE_BYTES_MAX);
-    short && std::fs::read(&path).is_ok_and(|text| !include_names::IncludeNames::of(&text).unclear)
+    let is_clear = |text: Vec<u8>| {
+        let names = include_names::IncludeNames::of(&text);
+        !names.unclear && names.computed.is_empty()
+    };
+    short && std::fs::read(&path).is_ok_and(is_clear)
 }
 
 fn is_known_program(job: &Job) -> bool {

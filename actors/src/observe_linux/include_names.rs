@@ -5,6 +5,8 @@
 //! The name it began with is then known from the text only. What must never happen: a name that the
 //! preprocessor can look for and that is neither listed nor makes the text `unclear`.
 
+use std::hash::{DefaultHasher, Hasher};
+
 /// What a text includes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct IncludeNames {
@@ -12,8 +14,20 @@ pub struct IncludeNames {
     pub quoted: Vec<Vec<u8>>,
     /// Names in angle brackets, each once.
     pub angled: Vec<Vec<u8>>,
-    /// There may be names that are not listed (`#include MACRO`).
+    /// Macros that stand where a name should (`#include MACRO`), each once: if one of them is defined anywhere, there
+    /// are names that are not listed.
+    pub computed: Vec<Vec<u8>>,
+    /// The marks ([`mark_of`]) of all macros that the text defines, sorted.
+    pub defined: Vec<u32>,
+    /// There may be names that are not listed.
     pub unclear: bool,
+}
+
+/// A small number that stands for a macro's name; two names may share one.
+pub fn mark_of(name: &[u8]) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name);
+    hasher.finish() as u32
 }
 
 /// What stands at the start of a file that says it is UTF-8.
@@ -43,10 +57,12 @@ impl IncludeNames {
         names.unclear |= contains(text, b"??/");
         names.directives(text);
         names.operators(text);
-        for list in [&mut names.quoted, &mut names.angled] {
+        for list in [&mut names.quoted, &mut names.angled, &mut names.computed] {
             list.sort_unstable();
             list.dedup();
         }
+        names.defined.sort_unstable();
+        names.defined.dedup();
         names
     }
 
@@ -80,6 +96,8 @@ impl IncludeNames {
         if DIRECTIVES.contains(&word) {
             let rest = skip_blanks(rest);
             self.name(rest);
+        } else if word == b"define" {
+            self.defined.push(mark_of(self::word(skip_blanks(rest)).0));
         } else if word == b"pragma" {
             let end = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());
             self.unclear |= PRAGMAS.iter().any(|pragma| contains(&rest[..end], pragma));
@@ -101,7 +119,13 @@ impl IncludeNames {
                 continue;
             }
             match skip_blanks(rest).split_first() {
-                Some((b'(', rest)) => self.name(skip_blanks(rest)),
+                Some((b'(', rest)) => {
+                    let rest = skip_blanks(rest);
+                    // What stands there may be a parameter, given elsewhere.
+                    self.unclear |=
+                        is_in_definition(&text[..start]) && !matches!(rest.first(), Some(b'"' | b'<'));
+                    self.name(rest);
+                }
                 // Another name for it.
                 _ => self.unclear |= is_in_definition(&text[..start]),
             }
@@ -115,7 +139,11 @@ impl IncludeNames {
             Some(b'<') => (b'>', &mut self.angled),
             // A macro's name, which is what may stand here besides; the rest is an error, or the prose of a comment.
             first => {
-                self.unclear |= first.is_some_and(|b| is_identifier(*b));
+                match word(text) {
+                    // Reserved names may be the compiler's own (`#include __FILE__`), others are not plain.
+                    (name, rest) if is_plain(name, rest) => self.computed.push(name.to_vec()),
+                    _ => self.unclear |= first.is_some_and(|b| is_identifier(*b)),
+                }
                 return;
             }
         };
@@ -171,6 +199,13 @@ fn is_in_definition(before: &[u8]) -> bool {
 /// Whether a macro's name may begin so (`$` and what is beyond ASCII among the rest, and `\u` for the latter).
 fn is_identifier(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'$' | b'\\' | 0x80..)
+}
+
+/// Whether `name`, before `rest`, is a whole macro's name of plain letters that is not reserved.
+fn is_plain(name: &[u8], rest: &[u8]) -> bool {
+    let ends = rest.first().is_none_or(|&b| is_blank(b) || matches!(b, b'\n' | b'(' | b')' | b'/'));
+    let begins = name.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_');
+    ends && begins && !name.starts_with(b"__")
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -231,7 +266,6 @@ mod tests {
             ("#ifndef __has_include\n#define __has_include(x) 0\n#endif // __has_include\n", "", "", false),
             ("#define HAS __has_include\n", "", "", true),
             ("#define HAS(x) __has_include(x)\n", "", "", true),
-            ("#include NAME\n", "", "", true),
             ("/* several\n   #include's in prose */\n", "", "", false),
             ("#include_next\n", "", "", false),
             ("#pragma GCC dependency \"parse.y\"\n", "", "", true),
@@ -247,8 +281,35 @@ mod tests {
         ] {
             let split =
                 |s: &str| s.split(' ').filter(|n| !n.is_empty()).map(|n| n.as_bytes().to_vec()).collect();
-            let expected = IncludeNames { quoted: split(quoted), angled: split(angled), unclear };
-            assert_eq!(IncludeNames::of(text.as_bytes()), expected, "{text:?}");
+            let names = IncludeNames::of(text.as_bytes());
+            let expected =
+                IncludeNames { quoted: split(quoted), angled: split(angled), unclear, ..names.clone() };
+            assert_eq!(names, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn macros_in_the_place_of_names_are_told() {
+        for (text, computed, defined, unclear) in [
+            ("#include NAME\n", "NAME", "", false),
+            ("#include NAME(x)\n#if __has_include(OTHER)\n", "NAME OTHER", "", false),
+            ("# define NAME <a.h>\n%:define F(x) x\n", "", "NAME F", false),
+            ("#include __FILE__\n", "", "", true),
+            ("#include $NAME\n", "", "", true),
+            ("#include NAME$\n", "", "", true),
+            ("#define HAS(x) __has_include(x)\n", "x", "HAS", true),
+        ] {
+            let names = IncludeNames::of(text.as_bytes());
+            let split = |s: &str| {
+                s.split(' ').filter(|n| !n.is_empty()).map(|n| n.as_bytes().to_vec()).collect::<Vec<_>>()
+            };
+            let mut marks: Vec<_> = split(defined).iter().map(|name| mark_of(name)).collect();
+            marks.sort_unstable();
+            assert_eq!(
+                (names.computed, names.defined, names.unclear),
+                (split(computed), marks, unclear),
+                "{text:?}"
+            );
         }
     }
 }

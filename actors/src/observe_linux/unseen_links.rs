@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::include_names::{IncludeNames, mark_of};
 use super::links::{Links, Stone};
 use super::memory::{LinkNames, Memory};
 use super::resolve::{Place, parent};
@@ -45,15 +46,20 @@ pub fn walk_all<'a>(
     let mut nearby: BTreeMap<Vec<u8>, Names> = BTreeMap::new();
     let mut searched = BTreeSet::new();
     add(&mut everywhere, PREDEFINED);
-    for word in argv.flat_map(|argument| argument.split(|&b| b == b',')) {
+    let words: Vec<_> = argv.collect();
+    for word in words.iter().flat_map(|argument| argument.split(|&b| b == b',')) {
         add(&mut everywhere, word);
         for option in FORCING {
             word.strip_prefix(*option).into_iter().for_each(|name| add(&mut everywhere, name));
         }
     }
-    for (path, signature) in sightings.iter().filter_map(as_text) {
-        let names = memory.include_names(place, path, signature);
-        if names.unclear {
+    let texts: Vec<_> = sightings
+        .iter()
+        .filter_map(as_text)
+        .map(|(path, signature)| (path, memory.include_names(place, path, signature)))
+        .collect();
+    for (path, names) in &texts {
+        if names.unclear || names.computed.iter().any(|name| may_be_defined(name, &words, &texts)) {
             return Err(Unclear(path.to_vec()));
         }
         names.quoted.iter().chain(&names.angled).for_each(|name| add(&mut everywhere, name));
@@ -69,6 +75,17 @@ pub fn walk_all<'a>(
     let mut ways = Ways { place, memory, links, listed: HashMap::new(), found };
     searched.into_iter().try_for_each(|directory| ways.walk(directory, &everywhere))?;
     nearby.iter().try_for_each(|(directory, names)| ways.walk(directory, names))
+}
+
+/// Whether any text or the command line may define the macro `name`; a precompiled header may define any.
+fn may_be_defined(name: &[u8], words: &[&[u8]], texts: &[(&[u8], Arc<IncludeNames>)]) -> bool {
+    let mark = mark_of(name);
+    words.iter().any(|word| word.windows(name.len()).any(|w| w == name))
+        || texts.iter().any(|(path, names)| {
+            path.ends_with(b".gch")
+                || path.windows(5).any(|w| w == b".gch/")
+                || names.defined.binary_search(&mark).is_ok()
+        })
 }
 
 /// The path and signature of what may be a source text.
