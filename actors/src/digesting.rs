@@ -45,7 +45,8 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
     let identities_of_files = identities(observations.iter().map(|o| identity_of(o, cwd)));
     pin_mtimes(&mut observations, &identities_of_files, run.pin_mtimes);
     let identities = identities(observations.iter().map(|o| identity_of(o, cwd)));
-    let record = Record { observations, identities, environment: run.environment, result: run.result };
+    let record =
+        Record { observations, identities, environment: run.environment, origin: None, result: run.result };
     let live = LiveRecord::new(record);
     // What was absent when the tool first asked may have been there when it asked again.
     match live.check(cwd, files) {

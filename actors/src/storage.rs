@@ -409,7 +409,8 @@ mod tests {
                 stderr: Default::default(),
                 outputs,
             };
-            let record = Record { observations: vec![], identities: vec![], environment: None, result };
+            let record =
+                Record { observations: vec![], identities: vec![], environment: None, origin: None, result };
             self.storage.insert(key, record, &[pending])
         }
     }
