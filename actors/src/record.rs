@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::observation::{Observation, Spelled};
 
 /// Raised whenever `Record`'s encoding changes; records of another version are not read.
-const RECORD_VERSION: u8 = 2;
+const RECORD_VERSION: u8 = 3;
 
 /// How many records a manifest keeps: enough to switch between a dozen branches and hit on each; the oldest
 /// go first. Each is checked in turn on a miss, so the number bounds that cost too.
@@ -65,6 +65,8 @@ pub struct OutputFile {
     pub bytes: u64,
     /// Permission bits, as the run left them.
     pub mode: u32,
+    /// The run is known to have put a new file in the place of an older one, whose mode and other names it left alone.
+    pub replaces: bool,
 }
 
 impl Record {

@@ -789,7 +789,7 @@ impl Witness {
             Err(_) => self.stat(&from, false),
             Ok(s) if !exchange && s.kind() == FileKind::File && self.is_own(&from, &s) => {
                 self.touch(&from, Deed::Remove);
-                self.make(&to, Deed::Write);
+                self.make(&to, Deed::RenameTo);
             }
             Ok(_) => self.refuse(Unstorable::ChangedExisting(name(&from))),
         }
