@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
+use super::chance::{Chance, IsHarmless, is_for_libc};
 use super::filter;
 use super::links::{Links, Stone};
 use super::listener::{Listener, Notification, PATH_BYTES_MAX, read_memory, read_string};
@@ -23,6 +24,7 @@ use super::sightings::{Question, Sightings};
 use super::syscalls::{Base, Meaning, NAMESPACES, OpenFlags, PathArg, meaning_of};
 use super::touched::{Deed, Touched};
 use super::unseen_links;
+use crate::file_table::FileTable;
 use crate::invocation::Invocation;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Effect, Unstorable};
@@ -49,6 +51,13 @@ const TIME_ZONES: &[&[u8]] = &[
     b"/share/zoneinfo",
     b"/etc/zoneinfo",
 ];
+
+/// The largest file whose old content is digested before it is changed, in bytes: the tool waits meanwhile, a tenth of
+/// a second for this much.
+const OLD_CONTENT_BYTES_MAX: u64 = 256 << 20;
+
+/// Where random numbers come from.
+const RANDOM_DEVICES: &[&[u8]] = &[b"/dev/urandom", b"/dev/random"];
 
 /// What the witness knows at the end.
 pub struct Testimony {
@@ -86,6 +95,8 @@ pub struct Witness {
     time_zones: Vec<Vec<u8>>,
     /// Device and inode of the client's standard input, if it can be read at all.
     input: Option<(u64, u64)>,
+    /// If the filter has the clock and random numbers.
+    chance: Option<Chance>,
     /// If the filter leaves readings of links out.
     walk: Option<LinkWalk>,
     /// The file system's clock when the run began: files older than this are not the run's own.
@@ -120,6 +131,7 @@ impl Witness {
             policy,
             time_zones: zone.into_iter().chain(variable(b"TZDIR")).map(<[u8]>::to_vec).collect(),
             input,
+            chance: None,
             walk: memory.map(|memory| LinkWalk {
                 links: Links::default(),
                 memory,
@@ -128,6 +140,11 @@ impl Witness {
             started_ns: coarse_now_ns(),
             kernel_devices: [device("/proc"), device("/sys")],
         })
+    }
+
+    /// The filter has the clock and random numbers: they matter but for these programs.
+    pub fn watch_chance(&mut self, is_harmless: IsHarmless) {
+        self.chance = Some(Chance::new(is_harmless));
     }
 
     /// Takes note of a call that waits.
@@ -139,6 +156,13 @@ impl Witness {
             return self.give_up("a process in another world");
         }
         let Some(meaning) = meaning_of(n.number) else { return };
+        if let Some(chance) = &mut self.chance {
+            let is_execute = matches!(meaning, Meaning::Execute(..));
+            let met = if is_execute { chance.forget() } else { chance.meet(n.tid) };
+            if let Err(why) = met {
+                self.give_up(why);
+            }
+        }
         let a = &n.arguments;
         match meaning {
             Meaning::Open(path, flags) => self.open_call(listener, n, path, flags),
@@ -152,9 +176,16 @@ impl Witness {
             Meaning::Remove(path) => self.change_call(listener, n, path, Self::remove),
             Meaning::MakeOther(path) => self.change_call(listener, n, path, Self::make_other),
             Meaning::Change(path) => self.change_call(listener, n, path, Self::change),
-            Meaning::ChangeAt(path) if a[path.path] == 0 => self.change_open(n.tid, directory_of(n, path)),
-            Meaning::ChangeAt(path) => self.change_call(listener, n, path, Self::change),
-            Meaning::ChangeOpen => self.change_open(n.tid, a[0] as i32),
+            Meaning::ChangeOpen => self.change_open(n.tid, a[0] as i32, Self::change),
+            Meaning::SetTimes(path, times) => {
+                let deed = if a[times] == 0 { Self::change } else { Self::mark };
+                match a[path.path] {
+                    0 => self.change_open(n.tid, directory_of(n, path), deed),
+                    _ => self.change_call(listener, n, path, deed),
+                }
+            }
+            Meaning::Mark(path) => self.change_call(listener, n, path, Self::mark),
+            Meaning::MarkOpen => self.change_open(n.tid, a[0] as i32, Self::mark),
             Meaning::Rename(from, to, flags) => {
                 let exchange = flags.is_some_and(|i| a[i] as u32 & libc::RENAME_EXCHANGE != 0);
                 self.rename_call(listener, n, from, to, exchange);
@@ -191,6 +222,10 @@ impl Witness {
                 }
             }
             Meaning::Escape(how) => self.give_up(how),
+            Meaning::Start => {}
+            Meaning::Clock => self.chance_taken(n.tid, Unstorable::ReadClock),
+            Meaning::Random if is_for_libc(n.tid, a[0]) => {}
+            Meaning::Random => self.chance_taken(n.tid, Unstorable::TookRandomNumbers),
         }
     }
 
@@ -214,6 +249,9 @@ impl Witness {
         self.look_at_words();
         self.walk_unseen();
         let mut sightings = self.sightings.into_list(|path| self.place.normal(path));
+        if self.policy.caution.old_outputs {
+            self.touched.keep_before(&self.place, &mut sightings);
+        }
         self.touched.filter(&self.place, exit, &mut sightings);
         Testimony {
             sightings,
@@ -274,6 +312,9 @@ impl Witness {
         }
         let writes =
             flags & libc::O_ACCMODE != libc::O_RDONLY || flags & (libc::O_TRUNC | libc::O_CREAT) != 0;
+        if RANDOM_DEVICES.contains(&&path[..]) && !writes && self.chance.is_some() {
+            return self.chance_taken(n.tid, Unstorable::TookRandomNumbers);
+        }
         let is_link_to_open = flags & libc::O_PATH == 0 && is_kernel_link(&path);
         if is_link_to_open {
             self.open_kernel_link(n.tid, &path, writes, flags);
@@ -283,6 +324,13 @@ impl Witness {
             self.open_to_read(&path, flags & libc::O_NOFOLLOW == 0);
         } else if listener.is_valid(n.id) {
             self.open_to_write(&path, flags);
+        }
+    }
+
+    /// A thread takes something from chance, which makes the run what it is, unless its program is known.
+    fn chance_taken(&mut self, tid: u32, reason: Unstorable) {
+        if self.unstorable.is_none() && self.chance.as_ref().is_some_and(|chance| chance.matters(tid)) {
+            self.refuse(reason);
         }
     }
 
@@ -721,6 +769,10 @@ impl Witness {
             Ok(s) if self.is_own(path, &s) => {}
             Ok(_) if flags & libc::O_TRUNC != 0 => self.touch(path, Deed::Write),
             Ok(_) if flags & libc::O_ACCMODE == libc::O_RDONLY => self.open_to_read(path, true),
+            Ok(_) if self.policy.caution.edits => {
+                self.read(path, Question::Read);
+                self.touch(path, Deed::Write);
+            }
             Ok(_) => self.refuse(Unstorable::ChangedExisting(name(path))),
         }
     }
@@ -736,6 +788,30 @@ impl Witness {
     }
 
     fn touch(&mut self, path: &[u8], deed: Deed) {
+        let before = self.place.signature(path, false).ok();
+        let is_input =
+            before.is_some_and(|file| self.sightings.has_read(&file) && self.keep_content(path, &file));
+        self.note_deed(path, deed);
+        if is_input {
+            self.touched.before_is_input(&self.place, path);
+        }
+    }
+
+    /// Keeps the content of a file that was read and is about to be changed. Says whether that could be done.
+    fn keep_content(&mut self, path: &[u8], file: &Signature) -> bool {
+        let kept = if file.size > OLD_CONTENT_BYTES_MAX {
+            None
+        } else {
+            FileTable::default().content(self.place.cwd(), path).ok().filter(|now| now.signature == *file)
+        };
+        let is_kept = kept.is_some_and(|now| self.sightings.keep_content(file, now.digest));
+        if !is_kept {
+            self.refuse(Unstorable::InputChanged(name(path)));
+        }
+        is_kept
+    }
+
+    fn note_deed(&mut self, path: &[u8], deed: Deed) {
         if !self.touched.note(&self.place, path, deed) {
             self.refuse(Unstorable::TooMany("changed paths"));
         }
@@ -764,9 +840,17 @@ impl Witness {
         }
     }
 
-    fn change_open(&mut self, tid: u32, fd: i32) {
+    /// Notes a change that cannot be restored with an output: of its times or attributes.
+    fn mark(&mut self, path: &[u8]) {
+        match self.place.signature(path, true) {
+            Ok(_) if !is_sink(path) => self.refuse(Unstorable::ChangedExisting(name(path))),
+            _ => self.change(path),
+        }
+    }
+
+    fn change_open(&mut self, tid: u32, fd: i32, deed: fn(&mut Self, &[u8])) {
         match self.place.descriptor(tid, fd) {
-            Ok(Open::At(path)) => self.change(&path),
+            Ok(Open::At(path)) => deed(self, &path),
             // A file without a name is not one that anybody else can see.
             Ok(Open::Nameless | Open::NoFile) | Err(Lost::Fails) => {}
             Err(Lost::Unknown(why)) => self.give_up(why),
