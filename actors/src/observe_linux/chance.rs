@@ -39,12 +39,8 @@ impl Chance {
 
     /// Some thread is about to execute a program: one of the known processes has a new memory soon, and it may be
     /// known by another of its threads.
-    ///
-    /// # Errors
-    /// None; as [`Chance::meet`].
-    pub fn forget(&mut self) -> Result<(), &'static str> {
+    pub fn forget(&mut self) {
         self.visible.clear();
-        Ok(())
     }
 
     /// Whether what this thread takes from chance can show in the result.

@@ -190,7 +190,6 @@ fn what_is_left_is_an_effect_and_what_is_not_is_none() {
         assert_eq!(run.observed.unstorable, None, "{script}");
         assert!(!seen_read(&run.observed, "a") && !seen_read(&run.observed, "./a"), "{script}");
         assert!(!seen_read(&run.observed, &bench.path("a")), "{script}");
-        
     }
 }
 
