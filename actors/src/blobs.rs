@@ -240,7 +240,7 @@ mod tests {
         std::fs::write(&source, bytes).unwrap();
         let pending = blobs.receive(&mut File::open(&source).unwrap()).unwrap();
         blobs.commit(&pending).unwrap();
-        OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o644 }
+        OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o644, replaces: false }
     }
 
     fn read(blobs: &Blobs, file: &OutputFile) -> io::Result<Vec<u8>> {

@@ -68,6 +68,8 @@ pub struct OutputFile {
     pub bytes: u64,
     /// Permission bits, as the run left them.
     pub mode: u32,
+    /// The run is known to have put a new file in the place of an older one, whose mode and other names it left alone.
+    pub replaces: bool,
 }
 
 impl Record {

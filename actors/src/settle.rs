@@ -19,7 +19,7 @@ use crate::journal::Note;
 use crate::key::{RequestKey, environment_digest};
 use crate::observation::Spelled;
 use crate::observer::Unstorable;
-use crate::plan::{Plan, Policy};
+use crate::plan::{Plan, Policy, ShownMetadata};
 use crate::record::{Record, RunResult};
 use crate::runner::RunReport;
 use crate::sharing::shared_requests;
@@ -79,13 +79,15 @@ pub async fn prepare(
     }
     let captured = captured?;
     let known = knows_all(&observed.programs, plan.policy, invocation);
+    let metadata = plan.policy.caution.metadata;
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
     let run = Run {
         sightings: observed.sightings,
         result: RunResult { exit: observed.exit, stdout, stderr, outputs: captured.outputs },
         environment: (!known).then(|| environment_digest(&invocation.env)),
         // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
-        pin_mtimes: plan.pin_mtimes || observed.asked_time,
+        pin_mtimes: plan.pin_mtimes || observed.asked_time || metadata == ShownMetadata::All,
+        pin_modes: metadata == ShownMetadata::Mode,
     };
     let made = peers.hasher.send(MakeRecord { run, cwd }).await;
     let record = made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
@@ -171,6 +173,8 @@ fn label(why: &Unstorable) -> &'static str {
         Unstorable::ChangedExisting(_) => "changed_existing_file",
         Unstorable::ReadStdin => "read_stdin",
         Unstorable::AskedTime => "asked_time",
+        Unstorable::ReadClock => "read_clock",
+        Unstorable::TookRandomNumbers => "took_random_numbers",
         Unstorable::UsedSocket => "used_socket",
         Unstorable::ReadUnstable(_) => "read_device",
         Unstorable::LeftProcess => "left_process",

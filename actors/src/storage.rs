@@ -400,7 +400,8 @@ mod tests {
             let source = self.temp.path().join("source");
             std::fs::write(&source, content).unwrap();
             let pending = self.storage.blobs.receive(&mut File::open(&source).unwrap()).unwrap();
-            let file = OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o644 };
+            let file =
+                OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o644, replaces: false };
             let path = crate::observation::Spelled(b"a.o".to_vec());
             let outputs = vec![Output { path, file: Some(file) }];
             let result = RunResult {

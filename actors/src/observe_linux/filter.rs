@@ -33,6 +33,8 @@ pub struct Scope {
     /// Readings of symbolic links are. Without them, neither are questions with `AT_EMPTY_PATH`, which then are
     /// taken to be about open files.
     pub links: bool,
+    /// Readings of the clock, takings of random numbers and measurements are.
+    pub chance: bool,
 }
 
 /// The program. It finds a call's number by halving, since the kernel runs it for every number there is when it is
@@ -72,7 +74,12 @@ fn answer(call: &Call, scope: Scope) -> Option<Vec<libc::sock_filter>> {
             vec![statement(LOAD, low(argument)), jump(IF_EQUAL, 0, 0, 1), notify, allow]
         }
         When::InputIs(_) => return None,
-        When::NonZero(argument) => vec![
+        When::Chance | When::ChanceNonZero(_) | When::ChanceIs(..) if !scope.chance => return None,
+        When::Chance => vec![notify],
+        When::ChanceIs(argument, number) => {
+            vec![statement(LOAD, low(argument)), jump(IF_EQUAL, number, 0, 1), notify, allow]
+        }
+        When::NonZero(argument) | When::ChanceNonZero(argument) => vec![
             statement(LOAD, low(argument)),
             jump(IF_EQUAL, 0, 0, 2),
             statement(LOAD, low(argument) + 4),
@@ -158,12 +165,13 @@ mod tests {
     #[test]
     fn every_number_is_found_and_no_other() {
         let listed: std::collections::HashMap<_, _> = syscalls::calls().map(|c| (c.number, c.when)).collect();
-        let all = program(Scope { input_matters: true, links: true });
+        let all = program(Scope { input_matters: true, links: true, chance: true });
         for number in 0..1000 {
             // Zero where it is looked for as descriptor, all bits where bits are looked for.
             let asked = match listed.get(&number) {
                 None => asks(&all, NATIVE, number, [0; 6]) || asks(&all, NATIVE, number, [u64::MAX; 6]),
                 Some(When::Always | When::InputIs(_)) => asks(&all, NATIVE, number, [0; 6]),
+                Some(When::ChanceIs(_, argument)) => asks(&all, NATIVE, number, [u64::from(*argument); 6]),
                 Some(_) => asks(&all, NATIVE, number, [u64::MAX; 6]),
             };
             assert_eq!(asked, listed.contains_key(&number), "{number}");
@@ -172,8 +180,8 @@ mod tests {
 
     #[test]
     fn asks_about_what_is_in_the_table_alone() {
-        let with = program(Scope { input_matters: true, links: true });
-        let without = program(Scope { input_matters: false, links: false });
+        let with = program(Scope { input_matters: true, links: true, chance: true });
+        let without = program(Scope { input_matters: false, links: false, chance: false });
         let other = [5; 6];
         assert!(asks(&with, NATIVE, libc::SYS_openat, other));
         assert!(!asks(&with, NATIVE, libc::SYS_write, other));
@@ -192,6 +200,9 @@ mod tests {
         assert!(!asks(&without, NATIVE, libc::SYS_newfstatat, by_descriptor));
         assert!(asks(&without, NATIVE, libc::SYS_newfstatat, [0; 6]));
         assert!(asks(&without, NATIVE, libc::SYS_statx, [0; 6]));
+        assert!(asks(&with, NATIVE, libc::SYS_clock_gettime, other));
+        assert!(!asks(&without, NATIVE, libc::SYS_clock_gettime, other));
+        assert!(asks(&with, NATIVE, libc::SYS_wait4, other) && !asks(&with, NATIVE, libc::SYS_wait4, [0; 6]));
         assert!(asks(&with, NATIVE ^ 1, libc::SYS_write, other));
         assert!(asks(&with, NATIVE, i64::from(FOREIGN_FROM) + libc::SYS_write, other));
     }

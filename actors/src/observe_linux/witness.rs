@@ -20,12 +20,13 @@ use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
 use self::links::LinkWalk;
+use super::chance::{Chance, IsHarmless, is_for_libc};
 use super::filter;
 use super::links::Links;
 use super::listener::{Listener, Notification, read_memory, read_string};
 use super::memory::Memory;
 use super::resolve::{Lost, Place};
-use super::sightings::Sightings;
+use super::sightings::{Question, Sightings};
 use super::syscalls::{Base, Meaning, NAMESPACES, PathArg, meaning_of};
 use super::touched::Touched;
 use crate::invocation::Invocation;
@@ -62,6 +63,8 @@ pub struct Witness {
     time_zones: Vec<Vec<u8>>,
     /// Device and inode of the client's standard input, if it can be read at all.
     input: Option<(u64, u64)>,
+    /// If the filter has the clock and random numbers.
+    chance: Option<Chance>,
     /// If the filter leaves readings of links out.
     walk: Option<LinkWalk>,
     /// The file system's clock when the run began: files older than this are not the run's own.
@@ -96,6 +99,7 @@ impl Witness {
             policy,
             time_zones: zone.into_iter().chain(variable(b"TZDIR")).map(<[u8]>::to_vec).collect(),
             input,
+            chance: None,
             walk: memory.map(|memory| LinkWalk {
                 links: Links::default(),
                 memory,
@@ -104,6 +108,11 @@ impl Witness {
             started_ns: coarse_now_ns(),
             kernel_devices: [device("/proc"), device("/sys")],
         })
+    }
+
+    /// The filter has the clock and random numbers: they matter but for these programs.
+    pub fn watch_chance(&mut self, is_harmless: IsHarmless) {
+        self.chance = Some(Chance::new(is_harmless));
     }
 
     /// Takes note of a call that waits.
@@ -115,22 +124,31 @@ impl Witness {
             return self.give_up("a process in another world");
         }
         let Some(meaning) = meaning_of(n.number) else { return };
+        self.meet(n.tid, meaning);
         let a = &n.arguments;
         match meaning {
             Meaning::Open(path, flags) => self.open_call(listener, n, path, flags),
             Meaning::Stat(path, flags) => {
                 let nofollow = flags.is_some_and(|i| a[i] as i32 & libc::AT_SYMLINK_NOFOLLOW != 0);
-                self.stat_call(n, path, !nofollow);
+                self.stat_call(n, path, if nofollow { Question::Lstat } else { Question::Stat });
             }
-            Meaning::Lstat(path) | Meaning::Readlink(path) => self.stat_call(n, path, false),
+            Meaning::Lstat(path) => self.stat_call(n, path, Question::Lstat),
+            Meaning::Readlink(path) => self.stat_call(n, path, Question::Readlink),
             Meaning::Execute(path, flags) => self.execute_call(listener, n, path, flags),
             Meaning::List => self.list(n.tid, a[0] as i32),
             Meaning::Remove(path) => self.change_call(listener, n, path, Self::remove),
             Meaning::MakeOther(path) => self.change_call(listener, n, path, Self::make_other),
             Meaning::Change(path) => self.change_call(listener, n, path, Self::change),
-            Meaning::ChangeAt(path) if a[path.path] == 0 => self.change_open(n.tid, directory_of(n, path)),
-            Meaning::ChangeAt(path) => self.change_call(listener, n, path, Self::change),
-            Meaning::ChangeOpen => self.change_open(n.tid, a[0] as i32),
+            Meaning::ChangeOpen => self.change_open(n.tid, a[0] as i32, Self::change),
+            Meaning::SetTimes(path, times) => {
+                let deed = if a[times] == 0 { Self::change } else { Self::mark };
+                match a[path.path] {
+                    0 => self.change_open(n.tid, directory_of(n, path), deed),
+                    _ => self.change_call(listener, n, path, deed),
+                }
+            }
+            Meaning::Mark(path) => self.change_call(listener, n, path, Self::mark),
+            Meaning::MarkOpen => self.change_open(n.tid, a[0] as i32, Self::mark),
             Meaning::Rename(from, to, flags) => {
                 let exchange = flags.is_some_and(|i| a[i] as u32 & libc::RENAME_EXCHANGE != 0);
                 self.rename_call(listener, n, from, to, exchange);
@@ -138,7 +156,7 @@ impl Witness {
             Meaning::Link(from, to, flags) => self.link_call(listener, n, from, to, flags),
             Meaning::Chdir(path) => {
                 if let Some(path) = path {
-                    self.stat_call(n, path, true);
+                    self.stat_call(n, path, Question::Stat);
                 }
                 self.place.moved = true;
             }
@@ -167,6 +185,27 @@ impl Witness {
                 }
             }
             Meaning::Escape(how) => self.give_up(how),
+            Meaning::Start => {}
+            Meaning::Clock => self.chance_taken(n.tid, Unstorable::ReadClock),
+            Meaning::Random if is_for_libc(n.tid, a[0]) => {}
+            Meaning::Random => self.chance_taken(n.tid, Unstorable::TookRandomNumbers),
+        }
+    }
+
+    /// A thread asks for something: its process's clock is made visible, if that matters.
+    fn meet(&mut self, tid: u32, meaning: Meaning) {
+        let Some(chance) = &mut self.chance else { return };
+        if matches!(meaning, Meaning::Execute(..)) {
+            chance.forget();
+        } else if let Err(why) = chance.meet(tid) {
+            self.give_up(why);
+        }
+    }
+
+    /// A thread takes something from chance, which makes the run what it is, unless its program is known.
+    fn chance_taken(&mut self, tid: u32, reason: Unstorable) {
+        if self.unstorable.is_none() && self.chance.as_ref().is_some_and(|chance| chance.matters(tid)) {
+            self.refuse(reason);
         }
     }
 
@@ -190,6 +229,9 @@ impl Witness {
         self.look_at_words();
         self.walk_unseen();
         let mut sightings = self.sightings.into_list(|path| self.place.normal(path));
+        if self.policy.caution.old_outputs {
+            self.touched.keep_before(&self.place, &mut sightings);
+        }
         self.touched.filter(&self.place, exit, &mut sightings);
         Testimony {
             sightings,

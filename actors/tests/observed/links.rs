@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::observing::{Bench, Run};
 use zccache_actors::observation::{Seen, Sighting, Spelled};
 use zccache_actors::observer::{Job, Unstorable};
-use zccache_actors::plan::Policy;
+use zccache_actors::plan::{Caution, Policy};
 use zccache_actors::signature::FileKind;
 use zccache_proto::message::Exit;
 
@@ -21,6 +21,7 @@ static GCC: Policy = Policy {
     },
     reads_links_on_its_way_only: true,
     ignored_reads: &[],
+    caution: Caution::NONE,
 };
 
 fn light(job: &mut Job) {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::observation::Spelled;
-use zccache_actors::plan::{PassThrough, Plan, Planned, Policy};
+use zccache_actors::plan::{Caution, PassThrough, Plan, Planned, Policy};
 
 use super::command_line::CommandLine;
 use super::names::{self, Compiler};
@@ -23,6 +23,7 @@ pub static GCC: Policy = Policy {
     knows_program: names::is_gcc_program,
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
+    caution: Caution::NONE,
 };
 
 /// clang's policy. It reads few links, so there is nothing to gain from knowing which.
@@ -31,6 +32,7 @@ pub static CLANG: Policy = Policy {
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
+    caution: Caution::NONE,
 };
 
 /// What an invocation of this compiler means.

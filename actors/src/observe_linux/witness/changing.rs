@@ -9,9 +9,14 @@ use super::super::syscalls::PathArg;
 use super::super::touched::Deed;
 use super::kernel_links::{KernelLink, kernel_link};
 use super::{Witness, directory_of, is_sink, name};
+use crate::file_table::FileTable;
 use crate::observation::Seen;
 use crate::observer::Unstorable;
-use crate::signature::FileKind;
+use crate::signature::{FileKind, Signature};
+
+/// The largest file whose old content is digested before it is changed, in bytes: the tool waits meanwhile, a tenth of
+/// a second for this much.
+const OLD_CONTENT_BYTES_MAX: u64 = 256 << 20;
 
 impl Witness {
     pub(super) fn change_call(
@@ -51,6 +56,10 @@ impl Witness {
             Ok(s) if self.is_own(path, &s) => {}
             Ok(_) if flags & libc::O_TRUNC != 0 => self.touch(path, Deed::Write),
             Ok(_) if flags & libc::O_ACCMODE == libc::O_RDONLY => self.open_to_read(path, true),
+            Ok(_) if self.policy.caution.edits => {
+                self.read(path, Question::Read);
+                self.touch(path, Deed::Write);
+            }
             Ok(_) => self.refuse(Unstorable::ChangedExisting(name(path))),
         }
     }
@@ -66,6 +75,30 @@ impl Witness {
     }
 
     pub(super) fn touch(&mut self, path: &[u8], deed: Deed) {
+        let before = self.place.signature(path, false).ok();
+        let is_input =
+            before.is_some_and(|file| self.sightings.has_read(&file) && self.keep_content(path, &file));
+        self.note_deed(path, deed);
+        if is_input {
+            self.touched.before_is_input(&self.place, path);
+        }
+    }
+
+    /// Keeps the content of a file that was read and is about to be changed. Says whether that could be done.
+    fn keep_content(&mut self, path: &[u8], file: &Signature) -> bool {
+        let kept = if file.size > OLD_CONTENT_BYTES_MAX {
+            None
+        } else {
+            FileTable::default().content(self.place.cwd(), path).ok().filter(|now| now.signature == *file)
+        };
+        let is_kept = kept.is_some_and(|now| self.sightings.keep_content(file, now.digest));
+        if !is_kept {
+            self.refuse(Unstorable::InputChanged(name(path)));
+        }
+        is_kept
+    }
+
+    fn note_deed(&mut self, path: &[u8], deed: Deed) {
         if !self.touched.note(&self.place, path, deed) {
             self.refuse(Unstorable::TooMany("changed paths"));
         }
@@ -94,9 +127,17 @@ impl Witness {
         }
     }
 
-    pub(super) fn change_open(&mut self, tid: u32, fd: i32) {
+    /// Notes a change that cannot be restored with an output: of its times or attributes.
+    pub(super) fn mark(&mut self, path: &[u8]) {
+        match self.place.signature(path, true) {
+            Ok(_) if !is_sink(path) => self.refuse(Unstorable::ChangedExisting(name(path))),
+            _ => self.change(path),
+        }
+    }
+
+    pub(super) fn change_open(&mut self, tid: u32, fd: i32, deed: fn(&mut Self, &[u8])) {
         match self.place.descriptor(tid, fd) {
-            Ok(Open::At(path)) => self.change(&path),
+            Ok(Open::At(path)) => deed(self, &path),
             // A file without a name is not one that anybody else can see.
             Ok(Open::Nameless | Open::NoFile) | Err(Lost::Fails) => {}
             Err(Lost::Unknown(why)) => self.give_up(why),
@@ -119,7 +160,7 @@ impl Witness {
             Err(_) => self.stat(&from, false),
             Ok(s) if !exchange && s.kind() == FileKind::File && self.is_own(&from, &s) => {
                 self.touch(&from, Deed::Remove);
-                self.make(&to, Deed::Write);
+                self.make(&to, Deed::RenameTo);
             }
             Ok(_) => self.refuse(Unstorable::ChangedExisting(name(&from))),
         }

@@ -32,6 +32,9 @@ const TIME_ZONES: &[&[u8]] = &[
     b"/etc/zoneinfo",
 ];
 
+/// Where random numbers come from.
+const RANDOM_DEVICES: &[&[u8]] = &[b"/dev/urandom", b"/dev/random"];
+
 impl Witness {
     pub(super) fn open_call(
         &mut self,
@@ -55,6 +58,9 @@ impl Witness {
         }
         let writes =
             flags & libc::O_ACCMODE != libc::O_RDONLY || flags & (libc::O_TRUNC | libc::O_CREAT) != 0;
+        if RANDOM_DEVICES.contains(&&path[..]) && !writes && self.chance.is_some() {
+            return self.chance_taken(n.tid, Unstorable::TookRandomNumbers);
+        }
         let is_link_to_open = flags & libc::O_PATH == 0 && is_kernel_link(&path);
         if is_link_to_open {
             self.open_kernel_link(n.tid, &path, writes, flags);
@@ -196,17 +202,22 @@ impl Witness {
         }
     }
 
-    pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, follow: bool) {
+    pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, question: Question) {
         if let Some(path) = self.path(n, path)
             && !is_kernel_link(&path)
             && !path.starts_with(b"/proc/self/")
         {
-            self.stat(&path, follow);
+            self.ask(&path, question);
         }
     }
 
     pub(super) fn stat(&mut self, path: &[u8], follow: bool) {
-        let question = if follow { Question::Stat } else { Question::Lstat };
+        self.ask(path, if follow { Question::Stat } else { Question::Lstat });
+    }
+
+    /// Notes what `Stat`, `Lstat` or `Readlink` finds out.
+    fn ask(&mut self, path: &[u8], question: Question) {
+        let follow = question == Question::Stat;
         if self.sightings.is_settled(path, question) {
             return;
         }
@@ -219,7 +230,10 @@ impl Witness {
                 Ok(target) => Seen::Symlink { target: Spelled(target.into_bytes()) },
                 Err(_) => return self.refuse(Unstorable::InputChanged(name(path))),
             },
-            FileKind::File if !self.kernel_devices.contains(&signature.dev) => {
+            // That a file is no link tells nothing else of it.
+            FileKind::File
+                if question != Question::Readlink && !self.kernel_devices.contains(&signature.dev) =>
+            {
                 Seen::Metadata { follow, signature }
             }
             kind => Seen::Kind { follow, kind },
