@@ -37,8 +37,9 @@ const ROUNDS_AT_ONCE: usize = 2;
 /// How many of 100 compiles must be served, and how many must not: with fewer, the test would show nothing.
 const HITS_PERCENT_MIN: u64 = 25;
 const MISSES_PERCENT_MIN: u64 = 10;
-/// And how many must succeed: a failing compile tells only of its messages.
-const SUCCEEDED_PERCENT_MIN: u64 = 40;
+/// And how many must succeed: a failing compile tells only of its messages. (About half do, but a project can be
+/// broken for all of its round.)
+const SUCCEEDED_PERCENT_MIN: u64 = 20;
 
 /// In a few rounds the shares are as they fall: one project whose header is broken fails all along.
 const ROUNDS_FOR_SHARES_MIN: u64 = 10;

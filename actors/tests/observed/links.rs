@@ -150,7 +150,7 @@ fn not_implied(bench: &Bench, full: &Run, light: &Run) -> Vec<String> {
             }
             Seen::Kind { follow: true, kind: FileKind::Directory } => has_kind(&path, FileKind::Directory),
             // To be no link is all that `readlink` tells of it; it is read by another name.
-            Seen::Metadata { follow: false, .. } => read.contains(&path) || has_kind(&path, FileKind::File),
+            Seen::Kind { follow: false, kind: FileKind::File } => read.contains(&path),
             _ => false,
         }
     };
