@@ -44,6 +44,9 @@ const SUCCEEDED_PERCENT_MIN: u64 = 20;
 /// In a few rounds the shares are as they fall: one project whose header is broken fails all along.
 const ROUNDS_FOR_SHARES_MIN: u64 = 10;
 
+/// Where the other checkout of the project is.
+const ELSEWHERE: &str = "further/away";
+
 /// Commands that a round goes through again and again.
 const COMMANDS: usize = 5;
 
@@ -105,6 +108,8 @@ struct Session {
     scenario: Scenario,
     chance: Chance,
     project: Project,
+    /// The state of another checkout, in `ELSEWHERE`.
+    elsewhere: Project,
     /// Earlier states, to come back to.
     commits: Vec<Project>,
     commands: Vec<Vec<String>>,
@@ -121,11 +126,14 @@ impl Session {
         let commands = (0..COMMANDS).map(|_| command::random(&mut chance)).collect();
         let scenario = Scenario::new();
         scenario.edit(|work| {
-            std::fs::create_dir(work.join("out")).expect("a directory can be made");
-            Project::default().change_into(&project, work, Way::InPlace);
+            for checkout in ["", ELSEWHERE] {
+                std::fs::create_dir_all(work.join(checkout).join("out")).expect("a directory can be made");
+                Project::default().change_into(&project, &work.join(checkout), Way::InPlace);
+            }
         });
+        let elsewhere = project.clone();
         let commits = vec![project.clone()];
-        Self { scenario, chance, project, commits, commands, story: Vec::new(), succeeded: 0 }
+        Self { scenario, chance, project, elsewhere, commits, commands, story: Vec::new(), succeeded: 0 }
     }
 
     /// Some edits, and a compile.
@@ -143,8 +151,9 @@ impl Session {
         if self.chance.percent(40) {
             self.spoil_output(&words);
         }
-        self.story.push(format!("  $ {}", words.join(" ")));
-        let outcome = self.scenario.step_of(Expect::Anything, &words);
+        let checkout = if self.chance.percent(30) { ELSEWHERE } else { "" };
+        self.story.push(format!("  {checkout}$ {}", words.join(" ")));
+        let outcome = self.scenario.step_in(checkout, Expect::Anything, &words);
         self.succeeded += u64::from(outcome.success());
     }
 
@@ -169,6 +178,15 @@ impl Session {
             _ => {
                 let at = self.chance.below(self.commits.len());
                 next.nodes = self.commits[at].nodes.clone();
+                if self.chance.percent(50) {
+                    self.story.push(format!("check out {at} {ELSEWHERE}"));
+                    let work = |work: &std::path::Path| {
+                        self.elsewhere.change_into(&next, &work.join(ELSEWHERE), way);
+                    };
+                    self.scenario.edit(work);
+                    self.elsewhere = next;
+                    return;
+                }
                 format!("check out {at}")
             }
         };
