@@ -113,7 +113,7 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
     // A client whose process we cannot see lives in a container.
     client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
     let plan = match peers.planner.plan(&invocation) {
-        Planned::Cache(plan) => plan,
+        Planned::Cache(plan) => *plan,
         Planned::PassThrough(why) => return Err(why.reason),
     };
     let cwd = Arc::new(WorkingDirectory::open(&invocation.cwd).map_err(|_| "no_working_directory")?);

@@ -15,7 +15,7 @@ pub trait Planner: Send + Sync {
 #[derive(Debug, Clone)]
 pub enum Planned {
     /// To be looked up, run, stored.
-    Cache(Plan),
+    Cache(Box<Plan>),
     /// Not ours: the client `exec`s the tool.
     PassThrough(PassThrough),
 }

@@ -38,7 +38,7 @@ pub static CLANG: Policy = Policy {
 /// What an invocation of this compiler means.
 pub fn plan(invocation: &Invocation, compiler: Compiler) -> Planned {
     match try_plan(invocation, compiler) {
-        Ok(plan) => Planned::Cache(plan),
+        Ok(plan) => Planned::Cache(Box::new(plan)),
         Err(reason) => Planned::PassThrough(PassThrough { reason }),
     }
 }
