@@ -68,6 +68,19 @@ fn is_binutil(name: &[u8]) -> bool {
     matches!(stem, b"as" | b"ld" | b"ld.bfd" | b"ld.gold" | b"ld.lld" | b"lld" | b"gold" | b"objcopy")
 }
 
+/// The base name of a tool without target and version: `ld.gold` of `x86_64-linux-gnu-ld.gold`, `clang-tidy` of
+/// `clang-tidy-14`. Only targets with three dashes or more are told from a name that holds dashes itself.
+pub fn stem_of(name: &[u8]) -> &[u8] {
+    const ARCHITECTURES: &[&[u8]] =
+        &[b"x86_64-", b"aarch64-", b"arm-", b"i686-", b"i586-", b"riscv64-", b"powerpc64le-"];
+    let name = without_version(name);
+    if !ARCHITECTURES.iter().any(|a| name.starts_with(a)) {
+        return name;
+    }
+    let dashes = name.iter().enumerate().filter(|(_, b)| **b == b'-').map(|(i, _)| i);
+    dashes.clone().nth(2).map_or(name, |third| &name[third + 1..])
+}
+
 /// The name without a version (`-12`, `-4.8.5`, `14`) and without mingw's thread model (`-posix`, `-win32`).
 fn without_version(name: &[u8]) -> &[u8] {
     let name = name.strip_suffix(b"-posix").or_else(|| name.strip_suffix(b"-win32")).unwrap_or(name);
