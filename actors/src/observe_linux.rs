@@ -183,14 +183,12 @@ impl Watching {
     }
 }
 
-/// The programs whose use of the clock and of random numbers does not matter, if there are others in this run: the
+/// The programs whose use of the clock and of random numbers does not matter, if there may be others in this run: the
 /// tool's family is not known so well, or the tool is somebody's script under the name of one of the family.
 fn chance_unless(job: &Job) -> Option<IsHarmless> {
-    job.policy.caution.chance_unless.or_else(|| {
-        let name = real_program(job);
-        let is_known = name.is_some_and(|name| (job.policy.knows_program)(&name));
-        (!is_known).then_some(job.policy.knows_program)
-    })
+    let caution = &job.policy.caution;
+    let is_known = || real_program(job).is_some_and(|name| (job.policy.knows_program)(&name));
+    (caution.chance || job.foreign_code || !is_known()).then_some(caution.harmless)
 }
 
 /// Whether links can be walked by us instead of being watched: the tool is a program, known by its own name, that

@@ -87,9 +87,11 @@ pub struct Policy {
 /// that nobody knows.
 #[derive(Debug, Clone, Copy)]
 pub struct Caution {
-    /// The clock, random numbers and measurements may, unless a program of this base name asks for them. Watching
-    /// for them is left out if there is no such function.
-    pub chance_unless: Option<fn(&[u8]) -> bool>,
+    /// The clock, random numbers and measurements may. If not, they are watched for only where other programs than
+    /// the family's may take part.
+    pub chance: bool,
+    /// Programs (by base name) that may ask for those, since it does not show.
+    pub harmless: fn(&[u8]) -> bool,
     /// What of the metadata of files that are read.
     pub metadata: ShownMetadata,
     /// What was in the place of an output before: its questions about that are inputs.
@@ -111,10 +113,20 @@ pub enum ShownMetadata {
 
 impl Caution {
     /// For tools that are known well.
-    pub const NONE: Self =
-        Self { chance_unless: None, metadata: ShownMetadata::None, old_outputs: false, edits: false };
+    pub const NONE: Self = Self {
+        chance: false,
+        harmless: |_| false,
+        metadata: ShownMetadata::None,
+        old_outputs: false,
+        edits: false,
+    };
 
     /// For tools of which nothing is known.
-    pub const FULL: Self =
-        Self { chance_unless: Some(|_| false), metadata: ShownMetadata::All, old_outputs: true, edits: true };
+    pub const FULL: Self = Self {
+        chance: true,
+        harmless: |_| false,
+        metadata: ShownMetadata::All,
+        old_outputs: true,
+        edits: true,
+    };
 }

@@ -5,6 +5,7 @@
 //! runs, which the observer sees.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -50,9 +51,11 @@ impl Planner for ToolPlanner {
         // Compilers also go by what they are called as: clang under the name of clang-cl is another tool.
         let is_called_so =
             invocation.argv.iter().next().is_some_and(|called| compiler_named(base_name(called)).is_some());
-        match self.compiler(&invocation.tool).filter(|_| is_called_so) {
+        let tool = invocation.cwd_path().join(OsStr::from_bytes(&invocation.tool));
+        let tool = tool.as_os_str().as_bytes();
+        match self.compiler(tool).filter(|_| is_called_so) {
             Some(compiler) => c_family::plan::plan(invocation, compiler),
-            None => any_tool::plan::plan(invocation, self.resolved(&invocation.tool).as_deref()),
+            None => any_tool::plan::plan(invocation, self.resolved(tool).as_deref()),
         }
     }
 }
@@ -85,7 +88,7 @@ impl ToolPlanner {
 }
 
 fn resolve(tool: &[u8], signature: Signature) -> Option<Resolved> {
-    let real = std::fs::canonicalize(Path::new(std::ffi::OsStr::from_bytes(tool))).ok()?;
+    let real = std::fs::canonicalize(Path::new(OsStr::from_bytes(tool))).ok()?;
     let path = real.as_os_str().as_bytes().to_vec();
     let compiler = match compiler_named(base_name(&path)) {
         Some(Named::Compiler(compiler)) => Some(compiler),

@@ -15,7 +15,7 @@ static UNKNOWN: Policy = Policy {
 
 /// Knows that chance does not show in what `asks` prints.
 static KNOWN: Policy =
-    Policy { caution: Caution { chance_unless: Some(|name| name == b"asks"), ..Caution::FULL }, ..UNKNOWN };
+    Policy { caution: Caution { harmless: |name| name == b"asks", ..Caution::FULL }, ..UNKNOWN };
 
 fn run(bench: &Bench, policy: &'static Policy, tool: &str, arguments: &[&str]) -> Run {
     bench.run_with(tool, arguments, |job| {

@@ -11,7 +11,7 @@ static UNKNOWN: Policy = Policy {
     knows_program: |_| true,
     reads_links_on_its_way_only: false,
     ignored_reads: &["/proc/filesystems"],
-    caution: Caution { chance_unless: None, ..Caution::FULL },
+    caution: Caution { chance: false, ..Caution::FULL },
 };
 
 /// Runs a script over a file that holds `old`.

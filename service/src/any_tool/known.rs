@@ -32,7 +32,7 @@ impl Known {
 
 /// Reads that say nothing of a known tool's result: seeds, sizes of heaps and of pools of threads, what libraries ask
 /// when they are loaded (libselinux, libsigsegv).
-const IGNORED_READS: &[&str] = &[
+pub const IGNORED_READS: &[&str] = &[
     "/dev/null",
     "/dev/urandom",
     "/proc/cpuinfo",
@@ -58,7 +58,7 @@ const IGNORED_READS: &[&str] = &[
 ];
 
 const fn policy(family: &'static str, programs: fn(&[u8]) -> bool, metadata: ShownMetadata) -> Policy {
-    let caution = Caution { chance_unless: Some(programs), metadata, old_outputs: false, edits: true };
+    let caution = Caution { chance: true, harmless: programs, metadata, old_outputs: false, edits: true };
     Policy {
         family,
         knows_program: |_| false,
@@ -72,6 +72,24 @@ const fn policy(family: &'static str, programs: fn(&[u8]) -> bool, metadata: Sho
 fn is_in(list: &[&str], name: &[u8]) -> bool {
     let stem = stem_of(name);
     [name, stem].iter().any(|n| list.binary_search_by(|known| known.as_bytes().cmp(n)).is_ok())
+}
+
+/// Options of linkers with which the time, or chance, shows.
+const TELLING_LINKS: &[&str] = &[
+    "--build-id=uuid",
+    "-build-id=uuid",
+    "--perf",
+    "--print-gc-stat",
+    "--stats",
+    "-stats",
+    "--time-",
+    "-time-",
+];
+
+/// Whether a compiler's or linker's argument (`-Wl,--stats`, `--stats`) makes chance show in a link.
+pub fn shows_chance_in_link(argument: &[u8]) -> bool {
+    let mut words = argument.split(|&b| b == b',');
+    words.any(|word| TELLING_LINKS.iter().any(|telling| word.starts_with(telling.as_bytes())))
 }
 
 const LINKERS: &[&str] = &[
@@ -124,7 +142,14 @@ const NVCC: &[&str] = &[
 ];
 
 static LINKER: Policy = policy("linker", |n| is_in(LINKERS, n), ShownMetadata::None);
-static ARCHIVER: Policy = policy("archiver", |n| is_in(ARCHIVERS, n), ShownMetadata::None);
+/// Whether there is an archive already is what decides between making one and adding to it.
+static ARCHIVER: Policy = Policy {
+    caution: Caution {
+        old_outputs: true,
+        ..policy("", |n| is_in(ARCHIVERS, n), ShownMetadata::None).caution
+    },
+    ..policy("archiver", |n| is_in(ARCHIVERS, n), ShownMetadata::None)
+};
 static OBJECT_EDITOR: Policy = policy("object editor", |n| is_in(OBJECT_EDITORS, n), ShownMetadata::Mode);
 static CLANG_TOOL: Policy = policy("clang tool", |n| is_in(CLANG_TOOLS, n), ShownMetadata::None);
 static CHECKER: Policy = policy("cppcheck", |n| is_in(CPPCHECK, n), ShownMetadata::None);
@@ -140,17 +165,7 @@ pub static KNOWN: &[Known] = &[
     Known {
         tools: LINKERS,
         policy: &LINKER,
-        telling: &[
-            "--stats",
-            "-stats",
-            "--time-",
-            "--print-gc-stat",
-            "--perf",
-            "--build-id=uuid",
-            "-build-id=uuid",
-            "-ag",
-            "-al",
-        ],
+        telling: TELLING_LINKS,
         are_scripts: false,
         why: "they time themselves, and take random numbers for the names of temporary files",
     },
@@ -264,7 +279,7 @@ mod tests {
             assert!(known.tools.is_sorted_by(|a, b| a < b), "{:?}", known.tools);
             for tool in known.tools {
                 assert!(seen.insert(tool), "{tool} twice");
-                let programs = known.policy.caution.chance_unless.unwrap();
+                let programs = known.policy.caution.harmless;
                 assert!(programs(tool.as_bytes()), "{tool} is none of its own programs");
             }
         }

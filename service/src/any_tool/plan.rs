@@ -72,7 +72,7 @@ fn known(invocation: &Invocation, called: &[u8], real: &Resolved) -> Option<&'st
     let arguments = response_files::expand(invocation.argv.iter().skip(1), invocation.cwd_path()).ok()?;
     let known = known::find(called, &arguments)?;
     let is_installed = known.are_scripts && real.path.windows(12).any(|w| w == b"/emscripten/");
-    let programs = known.policy.caution.chance_unless?;
+    let programs = known.policy.caution.harmless;
     ((real.is_program || is_installed) && (is_installed || programs(base_name(&real.path)))).then_some(known)
 }
 

@@ -65,7 +65,19 @@ pub fn is_clang_program(name: &[u8]) -> bool {
 /// The assemblers, linkers and `objcopy` (`-gsplit-dwarf` runs it) that both families run.
 fn is_binutil(name: &[u8]) -> bool {
     let (_, stem) = split_target(without_version(name));
-    matches!(stem, b"as" | b"ld" | b"ld.bfd" | b"ld.gold" | b"ld.lld" | b"lld" | b"gold" | b"objcopy")
+    matches!(
+        stem,
+        b"as"
+            | b"ld"
+            | b"ld.bfd"
+            | b"ld.gold"
+            | b"ld.lld"
+            | b"ld.mold"
+            | b"lld"
+            | b"gold"
+            | b"mold"
+            | b"objcopy"
+    )
 }
 
 /// The base name of a tool without target and version: `ld.gold` of `x86_64-linux-gnu-ld.gold`, `clang-tidy` of
