@@ -92,6 +92,10 @@ pub struct Caution {
     pub chance: bool,
     /// Programs (by base name) that may ask for those, since it does not show.
     pub harmless: fn(&[u8]) -> bool,
+    /// Programs (by base name) that ask for the time zone when they start, whether or not they tell the time.
+    pub asks_zone_idly: fn(&[u8]) -> bool,
+    /// If not empty: the run tells the time only if one of these words is in a file that it reads or in an argument.
+    pub time_words: &'static [&'static str],
     /// What of the metadata of files that are read.
     pub metadata: ShownMetadata,
     /// What was in the place of an output before: its questions about that are inputs.
@@ -116,17 +120,14 @@ impl Caution {
     pub const NONE: Self = Self {
         chance: false,
         harmless: |_| false,
+        asks_zone_idly: |_| false,
+        time_words: &[],
         metadata: ShownMetadata::None,
         old_outputs: false,
         edits: false,
     };
 
     /// For tools of which nothing is known.
-    pub const FULL: Self = Self {
-        chance: true,
-        harmless: |_| false,
-        metadata: ShownMetadata::All,
-        old_outputs: true,
-        edits: true,
-    };
+    pub const FULL: Self =
+        Self { chance: true, metadata: ShownMetadata::All, old_outputs: true, edits: true, ..Self::NONE };
 }

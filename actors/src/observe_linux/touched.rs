@@ -47,6 +47,8 @@ struct Touch {
     removed: bool,
     /// The run moved another file here.
     renamed_over: bool,
+    /// The run set times or attributes of what it wrote here.
+    marked: bool,
     /// What was here before was read, or asked about, and so is an input.
     before_is_input: bool,
     /// Keeps the inode of what was here before from being used again.
@@ -60,6 +62,8 @@ pub enum Deed {
     Write,
     /// Moves a file of its own here.
     RenameTo,
+    /// Sets times or attributes, which a hit would not restore.
+    Mark,
     /// Makes anything else.
     MakeOther,
     /// Takes away.
@@ -130,6 +134,7 @@ impl Touched {
                     other: false,
                     removed: false,
                     renamed_over: false,
+                    marked: false,
                     before_is_input: false,
                     _held: is_held.then(|| hold(place, path)).flatten(),
                 });
@@ -141,6 +146,7 @@ impl Touched {
         match deed {
             Deed::Write => touch.written = true,
             Deed::RenameTo => (touch.written, touch.renamed_over) = (true, true),
+            Deed::Mark => touch.marked = true,
             Deed::MakeOther => touch.other = true,
             Deed::Remove => touch.removed = true,
         }
@@ -239,7 +245,9 @@ impl Touched {
             (Err(_), Before::Absent) => Err(Unstorable::NotCaptured(name())),
             (Err(_), Before::File { .. }) => Ok(Some(Left::Removed)),
             (Err(_), Before::Other) => Err(Unstorable::ChangedExisting(name())),
-            (Ok(_), _) if touch.other || !touch.written => Err(Unstorable::ChangedExisting(name())),
+            (Ok(_), _) if touch.other || !touch.written || touch.marked => {
+                Err(Unstorable::ChangedExisting(name()))
+            }
             // Opened for writing and yet untouched: refused.
             (Ok(now), Before::File { signature, settled: true }) if now == signature => {
                 Err(Unstorable::ChangedExisting(name()))

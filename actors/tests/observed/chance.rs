@@ -76,7 +76,8 @@ fn whoever_takes_random_numbers_is_told() {
         let tool = compile(&bench, body, &[]);
         let told = run(&bench, &UNKNOWN, &tool, &[]);
         assert_eq!(told.observed.unstorable, Some(Unstorable::TookRandomNumbers), "{body}");
-        assert_eq!(run(&bench, &KNOWN, &tool, &[]).observed.unstorable, None, "{body}");
+        let known = run(&bench, &KNOWN, &tool, &[]).observed.unstorable;
+        assert!(matches!(known, None | Some(Unstorable::ReadUnstable(_))), "{body}: {known:?}");
     }
 }
 

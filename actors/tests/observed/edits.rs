@@ -83,6 +83,7 @@ fn times_and_attributes_that_a_hit_could_not_set_are_told() {
     for (script, is_told) in [
         ("echo >a; touch -d 2020-01-01 a", true),
         ("echo >a; touch a", false),
+        ("echo >a; touch -d 2020-01-01 a; rm a", false),
         ("cp -p file a", true),
         ("cp file a", false),
     ] {

@@ -58,7 +58,7 @@ pub const IGNORED_READS: &[&str] = &[
 ];
 
 const fn policy(family: &'static str, programs: fn(&[u8]) -> bool, metadata: ShownMetadata) -> Policy {
-    let caution = Caution { chance: true, harmless: programs, metadata, old_outputs: false, edits: true };
+    let caution = Caution { chance: true, harmless: programs, metadata, edits: true, ..Caution::NONE };
     Policy {
         family,
         knows_program: |_| false,
@@ -71,7 +71,9 @@ const fn policy(family: &'static str, programs: fn(&[u8]) -> bool, metadata: Sho
 /// Whether a program of this base name is in the list.
 fn is_in(list: &[&str], name: &[u8]) -> bool {
     let stem = stem_of(name);
-    [name, stem].iter().any(|n| list.binary_search_by(|known| known.as_bytes().cmp(n)).is_ok())
+    // `python3.11`
+    let end = stem.iter().rposition(|b| !b.is_ascii_digit() && *b != b'.').map_or(0, |last| last + 1);
+    [name, stem, &stem[..end]].iter().any(|n| list.binary_search_by(|known| known.as_bytes().cmp(n)).is_ok())
 }
 
 /// Options of linkers with which the time, or chance, shows.
@@ -111,6 +113,7 @@ const EMSCRIPTEN: &[&str] = &[
     "emcc",
     "emranlib",
     "file_packager",
+    "lld",
     "llvm-ar",
     "llvm-nm",
     "llvm-objcopy",
@@ -152,12 +155,26 @@ static ARCHIVER: Policy = Policy {
 };
 static OBJECT_EDITOR: Policy = policy("object editor", |n| is_in(OBJECT_EDITORS, n), ShownMetadata::Mode);
 static CLANG_TOOL: Policy = policy("clang tool", |n| is_in(CLANG_TOOLS, n), ShownMetadata::None);
-static CHECKER: Policy = policy("cppcheck", |n| is_in(CPPCHECK, n), ShownMetadata::None);
+/// It notes the time for `__DATE__` and `__TIME__`, whether there are any or not.
+static CHECKER: Policy = Policy {
+    caution: Caution {
+        time_words: &["__DATE__", "__TIME__", "__TIMESTAMP__", "##", "%:"],
+        ..policy("", |n| is_in(CPPCHECK, n), ShownMetadata::None).caution
+    },
+    ..policy("cppcheck", |n| is_in(CPPCHECK, n), ShownMetadata::None)
+};
 static FORMATTER: Policy = policy("rustfmt", |n| is_in(RUSTFMT, n), ShownMetadata::None);
 static GRAMMAR: Policy = policy("grammar", |n| is_in(GRAMMARS, n), ShownMetadata::None);
 static PROTO: Policy = policy("protoc", |n| is_in(PROTOC, n), ShownMetadata::None);
 static META_OBJECT: Policy = policy("moc", |n| is_in(MOC, n), ShownMetadata::None);
-static EMCC: Policy = policy("emscripten", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None);
+/// Python and node ask for the time zone when they start; clang for the time that it tells.
+static EMCC: Policy = Policy {
+    caution: Caution {
+        asks_zone_idly: |n| is_in(&["node", "nodejs", "python", "python3"], n),
+        ..policy("", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None).caution
+    },
+    ..policy("emscripten", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None)
+};
 static CUDA: Policy = policy("nvcc", |n| is_in(NVCC, n), ShownMetadata::None);
 
 /// What is known, each tool once.
