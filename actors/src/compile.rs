@@ -139,6 +139,7 @@ fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveReco
     };
     match deliver(&live.record.result.outputs, &peers.blobs, &order.cwd) {
         Ok(()) => {
+            manifest.note_use(&live, peers.hot.clock.stamp());
             count(&peers.counters.hits);
             Some(live)
         }

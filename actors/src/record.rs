@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::observation::{Observation, Spelled};
 
 /// Raised whenever `Record`'s encoding changes; records of another version are not read.
-const RECORD_VERSION: u8 = 2;
+pub const RECORD_VERSION: u8 = 2;
 
 /// How many records a manifest keeps: enough to switch between a dozen branches and hit on each; the oldest
 /// go first. Each is checked in turn on a miss, so the number bounds that cost too.
@@ -76,6 +76,15 @@ impl Record {
             && self.result.outputs.iter().all(|o| sound_path(&o.path))
             && matches!(self.result.exit, Exit::Code(0..=255))
     }
+}
+
+/// What the index keeps of a record beside it: what changes without the record, and what evictions ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordUse {
+    /// When it was last used, in milliseconds since the epoch (by `UseClock`).
+    pub last_use_ms: u64,
+    /// The directories that it belongs to: the requester's, and those outside of it that outputs went to.
+    pub places: Vec<ByteBuf>,
 }
 
 /// The records of one key as bytes for the index, newest first.

@@ -21,13 +21,17 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use crate::acceptor::{Acceptor, StopAccepting};
-use crate::store::{Close, Store};
+use crate::store::{Close, Store, Tidy};
 use crate::supervision::Supervised;
 use crate::work::Work;
 
 /// How long running tools may take to finish after a request to shut down: longer than any compile, shorter than
 /// a machine's patience with a service that it wants to stop for good.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How often the store writes down what is only in memory: when results were last used, and counters. A `kill -9`
+/// loses no more than that; the store's thread is busy with it for milliseconds.
+const TIDY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The exit status after an escalation: `EX_SOFTWARE` of sysexits.h.
 const EXIT_ESCALATED: i32 = 70;
@@ -96,7 +100,17 @@ impl Actor for Root {
 impl Handler<Adopt> for Root {
     type Result = ();
 
-    fn handle(&mut self, message: Adopt, _: &mut Self::Context) {
+    fn handle(&mut self, message: Adopt, ctx: &mut Self::Context) {
+        let store = message.store.clone();
+        let tidying = async move {
+            loop {
+                tokio::time::sleep(TIDY_INTERVAL).await;
+                if let Ok(Err(e)) = store.send(Tidy).await {
+                    tracing::debug!(%e, "nothing could be written down");
+                }
+            }
+        };
+        ctx.spawn(tidying.into_actor(self));
         self.children = Some(message);
     }
 }

@@ -91,7 +91,7 @@ pub async fn prepare(
 pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
     let Settlement { key, invocation, prepared, flight, work: _work } = settlement;
     let stored = match prepared {
-        Ok((record, contents)) => store(key, record, contents, &peers).await,
+        Ok((record, contents)) => store(key, record, invocation.cwd.clone(), contents, &peers).await,
         Err(why) => Err(why),
     };
     let landing = if stored.is_ok() { Landing::Stored } else { Landing::NotStored };
@@ -121,11 +121,12 @@ pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
 async fn store(
     key: RequestKey,
     record: Record,
+    root: Vec<u8>,
     contents: Vec<PendingBlob>,
     peers: &Peers,
 ) -> Result<(), NotStored> {
     let failed = |e: &dyn std::fmt::Display| NotStored::Degraded("store_failed", e.to_string());
-    let stored = peers.store.send(Insert { key, record, contents }).await;
+    let stored = peers.store.send(Insert { key, record, root, contents }).await;
     stored.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
 }
 

@@ -1,6 +1,7 @@
 //! Every message between a client and the service, by direction.
 //!
-//! Fields may be added with `#[serde(default)]`; anything else is a new `PROTOCOL_VERSION`.
+//! Fields may be added with `#[serde(default)]`, and so may requests: a service that does not know one closes the
+//! connection, and the client says so. Anything else is a new `PROTOCOL_VERSION`.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -38,9 +39,24 @@ pub enum Request {
     Status,
     /// `zccache-client clear`: forget every record and blob. Answered by `Reply::Cleared`.
     Clear,
+    /// `zccache-client evict`: forget results of a kind. Answered by `Reply::Evicted`.
+    Evict(Evict),
+    /// `zccache-client gc`: look through all that is stored, put right what is not, and enforce the limits.
+    /// Answered by `Reply::Evicted`.
+    Gc,
     /// `zccache-client stop`: finish what runs, refuse new work, flush, exit. Answered by
     /// `Reply::ShuttingDown`; the service is gone when its lock file is free.
     Shutdown,
+}
+
+/// Which results to forget: those for which everything that is given is true.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Evict {
+    /// Not used for so many seconds.
+    pub older_than_s: Option<u64>,
+    /// Made in one of these directories or below, or with outputs there. Absolute; none means anywhere.
+    pub roots: Vec<ByteBuf>,
 }
 
 /// An invocation as the wrapper saw it. Descriptors travel beside the frame (`SCM_RIGHTS`).
@@ -149,6 +165,15 @@ pub enum Reply {
         records: u64,
         /// Blobs deleted.
         blobs: u64,
+    },
+    /// Answers `Evict` and `Gc`.
+    Evicted {
+        /// Records forgotten.
+        records: u64,
+        /// Blobs deleted.
+        blobs: u64,
+        /// Their bytes.
+        bytes: u64,
     },
     /// Answers `Clear`, `Stats` and the like when they cannot be done.
     Failed {

@@ -20,7 +20,7 @@ use zccache_actors::journal::Journal;
 use zccache_actors::manifest::HotManifests;
 use zccache_actors::root::{Adopt, BeginShutdown, Description, Escalate, Root};
 use zccache_actors::runner::Runner;
-use zccache_actors::storage::Storage;
+use zccache_actors::storage::{Limits, Storage};
 use zccache_actors::store::Store;
 use zccache_actors::supervision::{PATIENCE, Probe, Supervised};
 use zccache_actors::work::Work;
@@ -61,12 +61,16 @@ async fn build(
     let root = Root::new(Arc::clone(&work)).start();
     let observers::Chosen { observer, name, trouble } = observers::choose(config.observer);
 
-    let limit_bytes = config.limit_bytes.unwrap_or_else(|| default_limit_bytes(&config.cache_dir));
+    let bytes = config.limit_bytes.unwrap_or_else(|| default_limit_bytes(&config.cache_dir));
+    let limits = Limits { bytes, age: config.max_age };
+    let counters = Arc::<Counters>::default();
     let store = {
         let (dir, blobs, hot) = (config.cache_dir.clone(), Arc::clone(&blobs), Arc::clone(&hot));
+        let counters = Arc::clone(&counters);
         Supervised::start("store", move || {
             let (dir, blobs, hot) = (dir.clone(), Arc::clone(&blobs), Arc::clone(&hot));
-            Store::start_with(move || Storage::new(&dir, limit_bytes, Arc::clone(&blobs), Arc::clone(&hot)))
+            let make = move || Storage::new(&dir, limits, Arc::clone(&blobs), Arc::clone(&hot));
+            Store::start_with(Arc::clone(&counters), make)
         })
     };
     let hasher = {
@@ -106,7 +110,7 @@ async fn build(
         hot,
         files,
         blobs,
-        counters: Arc::<Counters>::default(),
+        counters,
         work,
         coordinator,
         runner,
