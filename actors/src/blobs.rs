@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::digest::Digest;
 use crate::record::OutputFile;
-use crate::signature::{Signature, coarse_now_ns};
+use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 128 * 1024;
@@ -152,12 +152,15 @@ impl Blobs {
     /// `NotFound` if it is not there; `InvalidData` if it is not what it should be (it is then deleted).
     pub fn open(&self, file: &OutputFile) -> io::Result<File> {
         let path = self.path(file.digest);
-        let mut opened = File::open(&path)?;
+        // What lies there may be anything: a link is not followed, a pipe not waited for.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut opened = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
         let now_ns = coarse_now_ns();
         let signature = Signature::at(opened.as_fd(), c"", AtFlags::EMPTY_PATH)?;
         let known = self.verified.get(&file.digest).is_some_and(|s| *s == signature);
         if !known {
-            if signature.size != file.bytes || read_digest(&mut opened)? != file.digest {
+            let is_file = signature.kind() == FileKind::File;
+            if !is_file || signature.size != file.bytes || read_digest(&mut opened)? != file.digest {
                 self.remove(file.digest)?;
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a blob is not what its name says"));
             }
@@ -292,10 +295,14 @@ mod tests {
     #[test]
     fn a_damaged_blob_is_an_error_and_gone() {
         type Damage = fn(&Path);
-        let damages: [Damage; 3] = [
+        let damages: [Damage; 4] = [
             |p| std::fs::write(p, "objecT").unwrap(),
             |p| std::fs::write(p, "obj").unwrap(),
             |p| std::fs::remove_file(p).unwrap(),
+            |p| {
+                std::fs::remove_file(p).unwrap();
+                rustix::fs::mknodat(rustix::fs::CWD, p, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+            },
         ];
         for damage in damages {
             let temp = tempfile::tempdir().unwrap();

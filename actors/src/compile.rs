@@ -35,7 +35,8 @@ use crate::key::{RequestKey, environment_digest};
 use crate::manifest::Manifest;
 use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
-use crate::record::{Record, RunResult};
+use crate::reach;
+use crate::record::{Output, Record, RunResult};
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
 use crate::store::FindManifest;
@@ -108,6 +109,9 @@ pub async fn serve(
 /// What is to be done, or the reason to pass the request through.
 fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let recache = request.recache;
+    if !request.is_sound() {
+        return Err("malformed");
+    }
     let invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
     client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
@@ -137,6 +141,12 @@ fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveReco
             return None;
         }
     };
+    let may_write = |output: &Output| reach::allows(&output.path.0, &order.invocation, &order.plan);
+    if !live.record.result.outputs.iter().all(may_write) {
+        tracing::warn!(key = %order.key.0.to_hex(), "a stored result would write where its request could not have");
+        peers.counters.degraded.count("record_out_of_reach");
+        return None;
+    }
     match deliver(&live.record.result.outputs, &peers.blobs, &order.cwd) {
         Ok(()) => {
             manifest.note_use(&live, peers.hot.clock.stamp());

@@ -30,6 +30,7 @@ pub mod observer;
 pub mod plan;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod program_file;
+pub mod reach;
 pub mod record;
 pub mod root;
 pub mod runner;

@@ -1,7 +1,5 @@
 //! What goes when the cache is full, too old, or asked to forget; and what stays.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
-
 use std::path::Path;
 use std::process::Child;
 

@@ -8,6 +8,7 @@ use serde_bytes::ByteBuf;
 
 use crate::ByteStrings;
 use crate::report::{StatsReport, StatusReport};
+use crate::transport::DESCRIPTORS_MAX;
 
 /// The version of everything in this crate that both sides must agree on. Part of the endpoint's name, so
 /// services of different versions run side by side.
@@ -81,6 +82,28 @@ pub struct Compile {
     pub descriptors: Vec<i32>,
     /// Do not serve, do store (`ZCCACHE_RECACHE`).
     pub recache: bool,
+}
+
+/// The highest number of a client's descriptor that is taken, exclusive: the most that Linux lets a process have
+/// unless told otherwise (`fs.nr_open`).
+pub const DESCRIPTOR_NUMBER_MAX: i32 = 1 << 20;
+
+impl Compile {
+    /// Whether a wrapper of ours could have sent this. What comes over the wire is a stranger's word until then.
+    pub fn is_sound(&self) -> bool {
+        let mut numbers = self.descriptors.clone();
+        numbers.sort_unstable();
+        numbers.dedup();
+        self.cwd.starts_with(b"/")
+            && !self.cwd.contains(&0)
+            && !self.tool.is_empty()
+            && !self.tool.contains(&0)
+            && self.argv.iter().next().is_some()
+            && self.umask <= 0o777
+            && numbers.len() == self.descriptors.len()
+            && numbers.len() <= DESCRIPTORS_MAX
+            && numbers.iter().all(|number| (0..DESCRIPTOR_NUMBER_MAX).contains(number))
+    }
 }
 
 /// What kinds of file a process has as its standard streams. A tool can tell, so it is part of the request.
@@ -228,5 +251,52 @@ impl Exit {
     /// Whether the tool says that all went well.
     pub fn success(self) -> bool {
         self == Exit::Code(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request as a wrapper sends it.
+    fn compile() -> Compile {
+        Compile {
+            tool: b"gcc".to_vec(),
+            argv: [b"gcc"].into_iter().collect(),
+            cwd: b"/work".to_vec(),
+            env: ByteStrings::default(),
+            umask: 0o022,
+            stdio: Stdio {
+                stdin: StreamKind::Null,
+                stdout: StreamKind::Pipe,
+                stderr: StreamKind::Pipe,
+                merged: false,
+            },
+            descriptors: vec![0, 9],
+            recache: false,
+        }
+    }
+
+    #[test]
+    fn what_no_wrapper_would_send_is_told() {
+        assert!(compile().is_sound());
+        let spoil: [fn(&mut Compile); 9] = [
+            |c| c.cwd = b"relative".to_vec(),
+            |c| c.cwd = b"/a\0b".to_vec(),
+            |c| c.tool.clear(),
+            |c| c.tool = b"g\0cc".to_vec(),
+            |c| c.argv = ByteStrings::default(),
+            |c| c.umask = 0o1000,
+            |c| c.descriptors = vec![-1],
+            |c| c.descriptors = vec![i32::MAX],
+            |c| c.descriptors = vec![3, 3],
+        ];
+        for (number, spoil) in spoil.into_iter().enumerate() {
+            let mut spoilt = compile();
+            spoil(&mut spoilt);
+            assert!(!spoilt.is_sound(), "case {number}");
+        }
+        let descriptors = (0..=i32::try_from(DESCRIPTORS_MAX).unwrap()).collect();
+        assert!(!Compile { descriptors, ..compile() }.is_sound());
     }
 }
