@@ -16,6 +16,7 @@ use dashmap::DashMap;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::digest::Digest;
+use crate::faults;
 use crate::record::OutputFile;
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
@@ -103,6 +104,7 @@ impl Blobs {
     }
 
     fn receive_noting(&self, source: &mut File, read_failed: &mut bool) -> io::Result<PendingBlob> {
+        faults::check("receive.create")?;
         let temporary = self.new_temporary();
         let mut file = match create(&temporary) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -121,6 +123,7 @@ impl Blobs {
                 break;
             }
             hasher.update(&buffer[..n]);
+            faults::check("receive.write")?;
             file.write_all(&buffer[..n])?;
             pending.bytes += n as u64;
             self.pending_bytes.fetch_add(n as u64, Ordering::Relaxed);
@@ -134,6 +137,7 @@ impl Blobs {
     /// # Errors
     /// Those of the file system.
     pub fn commit(&self, pending: &PendingBlob) -> io::Result<bool> {
+        faults::check("commit")?;
         let path = self.path(pending.digest);
         let new = !path.exists();
         if let Err(e) = std::fs::rename(&pending.temporary, &path) {
@@ -178,6 +182,7 @@ impl Blobs {
     /// # Errors
     /// Those of the file system.
     pub fn remove(&self, digest: Digest) -> io::Result<()> {
+        faults::check("remove")?;
         self.verified.remove(&digest);
         match std::fs::remove_file(self.path(digest)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),

@@ -28,6 +28,7 @@ use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
 use crate::delivery::{DeliveryError, deliver};
+use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::{LiveRecord, WorkingDirectory};
 use crate::invocation::Invocation;
@@ -81,6 +82,7 @@ pub async fn serve(
     peers: &Arc<Peers>,
 ) -> Result<(), End> {
     count(&peers.counters.requests);
+    faults::pass("connection");
     if peers.work.is_draining() {
         return send(stream, &Reply::Refused { reason: "the service is shutting down".into() }).await;
     }
@@ -176,6 +178,7 @@ async fn replay(stream: &mut Stream, result: &RunResult) -> Result<(), End> {
             }
         }
     }
+    faults::pass("replay");
     send(stream, &Reply::Finished(end)).await
 }
 
@@ -210,7 +213,10 @@ async fn converse(
     }
     match outcome {
         Outcome::Hit(live) => replay(stream, &live.record.result).await,
-        Outcome::Finished(end) => send(stream, &Reply::Finished(end)).await,
+        Outcome::Finished(end) => {
+            faults::pass("finish");
+            send(stream, &Reply::Finished(end)).await
+        }
         Outcome::Refused(reason) => send(stream, &Reply::Refused { reason }).await,
     }
 }
@@ -327,6 +333,7 @@ async fn run(
         return refuse(peers, "cancelled", &"the run was cancelled");
     }
     count(&peers.counters.misses);
+    faults::pass("run.reported");
     let exit = report.observed.exit;
     let prepared = prepare(&order.invocation, &order.plan, order.cwd, report, peers).await;
     let settlement = Settlement {

@@ -212,6 +212,7 @@ async fn status(peers: &Peers) -> Reply {
         Ok((_, trouble)) => trouble.map(|why| format!("nothing is cached: {why}")),
         Err(e) => Some(format!("the store does not answer: {e}")),
     };
+    let stuck = [peers.hasher.trouble(), peers.journal.trouble()].into_iter().flatten();
     let state = if peers.work.is_draining() { "shutting down" } else { "serving" };
     Reply::Status(Box::new(StatusReport {
         service: service_report(d),
@@ -220,7 +221,7 @@ async fn status(peers: &Peers) -> Reply {
         log_file: d.log_file.display().to_string(),
         observer: d.observer.clone(),
         running: peers.work.running(),
-        degraded: d.degraded.iter().cloned().chain(trouble).collect(),
+        degraded: d.degraded.iter().cloned().chain(trouble).chain(stuck).collect(),
     }))
 }
 

@@ -14,6 +14,7 @@ use sled::Transactional;
 use sled::transaction::{TransactionError, TransactionalTree};
 
 use crate::digest::Digest;
+use crate::faults;
 use crate::key::RequestKey;
 use crate::record::{RECORD_VERSION, Record, RecordUse, decode_manifest, encode_manifest};
 
@@ -151,6 +152,7 @@ impl Index {
     /// # Errors
     /// The database's.
     pub fn entry(&self, key: RequestKey) -> Result<Entry, IndexError> {
+        faults::check("index.read").map_err(sled::Error::from)?;
         guarded(|| {
             let Some(encoded) = self.records.get(key.0.0)? else { return Ok(Entry::default()) };
             let uses = self.uses.get(key.0.0)?;
@@ -163,6 +165,7 @@ impl Index {
     /// # Errors
     /// The database's; nothing is changed then.
     pub fn apply(&self, change: &Change<'_>, totals: Totals) -> Result<Totals, IndexError> {
+        faults::check("index.write").map_err(sled::Error::from)?;
         let records: Vec<&Record> = change.records.iter().map(|(record, _)| *record).collect();
         let encoded = if records.is_empty() { Vec::new() } else { encode_manifest(&records)? };
         let uses: Vec<&RecordUse> = change.records.iter().map(|(_, used)| used).collect();
@@ -324,6 +327,7 @@ impl Index {
     /// # Errors
     /// The database's.
     pub fn flush(&self) -> Result<(), IndexError> {
+        faults::check("index.flush").map_err(sled::Error::from)?;
         guarded(|| {
             self.db.flush()?;
             Ok(())

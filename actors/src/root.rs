@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use crate::acceptor::{Acceptor, StopAccepting};
+use crate::faults;
 use crate::store::{Close, Store, Tidy};
-use crate::supervision::Supervised;
+use crate::supervision::{Pulse, Supervised};
 use crate::work::Work;
 
 /// How long running tools may take to finish after a request to shut down: longer than any compile, shorter than
@@ -80,12 +81,13 @@ pub struct Adopt {
 pub struct Root {
     work: Arc<Work>,
     children: Option<Adopt>,
+    pulse: Arc<Pulse>,
 }
 
 impl Root {
     /// A root that waits for `work` before it ends.
     pub fn new(work: Arc<Work>) -> Self {
-        Self { work, children: None }
+        Self { work, children: None, pulse: Arc::default() }
     }
 }
 
@@ -94,7 +96,23 @@ impl Actor for Root {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        self.pulse.beat();
+        ctx.run_interval(Pulse::INTERVAL, |root, _| {
+            faults::pass("root");
+            root.pulse.beat();
+        });
+        let stopped = || end("root does not answer");
+        if let Err(e) = self.pulse.watch(stopped) {
+            tracing::warn!(%e, "there is no watchdog");
+        }
     }
+}
+
+/// Ends the process without another word to anybody in it.
+fn end(reason: &str) {
+    tracing::error!(reason, "giving up; the next client starts a new service");
+    eprintln!("zccache-service: {reason}");
+    std::process::exit(EXIT_ESCALATED);
 }
 
 impl Handler<Adopt> for Root {
@@ -145,8 +163,6 @@ impl Handler<Escalate> for Root {
     type Result = ();
 
     fn handle(&mut self, message: Escalate, _: &mut Self::Context) {
-        tracing::error!(reason = message.0, "giving up; the next client starts a new service");
-        eprintln!("zccache-service: {}", message.0);
-        std::process::exit(EXIT_ESCALATED);
+        end(&message.0);
     }
 }

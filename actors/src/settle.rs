@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
@@ -11,6 +12,7 @@ use crate::connection::Peers;
 use crate::coordinator::Flight;
 use crate::counters::count;
 use crate::digesting::Run;
+use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::WorkingDirectory;
 use crate::hasher::MakeRecord;
@@ -38,6 +40,10 @@ pub struct Settlement {
     /// Over when the result is stored or not.
     pub work: WorkGuard,
 }
+
+/// How long a client whose tool has ended waits for its inputs to be digested: some gigabytes. One thread of many may
+/// be held up by a disk that others know nothing of.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A record with the contents it names, or why there is none.
 pub type Prepared = Result<(Record, Vec<PendingBlob>), NotStored>;
@@ -82,7 +88,8 @@ pub async fn prepare(
         // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
         pin_mtimes: plan.pin_mtimes || observed.asked_time,
     };
-    let made = peers.hasher.send(MakeRecord { run, cwd }).await;
+    let made = tokio::time::timeout(RECORD_PATIENCE, peers.hasher.send(MakeRecord { run, cwd })).await;
+    let made = made.map_err(|e| NotStored::Degraded("hasher_slow", e.to_string()))?;
     let record = made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
     Ok((record, captured.contents))
 }
@@ -90,6 +97,7 @@ pub async fn prepare(
 /// Stores the result, counts what came of it, and lands the flight. Behind the reply.
 pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
     let Settlement { key, invocation, prepared, flight, work: _work } = settlement;
+    faults::pass("settle");
     let stored = match prepared {
         Ok((record, contents)) => store(key, record, invocation.cwd.clone(), contents, &peers).await,
         Err(why) => Err(why),

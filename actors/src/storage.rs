@@ -98,6 +98,8 @@ impl Storage {
         });
         match opened {
             Ok(accounts) => {
+                // What is in memory may be ahead of an index that was not closed properly.
+                self.hot.clear();
                 self.state = State::Open(Box::new(accounts));
                 Ok(())
             }

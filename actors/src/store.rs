@@ -17,6 +17,7 @@ use zccache_proto::report::StoreReport;
 
 use crate::blobs::PendingBlob;
 use crate::counters::Counters;
+use crate::faults;
 use crate::key::RequestKey;
 use crate::manifest::Manifest;
 use crate::record::Record;
@@ -118,6 +119,7 @@ impl Handler<FindManifest> for Store {
     type Result = Result<Option<Arc<Manifest>>, StorageError>;
 
     fn handle(&mut self, message: FindManifest, _: &mut Self::Context) -> Self::Result {
+        faults::pass("store");
         self.storage.manifest(message.key)
     }
 }
@@ -126,8 +128,12 @@ impl Handler<Insert> for Store {
     type Result = Result<(), StorageError>;
 
     fn handle(&mut self, message: Insert, _: &mut Self::Context) -> Self::Result {
+        faults::pass("insert.begin");
         self.storage.insert(message.key, message.record, &message.root, &message.contents)?;
-        self.storage.flush()
+        faults::pass("insert.done");
+        self.storage.flush()?;
+        faults::pass("insert.flushed");
+        Ok(())
     }
 }
 

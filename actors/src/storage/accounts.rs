@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::blobs::{Blobs, PendingBlob};
 use crate::digest::Digest;
+use crate::faults;
 use crate::index::{BlobUse, Change, Entry, Index, Totals};
 use crate::key::RequestKey;
 use crate::manifest::{HotManifests, Manifest};
@@ -100,6 +101,7 @@ impl Accounts {
                 return Err(e.into());
             }
         }
+        faults::pass("insert.committed");
         let outputs = outputs_of(&record);
         let gone = manifest.insert(record, used);
         let records = manifest.records();
@@ -156,7 +158,9 @@ impl Accounts {
             totals.output_bytes = totals.output_bytes.saturating_sub(file.bytes);
         }
         let change = Change { key, records, blobs: blobs.into_iter().collect() };
+        faults::pass("change.begin");
         self.totals = self.index.apply(&change, totals)?;
+        faults::pass("change.applied");
         for (digest, _) in change.blobs.iter().filter(|(_, known)| known.references == 0) {
             if let Err(error) = self.blobs.remove(*digest) {
                 // It is not counted any more, and the next start sweeps it away.
