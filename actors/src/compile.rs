@@ -28,6 +28,7 @@ use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
 use crate::delivery::{DeliveryError, deliver};
+use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::{LiveRecord, WorkingDirectory};
 use crate::invocation::Invocation;
@@ -35,7 +36,8 @@ use crate::key::{RequestKey, environment_digest};
 use crate::manifest::Manifest;
 use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
-use crate::record::{Record, RunResult};
+use crate::reach;
+use crate::record::{Output, Record, RunResult};
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
 use crate::sharing::{localise, shared_requests};
@@ -81,6 +83,7 @@ pub async fn serve(
     peers: &Arc<Peers>,
 ) -> Result<(), End> {
     count(&peers.counters.requests);
+    faults::pass("connection");
     if peers.work.is_draining() {
         return send(stream, &Reply::Refused { reason: "the service is shutting down".into() }).await;
     }
@@ -109,6 +112,9 @@ pub async fn serve(
 /// What is to be done, or the reason to pass the request through.
 fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let recache = request.recache;
+    if !request.is_sound() {
+        return Err("malformed");
+    }
     let invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
     client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
@@ -138,8 +144,15 @@ fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveReco
             return None;
         }
     };
+    let may_write = |output: &Output| reach::allows(&output.path.0, &order.invocation, &order.plan);
+    if !live.record.result.outputs.iter().all(may_write) {
+        tracing::warn!(key = %order.key.0.to_hex(), "a stored result would write where its request could not have");
+        peers.counters.degraded.count("record_out_of_reach");
+        return None;
+    }
     match deliver(&live.record.result.outputs, &peers.blobs, &order.cwd) {
         Ok(()) => {
+            manifest.note_use(&live, peers.hot.clock.stamp());
             count(&peers.counters.hits);
             Some(live)
         }
@@ -166,6 +179,7 @@ async fn replay(stream: &mut Stream, result: &RunResult) -> Result<(), End> {
             }
         }
     }
+    faults::pass("replay");
     send(stream, &Reply::Finished(end)).await
 }
 
@@ -200,7 +214,10 @@ async fn converse(
     }
     match outcome {
         Outcome::Hit(live) => replay(stream, &live.record.result).await,
-        Outcome::Finished(end) => send(stream, &Reply::Finished(end)).await,
+        Outcome::Finished(end) => {
+            faults::pass("finish");
+            send(stream, &Reply::Finished(end)).await
+        }
         Outcome::Refused(reason) => send(stream, &Reply::Refused { reason }).await,
     }
 }
@@ -291,7 +308,8 @@ async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>>
         let Ok(live) = shared.find(&order.cwd, &peers.files, |_| true) else { continue };
         match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
             Ok((record, contents)) => {
-                let insert = Insert { key: order.key, record, contents };
+                let root = order.invocation.cwd.clone();
+                let insert = Insert { key: order.key, record, root, contents };
                 if let Ok(Ok(())) = peers.store.send(insert).await {
                     return look_up(order, peers).await;
                 }
@@ -344,6 +362,7 @@ async fn run(
         return refuse(peers, "cancelled", &"the run was cancelled");
     }
     count(&peers.counters.misses);
+    faults::pass("run.reported");
     let exit = report.observed.exit;
     let prepared = prepare(&order.invocation, &order.plan, Arc::clone(&order.cwd), report, peers).await;
     let settlement = Settlement {

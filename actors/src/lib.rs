@@ -10,6 +10,7 @@ pub mod counters;
 pub mod delivery;
 pub mod digest;
 pub mod digesting;
+pub mod faults;
 pub mod file_table;
 pub mod flights;
 pub mod freshness;
@@ -30,6 +31,7 @@ pub mod observer;
 pub mod plan;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod program_file;
+pub mod reach;
 pub mod record;
 pub mod root;
 pub mod runner;

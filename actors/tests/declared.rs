@@ -24,14 +24,14 @@ static GCC: Policy = Policy {
     knows_program: |_| true,
     ignored_reads: &[],
     reads_links_on_its_way_only: false,
-    caution: Caution::NONE,
+    caution: Caution { harmless: |_| true, ..Caution::NONE },
 };
 static CLANG: Policy = Policy {
     family: "clang",
     knows_program: |_| true,
     ignored_reads: &["/dev/urandom"],
     reads_links_on_its_way_only: false,
-    caution: Caution::NONE,
+    caution: Caution { harmless: |_| true, ..Caution::NONE },
 };
 
 struct Nobody(OwnedFd);
