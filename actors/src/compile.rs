@@ -41,6 +41,7 @@ use crate::record::{Output, Record, RunResult};
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
 use crate::sharing::{localise, shared_requests};
+use crate::standard_input::StandardInput;
 use crate::store::{FindManifest, Insert};
 use crate::work::WorkGuard;
 
@@ -62,6 +63,8 @@ struct Order {
     cwd: Arc<WorkingDirectory>,
     recache: bool,
     client_pid: Option<u32>,
+    /// What there is to read on standard input, if that is part of the request.
+    input: Option<StandardInput>,
     _work: WorkGuard,
 }
 
@@ -70,6 +73,7 @@ enum Outcome {
     Hit(Arc<LiveRecord>),
     Finished(Finished),
     Refused(String),
+    PassedThrough(&'static str),
 }
 
 /// Serves one `Compile` request.
@@ -90,13 +94,10 @@ pub async fn serve(
     let numbers = request.descriptors.clone();
     let order = match order(request, stream.peer_pid(), peers) {
         Ok(order) => order,
-        Err(reason) => {
-            count(&peers.counters.passed_through);
-            peers.counters.pass_through_reasons.count(reason);
-            return send(stream, &Reply::PassThrough { reason: reason.into() }).await;
-        }
+        Err(reason) => return pass_through(reason, stream, peers).await,
     };
     if !order.recache
+        && !order.plan.reads_input
         && let Some(manifest) = peers.hot.get(order.key)
         && let Some(live) = hit(&order, &manifest, peers)
     {
@@ -107,6 +108,12 @@ pub async fn serve(
     }
     let descriptors = numbers.into_iter().zip(descriptors).collect();
     converse(order, descriptors, stream, peers).await
+}
+
+async fn pass_through(reason: &'static str, stream: &mut Stream, peers: &Peers) -> Result<(), End> {
+    count(&peers.counters.passed_through);
+    peers.counters.pass_through_reasons.count(reason);
+    send(stream, &Reply::PassThrough { reason: reason.into() }).await
 }
 
 /// What is to be done, or the reason to pass the request through.
@@ -124,7 +131,8 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
     };
     let cwd = Arc::new(WorkingDirectory::open(&invocation.cwd).map_err(|_| "no_working_directory")?);
     let key = RequestKey::of(&invocation, &plan);
-    Ok(Order { invocation, plan, key, cwd, recache, client_pid, _work: peers.work.begin_request() })
+    let _work = peers.work.begin_request();
+    Ok(Order { invocation, plan, key, cwd, recache, client_pid, input: None, _work })
 }
 
 /// The result of the first record that holds, delivered; `None` if the tool has to run.
@@ -152,6 +160,9 @@ fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveReco
     }
     match deliver(&live.record.result.outputs, &peers.blobs, &order.cwd) {
         Ok(()) => {
+            if let Some(input) = &order.input {
+                let _ = input.use_up(); // whoever reads on finds what the tool would have left
+            }
             manifest.note_use(&live, peers.hot.clock.stamp());
             count(&peers.counters.hits);
             Some(live)
@@ -219,6 +230,7 @@ async fn converse(
             send(stream, &Reply::Finished(end)).await
         }
         Outcome::Refused(reason) => send(stream, &Reply::Refused { reason }).await,
+        Outcome::PassedThrough(reason) => pass_through(reason, stream, peers).await,
     }
 }
 
@@ -228,11 +240,17 @@ async fn send_patiently(stream: &mut Stream, reply: &Reply) -> Result<(), End> {
 }
 
 async fn work(
-    order: Order,
+    mut order: Order,
     descriptors: Vec<(i32, OwnedFd)>,
     outbox: mpsc::Sender<Reply>,
     peers: &Arc<Peers>,
 ) -> Outcome {
+    if order.plan.reads_input
+        && let Err(e) = look_at_input(&mut order, &descriptors).await
+    {
+        tracing::debug!(%e, "standard input cannot be known beforehand");
+        return Outcome::PassedThrough("source_on_stdin");
+    }
     let mut flight = None;
     if !order.recache {
         for _ in 0..FLIGHTS_FOLLOWED_MAX {
@@ -260,6 +278,20 @@ async fn work(
         }
     }
     run(order, flight, descriptors, outbox, peers).await
+}
+
+/// Makes what there is to read on standard input part of the request.
+async fn look_at_input(order: &mut Order, descriptors: &[(i32, OwnedFd)]) -> std::io::Result<()> {
+    let closed = || std::io::Error::other("standard input is closed");
+    let (_, input) = descriptors.iter().find(|(number, _)| *number == 0).ok_or_else(closed)?;
+    let input = input.try_clone()?;
+    let looked = tokio::task::spawn_blocking(|| StandardInput::look(input)).await;
+    let input = looked.map_err(std::io::Error::other)??;
+    // A name that no variable has.
+    order.plan.key_env.push([b"=standard input=", &input.digest.0[..]].concat());
+    order.key = RequestKey::of(&order.invocation, &order.plan);
+    order.input = Some(input);
+    Ok(())
 }
 
 enum Entry {
@@ -336,6 +368,7 @@ async fn run(
         declared: order.plan.declared.clone(),
         outputs: order.plan.outputs.clone(),
         foreign_code: order.plan.foreign_code,
+        input_is_known: order.input.is_some(),
     };
     let run = Run { job, cwd: Arc::clone(&order.cwd), outputs: order.plan.outputs.clone() };
     let started = peers.runner.send(run).await;
@@ -364,7 +397,10 @@ async fn run(
     count(&peers.counters.misses);
     faults::pass("run.reported");
     let exit = report.observed.exit;
-    let prepared = prepare(&order.invocation, &order.plan, Arc::clone(&order.cwd), report, peers).await;
+    let prepared = match &order.input {
+        Some(input) if !input.is_used_up() => Err(Unstorable::ReadStdin.into()),
+        _ => prepare(&order.invocation, &order.plan, Arc::clone(&order.cwd), report, peers).await,
+    };
     let settlement = Settlement {
         key: order.key,
         invocation: order.invocation,

@@ -38,6 +38,7 @@ pub mod runner;
 pub mod settle;
 pub mod sharing;
 pub mod signature;
+pub mod standard_input;
 pub mod storage;
 pub mod store;
 pub mod supervision;

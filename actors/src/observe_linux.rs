@@ -88,6 +88,7 @@ impl ObservedObserver {
             client_pid: None,
             policy: &TRIAL,
             foreign_code: true,
+            input_is_known: false,
             declared: Default::default(),
             outputs: Vec::new(),
         };
@@ -175,7 +176,8 @@ struct Watching {
 
 impl Watching {
     fn new(job: &Job, memory: &Arc<Memory>) -> io::Result<Self> {
-        let input = job.descriptors.iter().find(|(number, _)| *number == 0).and_then(|(_, fd)| identity(fd));
+        let input = job.descriptors.iter().find(|(number, _)| *number == 0 && !job.input_is_known);
+        let input = input.and_then(|(_, fd)| identity(fd));
         let walks_links = walks_links(job, memory);
         let walk_memory = walks_links.then(|| Arc::clone(memory));
         let chance_unless = chance_unless(job);

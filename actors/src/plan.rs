@@ -39,6 +39,8 @@ pub struct Plan {
     pub declared: DeclaredInputs,
     /// Outputs that the command line names or implies, as spelled (object file, dependency file).
     pub outputs: Vec<Spelled>,
+    /// The command asks for standard input to be read to its end: what is there is part of the request.
+    pub reads_input: bool,
     /// Time stamps of inputs can enter the result (clang's PCH and modules).
     pub pin_mtimes: bool,
     /// Code from elsewhere than the toolchain may take part (plugins, specs, `-B`): what is known of the family's

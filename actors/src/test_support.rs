@@ -34,6 +34,7 @@ pub fn plan() -> Plan {
         key_env: Vec::new(),
         declared: DeclaredInputs::default(),
         outputs: Vec::new(),
+        reads_input: false,
         pin_mtimes: false,
         foreign_code: false,
         sharing: None,

@@ -54,6 +54,7 @@ fn job(dir: &Path, tool: &str, dirs: &[&str], source: &str) -> Job {
     let spelled = |s: &str| Spelled(s.as_bytes().to_vec());
     Job {
         foreign_code: true,
+        input_is_known: false,
         invocation: Invocation {
             tool: format!("/usr/bin/{tool}").into_bytes(),
             argv: argv.iter().map(String::as_bytes).collect(),

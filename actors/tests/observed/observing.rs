@@ -148,6 +148,7 @@ impl Bench {
             client_pid: None,
             policy: &POLICY,
             foreign_code: true,
+            input_is_known: false,
             declared: Default::default(),
             outputs: Vec::new(),
         }

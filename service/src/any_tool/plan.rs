@@ -60,6 +60,7 @@ fn try_plan(invocation: &Invocation, real: Option<&Resolved>) -> Result<Plan, &'
         key_env: world(policy),
         declared: DeclaredInputs { unsupported, ..DeclaredInputs::default() },
         outputs: Vec::new(),
+        reads_input: false,
         pin_mtimes: false,
         foreign_code: false,
         sharing: None,

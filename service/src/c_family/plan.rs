@@ -99,6 +99,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         key_env: key_env(invocation, &line, asks_processor),
         declared,
         outputs: outputs.into_iter().map(Spelled).collect(),
+        reads_input: line.sources.iter().any(|source| source.path == b"-"),
         pin_mtimes: pins_mtimes(invocation, &line),
         foreign_code: judged == Judged::Link || may_run_foreign_code(invocation, &line),
         sharing,
