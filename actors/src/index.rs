@@ -74,7 +74,7 @@ pub struct BlobUse {
 /// What there is in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Records.
+    /// Records; those under shared keys are not counted.
     pub records: u64,
     /// Bytes of all encoded manifests.
     pub record_bytes: u64,

@@ -70,6 +70,9 @@ pub enum StorageError {
     /// No usable index; says why.
     #[error("the cache is unavailable: {0}")]
     Unavailable(String),
+    /// A content that the result names is not there any more.
+    #[error("a content was evicted")]
+    ContentGone,
     /// The result alone is larger than the limit.
     #[error("the result is larger than the cache")]
     LargerThanCache,

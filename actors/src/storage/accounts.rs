@@ -103,11 +103,19 @@ impl Accounts {
         }
         faults::pass("insert.committed");
         let outputs = outputs_of(&record);
+        // What was stored before may have been evicted meanwhile.
+        for file in &outputs {
+            if contents.iter().all(|c| c.digest != file.digest) && self.index.blob(file.digest)?.is_none() {
+                self.take_back(contents)?;
+                return Err(StorageError::ContentGone);
+            }
+        }
+        let added_records = weight(&record);
         let gone = manifest.insert(record, used);
         let records = manifest.records();
         let records = records.iter().map(|(live, used)| (&live.record, used.clone())).collect();
         let gone: Vec<&Record> = gone.iter().map(|live| &live.record).collect();
-        self.change(key, records, &outputs, &gone, 1)?;
+        self.change(key, records, &outputs, &gone, added_records)?;
         Ok(())
     }
 
@@ -133,7 +141,8 @@ impl Accounts {
     ) -> Result<Gone, StorageError> {
         let mut blobs: BTreeMap<Digest, BlobUse> = BTreeMap::new();
         let mut totals = self.totals;
-        let mut went = Gone { records: gone.len() as u64, ..Gone::default() };
+        let went_records = gone.iter().map(|record| weight(record)).sum();
+        let mut went = Gone { records: went_records, ..Gone::default() };
         let latest = records.iter().map(|(_, used)| used.last_use_ms).max().unwrap_or(0);
         totals.latest_use_ms = totals.latest_use_ms.max(latest);
         totals.records = (totals.records + added_records).saturating_sub(went.records);
@@ -144,9 +153,11 @@ impl Accounts {
                 totals.blobs += 1;
                 totals.blob_bytes += known.bytes;
             }
-            totals.output_bytes += file.bytes;
+            totals.output_bytes += added_records * file.bytes;
         }
-        for file in gone.iter().flat_map(|record| outputs_of(record)) {
+        for (file, counts) in
+            gone.iter().flat_map(|record| outputs_of(record).into_iter().map(|file| (file, weight(record))))
+        {
             let known = self.known(&mut blobs, &file)?;
             // One that is not counted stays so: its number is 0 already.
             if known.references == 1 {
@@ -155,7 +166,7 @@ impl Accounts {
                 went = Gone { blobs: went.blobs + 1, bytes: went.bytes + known.bytes, ..went };
             }
             known.references = known.references.saturating_sub(1);
-            totals.output_bytes = totals.output_bytes.saturating_sub(file.bytes);
+            totals.output_bytes = totals.output_bytes.saturating_sub(counts * file.bytes);
         }
         let change = Change { key, records, blobs: blobs.into_iter().collect() };
         faults::pass("change.begin");
@@ -283,7 +294,7 @@ impl Accounts {
         self.hot.remove(key);
         let gone: Vec<&Record> = gone.into_iter().map(|(record, _)| record).collect();
         let kept = kept.into_iter().map(|(record, used)| (record, used.clone())).collect();
-        self.evicted += gone.len() as u64;
+        self.evicted += gone.iter().map(|record| weight(record)).sum::<u64>();
         self.change(key, kept, &[], &gone, 0)
     }
 
@@ -322,10 +333,10 @@ impl Accounts {
                 for file in outputs_of(record) {
                     let known = counted.entry(file.digest);
                     known.or_insert(BlobUse { bytes: file.bytes, references: 0 }).references += 1;
-                    totals.output_bytes += file.bytes;
+                    totals.output_bytes += weight(record) * file.bytes;
                 }
+                totals.records += weight(record);
             }
-            totals.records += kept.len() as u64;
             totals.record_bytes += encoded_bytes;
             if kept.len() < records.len() || records.is_empty() {
                 let records = kept.into_iter().map(|(record, used)| (record, used.clone())).collect();
@@ -339,6 +350,11 @@ impl Accounts {
         let (blobs, bytes) = self.blobs.delete_unknown(|digest| counted.contains_key(&digest));
         Ok(Gone { records: before.saturating_sub(totals.records), blobs, bytes })
     }
+}
+
+/// How much a record counts: one under a shared key is another's again, and counts for nothing.
+fn weight(record: &Record) -> u64 {
+    u64::from(record.origin.is_none())
 }
 
 impl std::ops::AddAssign for Gone {
