@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::blobs::{Blobs, PendingBlob};
 use crate::freshness::WorkingDirectory;
-use crate::observer::{Effect, Left, Unstorable};
+use crate::observer::{Effect, Left, Origin, Unstorable};
 use crate::record::{Output, OutputFile};
 use crate::signature::{FileKind, Signature};
 
@@ -32,8 +32,8 @@ pub struct Captured {
 
 /// Copies the files of `effects`, as seen from `cwd`, of a run under `umask`.
 ///
-/// A file that is written over keeps its mode; only one with the mode that any new file gets is known to be as it
-/// would have been had there been none.
+/// A file that is written over keeps its mode; one that may be such is taken only with the mode that any new file gets,
+/// as then it is as it would have been had there been none.
 ///
 /// # Errors
 /// `NotCaptured` with the reason: the run is then not stored.
@@ -50,12 +50,13 @@ pub fn capture(
     for effect in effects {
         let file = match effect.left {
             Left::Removed => None,
-            Left::File => {
+            Left::File(origin) => {
                 let failed = |e: io::Error| {
                     Unstorable::NotCaptured(format!("{}: {e}", String::from_utf8_lossy(&effect.path.0)))
                 };
-                let (file, content) = capture_file(&effect.path.0, blobs, cwd).map_err(failed)?;
-                if file.mode != NEW_FILE_MODE & !umask {
+                let (mut file, content) = capture_file(&effect.path.0, blobs, cwd).map_err(failed)?;
+                file.replaces = origin == Origin::Replaced;
+                if origin == Origin::Kept && file.mode != NEW_FILE_MODE & !umask {
                     return Err(failed(io::Error::other("its mode may be an older file's")));
                 }
                 captured.contents.push(content);
@@ -74,14 +75,19 @@ fn capture_file(path: &[u8], blobs: &Blobs, cwd: &WorkingDirectory) -> io::Resul
     if before.kind() != FileKind::File || before.size > OUTPUT_BYTES_MAX {
         return Err(io::Error::other("no regular file, or too large"));
     }
-    if rustix::fs::fstat(&file)?.st_nlink != 1 {
+    let stat = rustix::fs::fstat(&file)?;
+    if stat.st_nlink != 1 {
         return Err(io::Error::other("has several names"));
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("is somebody else's"));
     }
     let content = blobs.receive(&mut file)?;
     if Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)? != before {
         return Err(io::Error::other("was changed while it was captured"));
     }
-    Ok((OutputFile { digest: content.digest, bytes: content.bytes, mode: before.mode & 0o7777 }, content))
+    let mode = before.mode & 0o7777;
+    Ok((OutputFile { digest: content.digest, bytes: content.bytes, mode, replaces: false }, content))
 }
 
 #[cfg(test)]
@@ -89,6 +95,8 @@ mod tests {
     use super::*;
     use crate::observation::Spelled;
     use std::os::unix::ffi::OsStrExt;
+
+    const KEPT: Left = Left::File(Origin::Kept);
 
     #[test]
     fn files_are_captured_and_what_is_unusual_is_not() {
@@ -103,15 +111,20 @@ mod tests {
         };
         mode(0o644);
         let capture = |effects: &[Effect]| capture(effects, &blobs, &cwd, 0o022);
-        let captured = capture(&[effect("a.o", Left::File), effect("b.o", Left::Removed)]).unwrap();
+        let captured = capture(&[effect("a.o", KEPT), effect("b.o", Left::Removed)]).unwrap();
         assert_eq!(captured.outputs[0].file.unwrap().bytes, 6);
         assert_eq!(captured.outputs[1].file, None);
         std::os::unix::fs::symlink("a.o", temp.path().join("link.o")).unwrap();
-        assert!(capture(&[effect("link.o", Left::File)]).is_err());
-        std::fs::hard_link(temp.path().join("a.o"), temp.path().join("c.o")).unwrap();
-        assert!(capture(&[effect("c.o", Left::File)]).is_err());
+        assert!(capture(&[effect("link.o", KEPT)]).is_err());
         mode(0o755);
-        assert!(capture(&[effect("a.o", Left::File)]).is_err());
-        assert!(capture(&[effect("missing.o", Left::File)]).is_err());
+        assert!(capture(&[effect("a.o", KEPT)]).is_err());
+        for (origin, replaces) in [(Origin::Made, false), (Origin::Replaced, true)] {
+            let file = capture(&[effect("a.o", Left::File(origin))]).unwrap().outputs[0].file.unwrap();
+            assert_eq!((file.mode, file.replaces), (0o755, replaces));
+        }
+        mode(0o644);
+        std::fs::hard_link(temp.path().join("a.o"), temp.path().join("c.o")).unwrap();
+        assert!(capture(&[effect("c.o", KEPT)]).is_err());
+        assert!(capture(&[effect("missing.o", KEPT)]).is_err());
     }
 }

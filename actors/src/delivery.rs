@@ -2,8 +2,9 @@
 //!
 //! Contents are copied (reflinked where the file system can), never hard-linked: whoever edits an output in
 //! place must not reach the store. A file appears whole, by rename, and only where the tool would have left the
-//! same: over nothing, or over an ordinary file of ours with the same mode. Anything else (a symbolic link, a
-//! hard-linked, read-only or foreign file, a device) is not delivered to; the tool runs and does what it does.
+//! same: over nothing, or over an ordinary file of ours with the same mode. A tool that was seen to put a new file in
+//! an older one's place (linkers do) does so whatever mode and other names the older one has. Anything else (a
+//! symbolic link, a file that others have or run, a device) is not delivered to; the tool runs and does what it does.
 
 use std::fs::File;
 use std::io;
@@ -90,11 +91,24 @@ fn check_place(cwd: BorrowedFd<'_>, path: &[u8], file: Option<&OutputFile>) -> R
         Err(e) => return Err(write_error(path, e)),
         Ok(stat) => stat,
     };
-    let ordinary = stat.st_mode & libc::S_IFMT == libc::S_IFREG
-        && stat.st_nlink == 1
-        && stat.st_uid == rustix::process::geteuid().as_raw();
-    let same_mode = file.is_none_or(|f| stat.st_mode & 0o7777 == f.mode);
-    if ordinary && same_mode { Ok(()) } else { Err(unusual()) }
+    let is_ours =
+        stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_uid == rustix::process::geteuid().as_raw();
+    // The GNU tools write into an empty file, which somebody may have made for them, and replace any other.
+    let is_replaced = file.is_some_and(|f| f.replaces) && stat.st_size > 0;
+    let is_same_when_written = || {
+        let mode = stat.st_mode & 0o7777;
+        stat.st_nlink == 1 && file.is_none_or(|f| mode == f.mode && can_be_written(cwd, path, mode))
+    };
+    if is_ours && (is_replaced || is_same_when_written()) { Ok(()) } else { Err(unusual()) }
+}
+
+/// Whether the tool could have opened this file for writing: not one that its owner may not write, nor a program that
+/// is being executed.
+fn can_be_written(cwd: BorrowedFd<'_>, path: &[u8], mode: u32) -> bool {
+    let may_be_executed = mode & 0o111 != 0;
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    mode & libc::S_IWUSR != 0
+        && !(may_be_executed && rustix::fs::openat(cwd, path, flags, Mode::empty()).is_err())
 }
 
 fn stage<'a>(
@@ -194,7 +208,8 @@ mod tests {
             std::fs::write(&source, content).unwrap();
             let pending = blobs.receive(&mut File::open(&source).unwrap()).unwrap();
             blobs.commit(&pending).unwrap();
-            let file = OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o640 };
+            let file =
+                OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o640, replaces: false };
             Self { blobs, output: Output { path: Spelled(b"a.o".to_vec()), file: Some(file) }, temp }
         }
 
@@ -260,6 +275,27 @@ mod tests {
             assert_eq!(f.path().symlink_metadata().unwrap().ino(), before);
             assert_eq!(f.leftovers(), 0);
         }
+    }
+
+    #[test]
+    fn what_the_tool_replaces_is_replaced_whatever_its_mode_and_names() {
+        let mut f = Fixture::new(b"object");
+        f.output.file.as_mut().unwrap().replaces = true;
+        let other = f.temp.path().join("other");
+        let prepare = |content: &str, mode: u32| {
+            std::fs::remove_file(f.path()).ok();
+            std::fs::remove_file(&other).ok();
+            std::fs::write(f.path(), content).unwrap();
+            std::fs::set_permissions(f.path(), PermissionsExt::from_mode(mode)).unwrap();
+            std::fs::hard_link(f.path(), &other).unwrap();
+        };
+        prepare("old", 0o400);
+        f.deliver().unwrap();
+        assert_eq!(std::fs::read(f.path()).unwrap(), b"object");
+        assert_eq!(f.path().metadata().unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(std::fs::read(&other).unwrap(), b"old");
+        prepare("", 0o600);
+        assert!(matches!(f.deliver(), Err(DeliveryError::Unusual(_))));
     }
 
     #[test]

@@ -36,6 +36,15 @@ impl WorkingDirectory {
         Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())? })
     }
 
+    /// The directory's own path, without links.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn path(&self) -> std::io::Result<Vec<u8>> {
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.fd));
+        Ok(rustix::fs::readlink(link, Vec::with_capacity(256))?.into_bytes())
+    }
+
     /// The descriptor (`O_PATH`).
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -270,6 +279,7 @@ impl Check<'_> {
                 let identity = Signature { size: 0, mtime_ns: 0, ctime_ns: 0, ..now };
                 Ok((*follow && *kind == FileKind::Directory).then_some(identity))
             }
+            Fact::Mode { mode } => holds(stat(true)?.mode == *mode),
             Fact::Metadata { follow, size, mtime_ns, mode } => {
                 let now = stat(*follow)?;
                 holds((now.size, now.mtime_ns, now.mode) == (*size, *mtime_ns, *mode))
@@ -422,7 +432,8 @@ mod tests {
                 stderr: Default::default(),
                 outputs: vec![],
             };
-            let live = LiveRecord::new(Record { observations, identities, environment: None, result });
+            let live =
+                LiveRecord::new(Record { observations, identities, environment: None, origin: None, result });
             Self { temp, files, live }
         }
 

@@ -60,10 +60,17 @@ pub enum Seen {
         /// Size, mtime and mode are what is compared.
         signature: Signature,
     },
+    /// What was seen before the run itself changed it: true when the tool asked, and not any more.
+    Before {
+        /// What was seen.
+        seen: Box<Seen>,
+        /// The content, where that was read.
+        digest: Option<Digest>,
+    },
 }
 
 /// One fact that must still hold for a record to be served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Observation {
     /// The path as spelled.
     pub path: Spelled,
@@ -72,7 +79,7 @@ pub struct Observation {
 }
 
 /// What must be true of an observed path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fact {
     /// A regular file with this content.
     Content {
@@ -104,6 +111,11 @@ pub enum Fact {
         follow: bool,
         /// Which kind.
         kind: FileKind,
+    },
+    /// A file with this type and permission bits.
+    Mode {
+        /// Type and permission bits.
+        mode: u32,
     },
     /// A regular file with this metadata.
     Metadata {

@@ -19,7 +19,7 @@ use zccache_proto::message::{Exit, OutputStream};
 
 use crate::invocation::Invocation;
 use crate::observation::Spelled;
-use crate::observer::{Effect, Job, Left, Observed, Observer, Unstorable, Watcher, wants_terminal};
+use crate::observer::{Effect, Job, Left, Observed, Observer, Origin, Unstorable, Watcher, wants_terminal};
 use crate::tool_run::{self, Ended};
 use closure::Scans;
 use facts::Facts;
@@ -60,7 +60,7 @@ impl Observer for DeclaredObserver {
             Ok(survey) => {
                 observed.sightings = survey.facts.into_sightings();
                 observed.effects =
-                    outputs.into_iter().map(|path| Effect { path, left: Left::File }).collect();
+                    outputs.into_iter().map(|path| Effect { path, left: Left::File(Origin::Kept) }).collect();
                 observed.programs = survey.programs.into_iter().map(Spelled).collect();
                 observed.asked_time = survey.asks_time;
             }

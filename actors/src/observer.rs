@@ -73,9 +73,23 @@ pub struct Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
     /// A regular file that the run wrote.
-    File,
+    File(Origin),
     /// Nothing, where there was a file before the run.
     Removed,
+}
+
+/// How a file that a run left came to be there. Modes belong to files, not to names: one that is written over keeps
+/// its own, one that is made has what the tool asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The file may be one that was there before the run, written over.
+    Kept,
+    /// A new file, where there was none.
+    Made,
+    /// What was there before is an input of the run, its mode included.
+    Edited,
+    /// A new file, in the place of an older one that the run removed or renamed this one over.
+    Replaced,
 }
 
 /// Why a run's result must not be stored. The text goes to the log; the variant is counted.
@@ -93,6 +107,12 @@ pub enum Unstorable {
     /// The run read the time zone, as done to print the time (`__DATE__`, `__TIME__`, `__TIMESTAMP__`).
     #[error("asked for the time")]
     AskedTime,
+    /// The run read the clock, or what else is never the same twice: the time it took, the machine's load.
+    #[error("read the clock")]
+    ReadClock,
+    /// The run took random numbers.
+    #[error("took random numbers")]
+    TookRandomNumbers,
     /// The run talked to another process or host.
     #[error("used a socket")]
     UsedSocket,

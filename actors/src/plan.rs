@@ -15,7 +15,7 @@ pub trait Planner: Send + Sync {
 #[derive(Debug, Clone)]
 pub enum Planned {
     /// To be looked up, run, stored.
-    Cache(Plan),
+    Cache(Box<Plan>),
     /// Not ours: the client `exec`s the tool.
     PassThrough(PassThrough),
 }
@@ -44,8 +44,47 @@ pub struct Plan {
     /// Code from elsewhere than the toolchain may take part (plugins, specs, `-B`): what is known of the family's
     /// programs then says nothing.
     pub foreign_code: bool,
+    /// How to tell the requester's own places in the command line, if a search of the outputs' bytes shows whether
+    /// they enter the result. Without, results are served in the place where they were made alone.
+    pub sharing: Option<Sharing>,
     /// `SOURCE_DATE_EPOCH` fixes the time of day, so that only files' own times are left to ask the zone for.
     pub time_is_fixed: bool,
+}
+
+/// Where a requester's own places stand in a command line.
+#[derive(Debug, Clone, Default)]
+pub struct Sharing {
+    /// Paths in the arguments, in order.
+    pub places: Vec<Place>,
+    /// Which of `Plan::outputs` is a file of rules for make.
+    pub dependency_file: Option<usize>,
+}
+
+/// A path in an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The argument's number; 0 is the tool's name.
+    pub argument: usize,
+    /// Where in it the path begins, in bytes.
+    pub offset: usize,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a path in an argument is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is read, or searched.
+    Input,
+    /// It is the output with this number in `Plan::outputs`, and names it for make alone if at all.
+    Output(usize),
+    /// It is the old half of a prefix map, `OLD=NEW`.
+    Map {
+        /// It changes what `__FILE__` is.
+        macros: bool,
+        /// It changes debug information.
+        debug: bool,
+    },
 }
 
 /// What the command line says about inputs; used by the declared observer alone.
@@ -79,4 +118,42 @@ pub struct Policy {
     pub reads_links_on_its_way_only: bool,
     /// Paths whose reading does not matter (`/dev/urandom` for seeds, `/proc/meminfo` for heap sizes).
     pub ignored_reads: &'static [&'static str],
+    /// What may show in the results of this family's tools, beyond what files hold.
+    pub caution: Caution,
+}
+
+/// What may show in a tool's result, beyond what files hold. Nothing of it does for compilers; all of it may for a tool
+/// that nobody knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Caution {
+    /// The clock, random numbers and measurements may, unless a program of this base name asks for them. Watching
+    /// for them is left out if there is no such function.
+    pub chance_unless: Option<fn(&[u8]) -> bool>,
+    /// What of the metadata of files that are read.
+    pub metadata: ShownMetadata,
+    /// What was in the place of an output before: its questions about that are inputs.
+    pub old_outputs: bool,
+    /// Files may be edited in place: what was in one that is opened for writing and not emptied is an input.
+    pub edits: bool,
+}
+
+/// What of the metadata of a file that is read may show in a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShownMetadata {
+    /// Nothing.
+    None,
+    /// Its permission bits, as with tools that hand them on to their output.
+    Mode,
+    /// All of it.
+    All,
+}
+
+impl Caution {
+    /// For tools that are known well.
+    pub const NONE: Self =
+        Self { chance_unless: None, metadata: ShownMetadata::None, old_outputs: false, edits: false };
+
+    /// For tools of which nothing is known.
+    pub const FULL: Self =
+        Self { chance_unless: Some(|_| false), metadata: ShownMetadata::All, old_outputs: true, edits: true };
 }

@@ -8,9 +8,10 @@ use zccache_proto::message::Exit;
 
 use crate::digest::Digest;
 use crate::observation::{Observation, Spelled};
+use crate::sharing::Standpoint;
 
 /// Raised whenever `Record`'s encoding changes; records of another version are not read.
-pub const RECORD_VERSION: u8 = 2;
+pub const RECORD_VERSION: u8 = 3;
 
 /// How many records a manifest keeps: enough to switch between a dozen branches and hit on each; the oldest
 /// go first. Each is checked in turn on a miss, so the number bounds that cost too.
@@ -27,6 +28,8 @@ pub struct Record {
     pub identities: Vec<u32>,
     /// The digest of the whole environment, if a program took part whose reads of it are not known.
     pub environment: Option<Digest>,
+    /// Of a record under a shared key: where the request stood whose run it is.
+    pub origin: Option<Standpoint>,
     /// What to replay.
     pub result: RunResult,
 }
@@ -65,6 +68,8 @@ pub struct OutputFile {
     pub bytes: u64,
     /// Permission bits, as the run left them.
     pub mode: u32,
+    /// The run is known to have put a new file in the place of an older one, whose mode and other names it left alone.
+    pub replaces: bool,
 }
 
 impl Record {
@@ -123,6 +128,7 @@ mod tests {
             observations: vec![Observation { path: Spelled(b"a.h".to_vec()), fact: Fact::Absent }],
             identities: vec![NO_FILE],
             environment: None,
+            origin: None,
             result: RunResult {
                 exit: Exit::Code(1),
                 stdout: ByteBuf::new(),

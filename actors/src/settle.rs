@@ -15,15 +15,16 @@ use crate::digesting::Run;
 use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::WorkingDirectory;
-use crate::hasher::MakeRecord;
+use crate::hasher::{MakeRecord, Share};
 use crate::invocation::Invocation;
 use crate::journal::Note;
 use crate::key::{RequestKey, environment_digest};
 use crate::observation::Spelled;
 use crate::observer::Unstorable;
-use crate::plan::{Plan, Policy};
+use crate::plan::{Plan, Policy, ShownMetadata};
 use crate::record::{Record, RunResult};
 use crate::runner::RunReport;
+use crate::sharing::shared_requests;
 use crate::store::Insert;
 use crate::work::WorkGuard;
 
@@ -33,6 +34,10 @@ pub struct Settlement {
     pub key: RequestKey,
     /// What was typed.
     pub invocation: Invocation,
+    /// What it means.
+    pub plan: Plan,
+    /// Where relative paths begin.
+    pub cwd: Arc<WorkingDirectory>,
     /// The record with the contents it names, or why there is none.
     pub prepared: Prepared,
     /// The flight that this request leads, if it does.
@@ -80,13 +85,15 @@ pub async fn prepare(
     }
     let captured = captured?;
     let known = knows_all(&observed.programs, plan.policy, invocation);
+    let metadata = plan.policy.caution.metadata;
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
     let run = Run {
         sightings: observed.sightings,
         result: RunResult { exit: observed.exit, stdout, stderr, outputs: captured.outputs },
         environment: (!known).then(|| environment_digest(&invocation.env)),
         // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
-        pin_mtimes: plan.pin_mtimes || observed.asked_time,
+        pin_mtimes: plan.pin_mtimes || observed.asked_time || metadata == ShownMetadata::All,
+        pin_modes: metadata == ShownMetadata::Mode,
     };
     let made = tokio::time::timeout(RECORD_PATIENCE, peers.hasher.send(MakeRecord { run, cwd })).await;
     let made = made.map_err(|e| NotStored::Degraded("hasher_slow", e.to_string()))?;
@@ -96,10 +103,17 @@ pub async fn prepare(
 
 /// Stores the result, counts what came of it, and lands the flight. Behind the reply.
 pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
-    let Settlement { key, invocation, prepared, flight, work: _work } = settlement;
+    let Settlement { key, invocation, plan, cwd, prepared, flight, work: _work } = settlement;
     faults::pass("settle");
+    let (mut shareable, root) = (None, invocation.cwd.clone());
     let stored = match prepared {
-        Ok((record, contents)) => store(key, record, invocation.cwd.clone(), contents, &peers).await,
+        Ok((record, contents)) => {
+            let requests = shared_requests(&invocation, &plan, &cwd);
+            let kept = (!requests.is_empty()).then(|| record.clone());
+            let stored = store(key, record, root.clone(), contents, &peers).await;
+            shareable = kept.filter(|_| stored.is_ok()).map(|record| Share { record, requests, plan, cwd });
+            stored
+        }
         Err(why) => Err(why),
     };
     let landing = if stored.is_ok() { Landing::Stored } else { Landing::NotStored };
@@ -123,6 +137,18 @@ pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
     peers.journal.addr().do_send(Note { key, invocation, outcome, detail });
     if let Some(flight) = flight {
         flight.land(landing);
+    }
+    if let Some(share) = shareable {
+        store_shared(share, &root, &peers).await;
+    }
+}
+
+/// Stores a result for requests from elsewhere as well, if it proves to be good for them. Nothing is lost if not.
+async fn store_shared(share: Share, root: &[u8], peers: &Peers) {
+    let Ok(general) = peers.hasher.send(share).await else { return };
+    for (key, record) in general {
+        // Its contents are stored already.
+        let _ = store(key, record, root.to_vec(), Vec::new(), peers).await;
     }
 }
 
@@ -156,6 +182,8 @@ fn label(why: &Unstorable) -> &'static str {
         Unstorable::ChangedExisting(_) => "changed_existing_file",
         Unstorable::ReadStdin => "read_stdin",
         Unstorable::AskedTime => "asked_time",
+        Unstorable::ReadClock => "read_clock",
+        Unstorable::TookRandomNumbers => "took_random_numbers",
         Unstorable::UsedSocket => "used_socket",
         Unstorable::ReadUnstable(_) => "read_device",
         Unstorable::LeftProcess => "left_process",

@@ -73,6 +73,9 @@ pub enum StorageError {
     /// The result alone is larger than the limit.
     #[error("the result is larger than the cache")]
     LargerThanCache,
+    /// The record names a content that is neither stored nor comes with it.
+    #[error("a content is missing")]
+    ContentMissing,
     /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -430,7 +433,8 @@ mod tests {
             let source = self.temp.path().join("source");
             std::fs::write(&source, content).unwrap();
             let pending = self.storage.blobs.receive(&mut File::open(&source).unwrap()).unwrap();
-            let file = OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o644 };
+            let file =
+                OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o644, replaces: false };
             let path = Spelled(b"a.o".to_vec());
             let outputs = vec![Output { path, file: Some(file) }];
             let result = RunResult {
@@ -441,7 +445,8 @@ mod tests {
             };
             let path = Spelled(format!("{version}.h").into_bytes());
             let observations = vec![Observation { path, fact: Fact::Absent }];
-            let record = Record { observations, identities: vec![NO_FILE], environment: None, result };
+            let identities = vec![NO_FILE];
+            let record = Record { observations, identities, environment: None, origin: None, result };
             self.storage.insert(key, record, b"/project", &[pending])
         }
 
@@ -583,6 +588,7 @@ mod tests {
             observations: vec![],
             identities: vec![],
             environment: None,
+            origin: None,
             result: RunResult {
                 exit: Exit::Code(0),
                 stdout: Default::default(),

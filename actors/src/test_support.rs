@@ -3,7 +3,7 @@
 use zccache_proto::message::{Stdio, StreamKind};
 
 use crate::invocation::Invocation;
-use crate::plan::{DeclaredInputs, Plan, Policy};
+use crate::plan::{Caution, DeclaredInputs, Plan, Policy};
 
 /// Knows every program.
 pub static POLICY: Policy = Policy {
@@ -11,6 +11,7 @@ pub static POLICY: Policy = Policy {
     knows_program: |_| true,
     reads_links_on_its_way_only: false,
     ignored_reads: &[],
+    caution: Caution::NONE,
 };
 
 /// An invocation in `/` with piped output.
@@ -35,6 +36,7 @@ pub fn plan() -> Plan {
         outputs: Vec::new(),
         pin_mtimes: false,
         foreign_code: false,
+        sharing: None,
         time_is_fixed: false,
     }
 }

@@ -16,16 +16,22 @@ use zccache_actors::observation::{Seen, Spelled};
 use zccache_actors::observe_declared::DeclaredObserver;
 use zccache_actors::observe_linux::ObservedObserver;
 use zccache_actors::observer::{Job, Observed, Observer, Watcher};
-use zccache_actors::plan::{DeclaredInputs, Policy};
+use zccache_actors::plan::{Caution, DeclaredInputs, Policy};
 use zccache_proto::message::{OutputStream, Stdio, StreamKind};
 
-static GCC: Policy =
-    Policy { family: "gcc", knows_program: |_| true, ignored_reads: &[], reads_links_on_its_way_only: false };
+static GCC: Policy = Policy {
+    family: "gcc",
+    knows_program: |_| true,
+    ignored_reads: &[],
+    reads_links_on_its_way_only: false,
+    caution: Caution::NONE,
+};
 static CLANG: Policy = Policy {
     family: "clang",
     knows_program: |_| true,
     ignored_reads: &["/dev/urandom"],
     reads_links_on_its_way_only: false,
+    caution: Caution::NONE,
 };
 
 struct Nobody(OwnedFd);

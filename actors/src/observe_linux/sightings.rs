@@ -5,8 +5,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::digest::Digest;
 use crate::observation::{Seen, Sighting, Spelled};
-use crate::signature::FileKind;
+use crate::signature::{FileKind, Signature};
 
 /// The most sightings one run may have: a hundred times a large C++ compile's. Beyond, a record would cost
 /// more to check than the tool to run.
@@ -26,6 +27,8 @@ pub enum Question {
     Lstat = 8,
     /// Listed.
     List = 16,
+    /// Asked whether it is a link, and where to.
+    Readlink = 128,
 }
 
 /// The answer "nothing there" settles all questions.
@@ -74,12 +77,30 @@ impl Sightings {
         }
     }
 
+    /// Whether the file with this device and inode was read.
+    pub fn has_read(&self, file: &Signature) -> bool {
+        self.list.iter().any(|s| is_reading_of(&s.seen, file))
+    }
+
+    /// The file that was read, as it is now, is about to be changed; its content is this. Says false if it is not any
+    /// more what was read.
+    pub fn keep_content(&mut self, file: &Signature, digest: Digest) -> bool {
+        for s in self.list.iter_mut().filter(|s| is_reading_of(&s.seen, file)) {
+            if !matches!(&s.seen, Seen::Read { signature, .. } if signature == file) {
+                return false;
+            }
+            let seen = Box::new(std::mem::replace(&mut s.seen, Seen::Absent));
+            s.seen = Seen::Before { seen, digest: Some(digest) };
+        }
+        true
+    }
+
     /// All that was seen so far.
     pub fn seen(&self) -> &[Sighting] {
         &self.list
     }
 
-    /// The sightings, without those that another one implies: metadata of what was read as well (under whatever
+    /// The sightings, without those that another one implies: kind and metadata of what was read as well (under whatever
     /// spelling, told by `normal`), a plain reading of what was executed, a directory behind links that is one
     /// without any.
     pub fn into_list(self, normal: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Sighting> {
@@ -100,11 +121,17 @@ impl Sightings {
             }
         }
         list.retain(|s| match &s.seen {
-            Seen::Metadata { .. } => !read.contains(&normal(&s.path.0)),
+            Seen::Metadata { .. } | Seen::Kind { follow: false, kind: FileKind::File } => {
+                !read.contains(&normal(&s.path.0))
+            }
             Seen::Read { executed: false, .. } => !executed.contains(&s.path),
             Seen::Kind { follow: true, kind: FileKind::Directory } => !plain_directories.contains(&s.path),
             _ => true,
         });
         list
     }
+}
+
+fn is_reading_of(seen: &Seen, file: &Signature) -> bool {
+    matches!(seen, Seen::Read { signature, .. } if (signature.dev, signature.ino) == (file.dev, file.ino))
 }

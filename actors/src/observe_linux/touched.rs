@@ -6,19 +6,26 @@
 //! a regular file   | written: an effect           | removed: an effect
 //! anything else    | not ours to restore          | not ours to restore
 //! ```
+//! Whether a file that is there is a new one is told by its inode. What was there before is held open meanwhile, lest
+//! its number is given to the next file made.
 
 use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
 use super::resolve::Place;
 use crate::observation::{Seen, Sighting, Spelled};
-use crate::observer::{Effect, Left, Unstorable};
+use crate::observer::{Effect, Left, Origin, Unstorable};
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// The most paths one run may change: far beyond any compile's outputs and temporaries.
 pub const TOUCHED_MAX: usize = 10_000;
+
+/// The most files that are held open; of further ones, a new file with the old one's number is taken for the old one.
+const HELD_MAX: usize = 64;
 
 /// What was at a path before the run first touched it.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +45,12 @@ struct Touch {
     other: bool,
     /// The run took away what was here, at least once.
     removed: bool,
+    /// The run moved another file here.
+    renamed_over: bool,
+    /// What was here before was read, or asked about, and so is an input.
+    before_is_input: bool,
+    /// Keeps the inode of what was here before from being used again.
+    _held: Option<OwnedFd>,
 }
 
 /// What the run does to a path.
@@ -45,6 +58,8 @@ struct Touch {
 pub enum Deed {
     /// Writes a regular file, from its start.
     Write,
+    /// Moves a file of its own here.
+    RenameTo,
     /// Makes anything else.
     MakeOther,
     /// Takes away.
@@ -107,12 +122,16 @@ impl Touched {
             None if self.list.len() >= TOUCHED_MAX => return false,
             None => {
                 let before = before(place, path);
+                let is_held = matches!(before, Before::File { .. }) && self.list.len() < HELD_MAX;
                 self.list.push(Touch {
                     path: path.to_vec(),
                     before,
                     written: false,
                     other: false,
                     removed: false,
+                    renamed_over: false,
+                    before_is_input: false,
+                    _held: is_held.then(|| hold(place, path)).flatten(),
                 });
                 self.by_normal.insert(normal, self.list.len() - 1);
                 self.list.len() - 1
@@ -121,10 +140,30 @@ impl Touched {
         let touch = &mut self.list[index];
         match deed {
             Deed::Write => touch.written = true,
+            Deed::RenameTo => (touch.written, touch.renamed_over) = (true, true),
             Deed::MakeOther => touch.other = true,
             Deed::Remove => touch.removed = true,
         }
         true
+    }
+
+    /// What was at this changed path before is an input of the run.
+    pub fn before_is_input(&mut self, place: &Place, path: &[u8]) {
+        if let Some(&index) = self.by_normal.get(&place.normal(path)) {
+            self.list[index].before_is_input = true;
+        }
+    }
+
+    /// Makes of the sightings of changed paths what was seen before: they are inputs, and do not hold any more.
+    pub fn keep_before(&self, place: &Place, sightings: &mut [Sighting]) {
+        for sighting in sightings {
+            let is_of_state =
+                !matches!(sighting.seen, Seen::Read { .. } | Seen::Listed { .. } | Seen::Before { .. });
+            if is_of_state && self.knows(&place.normal(&sighting.path.0)) {
+                let seen = Box::new(std::mem::replace(&mut sighting.seen, Seen::Absent));
+                sighting.seen = Seen::Before { seen, digest: None };
+            }
+        }
     }
 
     /// Takes out of `sightings` those that the run itself made so: questions about its temporaries, and, if all
@@ -134,7 +173,7 @@ impl Touched {
             return;
         }
         sightings.retain(|s| {
-            if matches!(s.seen, Seen::Read { .. } | Seen::Listed { .. }) {
+            if matches!(s.seen, Seen::Read { .. } | Seen::Listed { .. } | Seen::Before { .. }) {
                 return true;
             }
             let normal = place.normal(&s.path.0);
@@ -165,7 +204,7 @@ impl Touched {
     pub fn outcome(&self, place: &Place) -> Outcome {
         let mut outcome = Outcome { effects: Vec::new(), unstorable: None };
         for touch in &self.list {
-            match left(place, touch) {
+            match self.left(place, touch) {
                 Ok(Some(left)) => {
                     outcome.effects.push(Effect { path: Spelled(touch.path.clone()), left });
                 }
@@ -175,6 +214,44 @@ impl Touched {
         }
         outcome
     }
+
+    fn left(&self, place: &Place, touch: &Touch) -> Result<Option<Left>, Unstorable> {
+        let name = || String::from_utf8_lossy(&touch.path).into_owned();
+        let now = place.signature(&touch.path, false);
+        match (now, touch.before) {
+            (Err(_), Before::Absent) if touch.removed => Ok(None),
+            // It was to be made and was not: for want of space, permission or the like, which nothing else tells.
+            (Err(_), Before::Absent) => Err(Unstorable::NotCaptured(name())),
+            (Err(_), Before::File { .. }) => Ok(Some(Left::Removed)),
+            (Err(_), Before::Other) => Err(Unstorable::ChangedExisting(name())),
+            (Ok(_), _) if touch.other || !touch.written => Err(Unstorable::ChangedExisting(name())),
+            // Opened for writing and yet untouched: refused.
+            (Ok(now), Before::File { signature, settled: true }) if now == signature => {
+                Err(Unstorable::ChangedExisting(name()))
+            }
+            (Ok(_), _) => match place.signature(&touch.path, true) {
+                Ok(s) if s.kind() == FileKind::File => Ok(Some(Left::File(self.origin(touch, &s)))),
+                _ => Err(Unstorable::ChangedExisting(name())),
+            },
+        }
+    }
+
+    /// How the file `now` came to be at `touch`. It may have been elsewhere before the run, and been moved here.
+    fn origin(&self, touch: &Touch, now: &Signature) -> Origin {
+        let is_now = |t: &Touch| matches!(t.before, Before::File { signature: s, .. } if (s.dev, s.ino) == (now.dev, now.ino));
+        match touch.before {
+            Before::File { .. } if touch.before_is_input => Origin::Edited,
+            _ if self.list.iter().any(is_now) => Origin::Kept,
+            Before::Absent => Origin::Made,
+            Before::File { .. } if touch.removed || touch.renamed_over => Origin::Replaced,
+            Before::File { .. } | Before::Other => Origin::Kept,
+        }
+    }
+}
+
+fn hold(place: &Place, path: &[u8]) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(place.cwd(), path, flags, Mode::empty()).ok()
 }
 
 fn before(place: &Place, path: &[u8]) -> Before {
@@ -193,25 +270,4 @@ fn is_temporary_path(place: &Place, touch: Option<&Touch>) -> bool {
 
 fn is_temporary(place: &Place, touch: &Touch) -> bool {
     matches!(touch.before, Before::Absent) && place.signature(&touch.path, false).is_err()
-}
-
-fn left(place: &Place, touch: &Touch) -> Result<Option<Left>, Unstorable> {
-    let name = || String::from_utf8_lossy(&touch.path).into_owned();
-    let now = place.signature(&touch.path, false);
-    match (now, touch.before) {
-        (Err(_), Before::Absent) if touch.removed => Ok(None),
-        // It was to be made and was not: for want of space, permission or the like, which nothing else tells.
-        (Err(_), Before::Absent) => Err(Unstorable::NotCaptured(name())),
-        (Err(_), Before::File { .. }) => Ok(Some(Left::Removed)),
-        (Err(_), Before::Other) => Err(Unstorable::ChangedExisting(name())),
-        (Ok(_), _) if touch.other || !touch.written => Err(Unstorable::ChangedExisting(name())),
-        // Opened for writing and yet untouched: refused.
-        (Ok(now), Before::File { signature, settled: true }) if now == signature => {
-            Err(Unstorable::ChangedExisting(name()))
-        }
-        (Ok(_), _) => match place.signature(&touch.path, true) {
-            Ok(s) if s.kind() == FileKind::File => Ok(Some(Left::File)),
-            _ => Err(Unstorable::ChangedExisting(name())),
-        },
-    }
 }

@@ -95,6 +95,13 @@ impl Accounts {
         used: RecordUse,
         contents: &[PendingBlob],
     ) -> Result<(), StorageError> {
+        for file in outputs_of(&record) {
+            // What a shared result names was stored before it, and may have gone since.
+            let comes = contents.iter().any(|content| content.digest == file.digest);
+            if !comes && self.index.blob(file.digest)?.is_none() {
+                return Err(StorageError::ContentMissing);
+            }
+        }
         for (number, content) in contents.iter().enumerate() {
             if let Err(e) = self.blobs.commit(content) {
                 self.take_back(&contents[..number])?;

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::observation::Spelled;
-use zccache_actors::plan::{PassThrough, Plan, Planned, Policy};
+use zccache_actors::plan::{Caution, PassThrough, Plan, Planned, Policy};
 
 use super::command_line::CommandLine;
 use super::names::{self, Compiler};
-use super::{declared, environment, judgement, native_cpu, outputs, response_files};
+use super::{declared, environment, judgement, native_cpu, outputs, response_files, sharing};
 
 /// Reads that say nothing of the result: random numbers for names that must be unique, and clang asking where its
 /// own program lies and by which path it opened a file (`readlink` of its own descriptors).
@@ -23,6 +23,7 @@ pub static GCC: Policy = Policy {
     knows_program: names::is_gcc_program,
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
+    caution: Caution::NONE,
 };
 
 /// clang's policy. It reads few links, so there is nothing to gain from knowing which.
@@ -31,12 +32,13 @@ pub static CLANG: Policy = Policy {
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
+    caution: Caution::NONE,
 };
 
 /// What an invocation of this compiler means.
 pub fn plan(invocation: &Invocation, compiler: Compiler) -> Planned {
     match try_plan(invocation, compiler) {
-        Ok(plan) => Planned::Cache(plan),
+        Ok(plan) => Planned::Cache(Box::new(plan)),
         Err(reason) => Planned::PassThrough(PassThrough { reason }),
     }
 }
@@ -55,6 +57,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         return Err("unknown_processor");
     }
     let outputs = outputs::outputs(&line, source);
+    let sharing = sharing::sharing(invocation, &arguments, &line, &outputs);
     Ok(Plan {
         policy: policy(compiler),
         key_env: key_env(invocation, &line, asks_processor),
@@ -62,6 +65,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         outputs: outputs.main.into_iter().chain(outputs.dependencies).map(Spelled).collect(),
         pin_mtimes: pins_mtimes(invocation, &line),
         foreign_code: may_run_foreign_code(invocation, &line),
+        sharing,
         time_is_fixed: is_time_fixed(invocation, compiler),
     })
 }
