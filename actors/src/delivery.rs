@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use crate::blobs::Blobs;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
+use crate::lease::Lease;
 use crate::record::{Output, OutputFile};
 
 /// Why a result was not delivered. Nothing was changed then, save where `Halfway` says so.
@@ -28,6 +29,9 @@ pub enum DeliveryError {
     /// A content is missing or damaged.
     #[error("a stored content is missing or damaged: {0}")]
     Blob(#[source] io::Error),
+    /// The client may have given up by now.
+    #[error("it took too long")]
+    Late,
     /// Writing failed.
     #[error("{path}: {source}")]
     Write {
@@ -38,18 +42,26 @@ pub enum DeliveryError {
     },
 }
 
-/// A file written under a temporary name beside its place; gone when dropped.
+/// A file written in the directory of its place, but not there yet; gone when dropped.
 struct Staged<'a> {
     cwd: BorrowedFd<'a>,
-    temporary: Vec<u8>,
+    written: Written,
     path: &'a [u8],
     placed: bool,
 }
 
+/// How a staged file can be reached.
+enum Written {
+    /// It has no name: nothing is left of it if this process is killed.
+    Nameless(File),
+    /// Where the file system has no nameless files: by a temporary name.
+    Named(Vec<u8>),
+}
+
 impl Drop for Staged<'_> {
     fn drop(&mut self) {
-        if !self.placed {
-            let _ = rustix::fs::unlinkat(self.cwd, &self.temporary[..], AtFlags::empty());
+        if let (Written::Named(temporary), false) = (&self.written, self.placed) {
+            let _ = rustix::fs::unlinkat(self.cwd, &temporary[..], AtFlags::empty());
         }
     }
 }
@@ -59,7 +71,12 @@ impl Drop for Staged<'_> {
 /// # Errors
 /// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
 /// found with nothing changed; the tool then runs and writes them all.
-pub fn deliver(outputs: &[Output], blobs: &Blobs, cwd: &WorkingDirectory) -> Result<(), DeliveryError> {
+pub fn deliver(
+    outputs: &[Output],
+    blobs: &Blobs,
+    cwd: &WorkingDirectory,
+    lease: &Lease,
+) -> Result<(), DeliveryError> {
     faults::pass("deliver.begin");
     let mut staged = Vec::with_capacity(outputs.len());
     for output in outputs {
@@ -71,10 +88,13 @@ pub fn deliver(outputs: &[Output], blobs: &Blobs, cwd: &WorkingDirectory) -> Res
     }
     faults::pass("deliver.staged");
     for mut file in staged {
-        place(&mut file)?;
+        place(&mut file, lease)?;
         faults::pass("deliver.placed");
     }
     for output in outputs.iter().filter(|o| o.file.is_none()) {
+        if !lease.holds() {
+            return Err(DeliveryError::Late);
+        }
         match rustix::fs::unlinkat(cwd.fd(), &output.path.0[..], AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(e) => return Err(write_error(&output.path.0, e)),
@@ -118,23 +138,51 @@ fn stage<'a>(
     cwd: BorrowedFd<'a>,
 ) -> Result<Staged<'a>, DeliveryError> {
     let blob = blobs.open(file).map_err(DeliveryError::Blob)?;
-    let temporary = temporary_beside(path);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed =
         |e: io::Error| DeliveryError::Write { path: String::from_utf8_lossy(path).into_owned(), source: e };
-    let opened = rustix::fs::openat(cwd, &temporary[..], flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|e| failed(e.into()))?;
-    let staged = Staged { cwd, temporary, path, placed: false };
-    let target = File::from(opened);
+    let (target, name) = create_beside(path, cwd).map_err(|e| write_error(path, e))?;
+    let is_nameless = name.is_none();
+    // From here on dropped, a named file goes.
+    let named = name.map(|name| Staged { cwd, written: Written::Named(name), path, placed: false });
     faults::check("deliver.write").map_err(failed)?;
     copy(&blob, &target, file.bytes).map_err(failed)?;
     // Explicitly: our own umask is not the client's, whose effect is already in the recorded mode.
     rustix::fs::fchmod(&target, Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
-    Ok(staged)
+    match named {
+        Some(staged) if !is_nameless => Ok(staged),
+        _ => Ok(Staged { cwd, written: Written::Nameless(target), path, placed: false }),
+    }
 }
 
-fn place(staged: &mut Staged<'_>) -> Result<(), DeliveryError> {
-    let (from, to) = (&staged.temporary[..], staged.path);
+/// A new file in the directory of `path`: nameless where that can be, else with the name returned.
+fn create_beside(path: &[u8], cwd: BorrowedFd<'_>) -> Result<(File, Option<Vec<u8>>), Errno> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let nameless = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    match rustix::fs::openat(cwd, directory_of(path), nameless, mode) {
+        Ok(opened) => return Ok((File::from(opened), None)),
+        // What kernels and file systems say that do not know of such files.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS | Errno::NOENT) => {}
+        Err(e) => return Err(e),
+    }
+    let temporary = temporary_beside(path);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(cwd, &temporary[..], flags, mode)?;
+    Ok((File::from(opened), Some(temporary)))
+}
+
+/// The directory of `path`, with its slash; the current one if it names none.
+fn directory_of(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(slash) => &path[..=slash],
+        None => b".",
+    }
+}
+
+fn place(staged: &mut Staged<'_>, lease: &Lease) -> Result<(), DeliveryError> {
+    let to = staged.path;
+    if !lease.holds() {
+        return Err(DeliveryError::Late);
+    }
     // As compilers and assemblers do it. Renaming over a file would make ext4 write the new one out at once
     // (`auto_da_alloc`), which costs more than all the rest.
     match rustix::fs::unlinkat(staged.cwd, to, AtFlags::empty()) {
@@ -142,10 +190,30 @@ fn place(staged: &mut Staged<'_>) -> Result<(), DeliveryError> {
         Err(e) => return Err(write_error(to, e)),
     }
     faults::pass("deliver.unlinked");
-    rustix::fs::renameat_with(staged.cwd, from, staged.cwd, to, RenameFlags::empty())
-        .map_err(|e| write_error(to, e))?;
+    if !lease.holds() {
+        return Err(DeliveryError::Late);
+    }
+    let placed = match &staged.written {
+        Written::Nameless(file) => give_name(file, staged.cwd, to),
+        Written::Named(from) => {
+            rustix::fs::renameat_with(staged.cwd, &from[..], staged.cwd, to, RenameFlags::empty())
+        }
+    };
+    placed.map_err(|e| write_error(to, e))?;
     staged.placed = true;
     Ok(())
+}
+
+/// Gives a nameless file its first name.
+fn give_name(file: &File, cwd: BorrowedFd<'_>, path: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::linkat(file, c"", cwd, path, AtFlags::EMPTY_PATH) {
+        // Before Linux 6.10 only a privileged process may; any may say it so, if it has a `/proc`.
+        Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
+            let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(rustix::fs::CWD, name, cwd, path, AtFlags::SYMLINK_FOLLOW)
+        }
+        other => other,
+    }
 }
 
 /// Copies `bytes` bytes: by sharing extents where the file system can, else within the kernel, else by hand.
@@ -215,7 +283,7 @@ mod tests {
 
         fn deliver(&self) -> Result<(), DeliveryError> {
             let cwd = WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap();
-            deliver(std::slice::from_ref(&self.output), &self.blobs, &cwd)
+            deliver(std::slice::from_ref(&self.output), &self.blobs, &cwd, &Lease::new(0))
         }
 
         fn path(&self) -> std::path::PathBuf {
@@ -296,6 +364,22 @@ mod tests {
         assert_eq!(std::fs::read(&other).unwrap(), b"old");
         prepare("", 0o600);
         assert!(matches!(f.deliver(), Err(DeliveryError::Unusual(_))));
+    }
+
+    #[test]
+    fn a_client_that_may_have_given_up_is_not_delivered_to() {
+        let f = Fixture::new(b"object");
+        std::fs::write(f.path(), "its own").unwrap();
+        let cwd = WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap();
+        let lease = Lease::new(0);
+        lease.end();
+        let removed = Output { path: Spelled(b"a.o".to_vec()), file: None };
+        for output in [&f.output, &removed] {
+            let late = deliver(std::slice::from_ref(output), &f.blobs, &cwd, &lease);
+            assert!(matches!(late, Err(DeliveryError::Late)));
+            assert_eq!(std::fs::read(f.path()).unwrap(), b"its own");
+        }
+        assert_eq!(std::fs::read_dir(f.temp.path()).unwrap().count(), 3, "something was left behind");
     }
 
     #[test]

@@ -15,10 +15,12 @@ pub mod file_table;
 pub mod flights;
 pub mod freshness;
 pub mod hasher;
+pub mod hit;
 pub mod index;
 pub mod invocation;
 pub mod journal;
 pub mod key;
+pub mod lease;
 pub mod manifest;
 pub mod observation;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

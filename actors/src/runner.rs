@@ -22,6 +22,7 @@ use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
 use crate::faults;
 use crate::freshness::WorkingDirectory;
+use crate::lease::Lease;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
 use crate::signature::{FileKind, Signature};
@@ -37,6 +38,8 @@ pub struct Run {
     pub cwd: Arc<WorkingDirectory>,
     /// The outputs that the command line names (see [`crate::plan::Plan::outputs`]).
     pub outputs: Vec<Spelled>,
+    /// How long the client is sure to wait still.
+    pub lease: Arc<Lease>,
 }
 
 /// A run in progress. Dropping it kills the tool with all its processes.
@@ -134,6 +137,10 @@ impl Handler<Probe> for Runner {
 fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> std::io::Result<RunReport> {
     let umask = message.job.invocation.umask;
     faults::pass("run.begin");
+    if !message.lease.holds() {
+        // It runs the tool itself by now.
+        return Err(std::io::Error::other("the client may have given up"));
+    }
     let mut observed = observer.run(message.job, tap)?;
     faults::pass("run.ended");
     if tap.overflow {

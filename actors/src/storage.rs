@@ -70,12 +70,12 @@ pub enum StorageError {
     /// No usable index; says why.
     #[error("the cache is unavailable: {0}")]
     Unavailable(String),
-    /// A content that the result names is not there any more.
-    #[error("a content was evicted")]
-    ContentGone,
     /// The result alone is larger than the limit.
     #[error("the result is larger than the cache")]
     LargerThanCache,
+    /// The record names a content that is neither stored nor comes with it.
+    #[error("a content is missing")]
+    ContentMissing,
     /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -445,8 +445,8 @@ mod tests {
             };
             let path = Spelled(format!("{version}.h").into_bytes());
             let observations = vec![Observation { path, fact: Fact::Absent }];
-            let record =
-                Record { observations, identities: vec![NO_FILE], environment: None, origin: None, result };
+            let identities = vec![NO_FILE];
+            let record = Record { observations, identities, environment: None, origin: None, result };
             self.storage.insert(key, record, b"/project", &[pending])
         }
 
