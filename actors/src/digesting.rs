@@ -10,7 +10,7 @@ use crate::file_table::FileTable;
 use crate::freshness::{LiveRecord, WorkingDirectory, identities, identity_of, listing_digest};
 use crate::observation::{Fact, Observation, Seen, Sighting};
 use crate::observer::Unstorable;
-use crate::record::{Record, RunResult};
+use crate::record::{NO_FILE, Record, RunResult};
 use crate::signature::{FileKind, Signature};
 use rustix::fs::AtFlags;
 
@@ -42,9 +42,10 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
         let fact = fact(&sighting, files, cwd)?;
         observations.push(Observation { path: sighting.path, fact });
     }
-    let identities_of_files = identities(observations.iter().map(|o| identity_of(o, cwd)));
-    pin_mtimes(&mut observations, &identities_of_files, run.pin_mtimes);
-    let identities = identities(observations.iter().map(|o| identity_of(o, cwd)));
+    let mut identities = identities(observations.iter().map(|o| identity_of(o, cwd)));
+    pin_mtimes(&mut observations, &identities, run.pin_mtimes);
+    // What pins times stands for no file of its own.
+    identities.resize(observations.len(), NO_FILE);
     let record = Record { observations, identities, environment: run.environment, result: run.result };
     let live = LiveRecord::new(record);
     // What was absent when the tool first asked may have been there when it asked again.
@@ -83,6 +84,13 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
     let changed = || Unstorable::InputChanged(String::from_utf8_lossy(path).into_owned());
     Ok(match &sighting.seen {
         Seen::Read { signature, executed } => {
+            // One look tells both that the name is the file itself, and that the file is as it was when opened.
+            let name = Signature::at(cwd.fd(), path, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| changed())?;
+            if name == *signature
+                && let Some(digest) = files.known(signature)
+            {
+                return Ok(Fact::Content { digest, signature: name, executed: *executed, linked: false });
+            }
             let content = files.content(cwd.fd(), path).map_err(|_| changed())?;
             if content.signature != *signature {
                 return Err(changed());
@@ -90,7 +98,6 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
             if !content.settled {
                 return Err(Unstorable::InputTooNew(String::from_utf8_lossy(path).into_owned()));
             }
-            let name = Signature::at(cwd.fd(), path, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| changed())?;
             let linked = name.kind() == FileKind::Symlink;
             Fact::Content { digest: content.digest, signature: *signature, executed: *executed, linked }
         }

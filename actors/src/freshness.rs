@@ -65,6 +65,9 @@ struct Group {
     present: Vec<(usize, CString)>,
     /// What is not.
     absent: Vec<CString>,
+    /// No absent name ends in a slash. One that does may be a link's, and what it leads to is not told by the
+    /// directory.
+    plain: bool,
 }
 
 /// From this many names on, opening and closing the directory pays.
@@ -297,6 +300,10 @@ impl Check<'_> {
         match directory {
             Ok(None) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Ok(now) if now == known => return Ok(now),
+            // Names in the directory itself, that is: what follows a link's name with a slash is elsewhere.
+            Ok(Some(now)) if group.opened && self.files.absent.has_none_of(&now, &group.absent) => {
+                return Ok(now.is_settled(self.now_ns).then_some(now));
+            }
             _ => {}
         }
         for name in &group.absent {
@@ -309,7 +316,11 @@ impl Check<'_> {
                 _ => return Err(Broken { path: name.as_bytes().to_vec() }),
             }
         }
-        Ok(directory.ok().flatten().filter(|d| d.is_settled(self.now_ns)))
+        let settled = directory.ok().flatten().filter(|d| d.is_settled(self.now_ns) && group.plain);
+        if let (Some(directory), true) = (settled, group.opened) {
+            self.files.absent.remember(directory, &group.absent);
+        }
+        Ok(settled)
     }
 }
 
@@ -349,11 +360,15 @@ fn group(directory: &[u8], numbers: &[usize], observations: &[Observation]) -> G
         name => text(name),
     };
     let spelled = if directory.is_empty() { b"./" } else { directory };
-    let mut group = Group { directory: text(spelled), opened, present: Vec::new(), absent: Vec::new() };
+    let mut group =
+        Group { directory: text(spelled), opened, present: Vec::new(), absent: Vec::new(), plain: true };
     for &number in numbers {
         let Observation { path, fact } = &observations[number];
         match fact {
-            Fact::Absent => group.absent.push(name(&path.0)),
+            Fact::Absent => {
+                group.plain &= !path.0.ends_with(b"/");
+                group.absent.push(name(&path.0));
+            }
             _ => group.present.push((number, name(&path.0))),
         }
     }

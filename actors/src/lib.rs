@@ -1,5 +1,6 @@
 //! zccache's actors and the plain components they are shells of.
 
+pub mod absent_names;
 pub mod acceptor;
 pub mod blobs;
 pub mod capture;

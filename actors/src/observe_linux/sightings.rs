@@ -3,7 +3,7 @@
 //! The first answer to a question stands for the run: whoever uses the sightings compares them with the file
 //! system after the run, so an answer that changed in between shows there.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::signature::FileKind;
@@ -36,7 +36,7 @@ const OWN: u8 = 64;
 /// See the module.
 #[derive(Default)]
 pub struct Sightings {
-    asked: HashMap<Vec<u8>, u8>,
+    asked: FxHashMap<Vec<u8>, u8>,
     list: Vec<Sighting>,
 }
 
@@ -84,9 +84,9 @@ impl Sightings {
     /// without any.
     pub fn into_list(self, normal: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Sighting> {
         let Self { mut list, .. } = self;
-        let mut read = HashSet::new();
-        let mut executed = HashSet::new();
-        let mut plain_directories = HashSet::new();
+        let mut read = FxHashSet::default();
+        let mut executed = FxHashSet::default();
+        let mut plain_directories = FxHashSet::default();
         for s in &list {
             match s.seen {
                 Seen::Read { executed: true, .. } => drop(executed.insert(s.path.clone())),
