@@ -1,7 +1,10 @@
-//! The acceptor: lets clients in and hands each to a worker.
+//! The acceptor: lets clients in, on the very thread that will serve them.
+//!
+//! Workers take turns: one waits for a client; when one has come, it passes the turn on and serves the client itself.
+//! So no client waits for one thread to wake another, and a busy worker keeps nobody out.
 //!
 //! - Owns: the listener.
-//! - Runs on: an arbiter of its own.
+//! - Runs on: an arbiter of its own; the accepting itself on the workers.
 //! - Receives: `StopAccepting` from root.
 //! - Sends: nothing; it starts connections.
 //! - Mailbox: 16, root's messages only.
@@ -12,7 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use zccache_proto::async_unix::Listener;
+use tokio::sync::{Semaphore, watch};
+use zccache_proto::async_unix::{Incoming, Listener};
 use zccache_proto::endpoint::Endpoint;
 
 use crate::connection::{Connection, Peers};
@@ -34,11 +38,12 @@ pub struct Acceptor {
     workers: Vec<ArbiterHandle>,
     peers: Arc<Peers>,
     escalate: Recipient<Escalate>,
-    accepting: Option<SpawnHandle>,
+    /// Accepting goes on for as long as this is kept.
+    accepting: Option<watch::Sender<()>>,
 }
 
 impl Acceptor {
-    /// An acceptor at `endpoint` that starts connections on `workers` in turn. The caller holds the service lock.
+    /// An acceptor at `endpoint` whose connections run on `workers`. The caller holds the service lock.
     pub fn new(
         endpoint: Endpoint,
         workers: Vec<ArbiterHandle>,
@@ -52,7 +57,7 @@ impl Acceptor {
 impl Actor for Acceptor {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
+    fn started(&mut self, _: &mut Self::Context) {
         let escalate = self.escalate.clone();
         let listener = match Listener::bind(&self.endpoint) {
             Ok(listener) => listener,
@@ -63,23 +68,56 @@ impl Actor for Acceptor {
             }
         };
         tracing::info!(socket = %self.endpoint.socket().display(), "listening");
-        let accepting = accept(listener, self.workers.clone(), Arc::clone(&self.peers));
-        let told = move |why| escalate.do_send(Escalate(why));
-        self.accepting = Some(ctx.spawn(accepting.into_actor(self).map(move |why, _, _| told(why))));
+        let (keep, stopped) = watch::channel(());
+        let turn = Arc::new(Semaphore::new(1));
+        for worker in &self.workers {
+            let door = Door {
+                listener: listener.clone(),
+                turn: Arc::clone(&turn),
+                stopped: stopped.clone(),
+                peers: Arc::clone(&self.peers),
+                escalate: escalate.clone(),
+            };
+            worker.spawn(door.attend());
+        }
+        self.accepting = Some(keep);
     }
 }
 
-/// Accepts for as long as that is possible; returns why it is not any more.
-async fn accept(listener: Listener, workers: Vec<ArbiterHandle>, peers: Arc<Peers>) -> String {
-    let mut turn = 0usize;
+/// One worker's part in accepting.
+struct Door {
+    listener: Listener,
+    /// Has one permit: whoever holds it accepts. The others get it in the order in which they asked.
+    turn: Arc<Semaphore>,
+    stopped: watch::Receiver<()>,
+    peers: Arc<Peers>,
+    escalate: Recipient<Escalate>,
+}
+
+impl Door {
+    /// Accepts and serves until root wants no more, or until that is not possible any more.
+    async fn attend(mut self) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = self.stopped.changed() => return,
+                accepted = next(&self.listener, &self.turn) => accepted,
+            };
+            match accepted {
+                Ok(incoming) => drop(Connection::new(incoming, Arc::clone(&self.peers)).start()),
+                Err(why) => return self.escalate.do_send(Escalate(why)),
+            }
+        }
+    }
+}
+
+/// The next client whose turn is ours; or why there can be none any more.
+async fn next(listener: &Listener, turn: &Semaphore) -> Result<Incoming, String> {
+    let _turn = turn.acquire().await.map_err(|e| e.to_string())?;
     loop {
         match listener.accept().await {
-            Ok(incoming) => {
-                let peers = Arc::clone(&peers);
-                turn = (turn + 1) % workers.len();
-                Connection::start_in_arbiter(&workers[turn], move |_| Connection::new(incoming, peers));
-            }
-            Err(e) if e.is_fatal() => return e.to_string(),
+            Ok(incoming) => return Ok(incoming),
+            Err(e) if e.is_fatal() => return Err(e.to_string()),
             Err(e) => {
                 tracing::warn!(%e, "a connection was not accepted");
                 if e.is_shortage() {
@@ -93,12 +131,10 @@ async fn accept(listener: Listener, workers: Vec<ArbiterHandle>, peers: Arc<Peer
 impl Handler<StopAccepting> for Acceptor {
     type Result = ();
 
-    fn handle(&mut self, _: StopAccepting, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: StopAccepting, _: &mut Self::Context) {
         // Removed before it is closed: a client that finds no socket starts the next service at once.
         let _ = std::fs::remove_file(self.endpoint.socket());
-        if let Some(accepting) = self.accepting.take() {
-            ctx.cancel_future(accepting);
-        }
+        self.accepting = None;
     }
 }
 

@@ -4,6 +4,7 @@
 //! does anything else that is not any more as the tool saw it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::file_table::FileTable;
@@ -33,7 +34,11 @@ pub struct Run {
 ///
 /// # Errors
 /// Why the run must not be stored.
-pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Result<Record, Unstorable> {
+pub fn make_record(
+    run: Run,
+    files: &Arc<FileTable>,
+    cwd: &Arc<WorkingDirectory>,
+) -> Result<Record, Unstorable> {
     if run.sightings.len() > OBSERVATIONS_MAX {
         return Err(Unstorable::TooMany("observations"));
     }
@@ -50,7 +55,7 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
     let live = LiveRecord::new(record);
     // What was absent when the tool first asked may have been there when it asked again.
     match live.check(cwd, files) {
-        Ok(()) => Ok(live.record),
+        Ok(()) => Ok(Arc::unwrap_or_clone(live.record)),
         Err(broken) => Err(Unstorable::InputChanged(String::from_utf8_lossy(&broken.path).into_owned())),
     }
 }
@@ -143,7 +148,7 @@ mod tests {
     #[test]
     fn a_file_that_changed_since_it_was_opened_is_not_stored() {
         let temp = tempfile::tempdir().unwrap();
-        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
+        let cwd = Arc::new(WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap());
         let path = temp.path().join("a.h");
         std::fs::write(&path, "one").unwrap();
         let sighting = || {
@@ -154,7 +159,7 @@ mod tests {
         while !Signature::of(&path).unwrap().is_settled(crate::signature::coarse_now_ns()) {
             std::thread::sleep(std::time::Duration::from_millis(1)); // the file system's clock has to move
         }
-        let files = FileTable::default();
+        let files = Arc::new(FileTable::default());
         let record = make_record(run(sighting()), &files, &cwd).unwrap();
         assert_eq!((record.observations.len(), record.identities), (1, vec![0]));
         std::fs::write(&path, "two").unwrap();
@@ -164,9 +169,9 @@ mod tests {
     #[test]
     fn a_file_that_appeared_during_the_run_is_not_stored() {
         let temp = tempfile::tempdir().unwrap();
-        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
+        let cwd = Arc::new(WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap());
         let absent = || vec![Sighting { path: Spelled(b"a.h".to_vec()), seen: Seen::Absent }];
-        let files = FileTable::default();
+        let files = Arc::new(FileTable::default());
         assert!(make_record(run(absent()), &files, &cwd).is_ok());
         std::fs::write(temp.path().join("a.h"), "").unwrap();
         assert!(matches!(make_record(run(absent()), &files, &cwd), Err(Unstorable::InputChanged(_))));

@@ -6,8 +6,9 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -16,6 +17,7 @@ use crate::digest::Digest;
 use crate::file_table::FileTable;
 use crate::observation::{Fact, Observation};
 use crate::record::{NO_FILE, Record};
+use crate::second_hand;
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// The most names a listed directory may have to be looked at again: reading more costs as much as a compile.
@@ -45,11 +47,9 @@ impl WorkingDirectory {
 /// A record with what was last seen of its files, so that checking it again is mostly comparing.
 pub struct LiveRecord {
     /// The record.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// Its observations by directory.
-    groups: Vec<Group>,
-    /// The number of groups that make up about half of the work.
-    middle: usize,
+    groups: Arc<[Group]>,
     /// What was seen when everything last held.
     memo: RwLock<Arc<Memo>>,
 }
@@ -101,25 +101,27 @@ impl LiveRecord {
             _ => None,
         });
         let memo = Memo { observations: observations.collect(), directories: vec![None; groups.len()] };
-        let middle = middle(&groups);
-        Self { record, groups, middle, memo: RwLock::new(Arc::new(memo)) }
+        Self { record: Arc::new(record), groups: groups.into(), memo: RwLock::new(Arc::new(memo)) }
     }
 
     /// Checks every observation, as seen from `cwd`.
     ///
     /// # Errors
     /// One that does not hold.
-    pub fn check(&self, cwd: &WorkingDirectory, files: &FileTable) -> Result<(), Broken> {
+    pub fn check(&self, cwd: &Arc<WorkingDirectory>, files: &Arc<FileTable>) -> Result<(), Broken> {
         let memo = Arc::clone(&self.memo.read().unwrap_or_else(PoisonError::into_inner));
         // Taken before anything is looked at: what changes later is stamped with this time or a later one.
         let now_ns = coarse_now_ns();
-        let check =
-            Check { observations: &self.record.observations, memo: &memo, cwd: cwd.fd(), files, now_ns };
-        let seen = if memo.observations.len() < SPLIT_OBSERVATIONS_MIN {
-            check.groups(&self.groups, 0)?
-        } else {
-            self.check_in_halves(&check)?
+        let check = Check {
+            record: Arc::clone(&self.record),
+            groups: Arc::clone(&self.groups),
+            left: Arc::new(Mutex::new(0..self.groups.len())),
+            memo: Arc::clone(&memo),
+            cwd: Arc::clone(cwd),
+            files: Arc::clone(files),
+            now_ns,
         };
+        let seen = check.run()?;
         let mut observations = vec![None; memo.observations.len()];
         for (number, signature) in seen.observations {
             observations[number] = signature;
@@ -130,29 +132,15 @@ impl LiveRecord {
             return Err(Broken { path: b"which names are one file".to_vec() });
         }
         let settled = |s: Option<Signature>| s.filter(|s| s.is_settled(now_ns));
-        let fresh = Memo {
-            observations: observations.into_iter().map(settled).collect(),
-            directories: seen.directories,
-        };
+        let mut directories = vec![None; memo.directories.len()];
+        for (number, signature) in seen.directories {
+            directories[number] = signature;
+        }
+        let fresh = Memo { observations: observations.into_iter().map(settled).collect(), directories };
         if fresh != *memo {
             *self.memo.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
         Ok(())
-    }
-
-    /// Half of the groups here, the other half on another processor: the client's own waits for us.
-    fn check_in_halves(&self, check: &Check<'_>) -> Result<Seen, Broken> {
-        let (first, second) = self.groups.split_at(self.middle);
-        let mut there = None;
-        let here = rayon_core::in_place_scope(|scope| {
-            scope.spawn(|_| there = Some(check.groups(second, self.middle)));
-            check.groups(first, 0)
-        });
-        let mut seen = here?;
-        let there = there.expect("invariant: a scope ends when all that it spawned has ended")?;
-        seen.observations.extend(there.observations);
-        seen.directories.extend(there.directories);
-        Ok(seen)
     }
 }
 
@@ -182,41 +170,69 @@ pub fn identity_of(observation: &Observation, cwd: &WorkingDirectory) -> Option<
     }
 }
 
-/// One check in progress.
-struct Check<'a> {
-    observations: &'a [Observation],
-    memo: &'a Memo,
-    cwd: BorrowedFd<'a>,
-    files: &'a FileTable,
+/// One check in progress, by one or two threads.
+#[derive(Clone)]
+struct Check {
+    record: Arc<Record>,
+    groups: Arc<[Group]>,
+    /// The groups that nobody has taken: we take from the front, a second hand from the back.
+    left: Arc<Mutex<Range<usize>>>,
+    memo: Arc<Memo>,
+    cwd: Arc<WorkingDirectory>,
+    files: Arc<FileTable>,
     now_ns: i64,
 }
 
-/// What a check saw.
+/// What a check saw, by number.
 #[derive(Default)]
 struct Seen {
     /// Of each observation whose file's identity counts.
     observations: Vec<(usize, Option<Signature>)>,
     /// Of each group's directory, where that can stand for its absent names.
-    directories: Vec<Option<Signature>>,
+    directories: Vec<(usize, Option<Signature>)>,
 }
 
-impl Check<'_> {
-    /// Checks some groups, the first of which has the number `from`.
-    fn groups(&self, groups: &[Group], from: usize) -> Result<Seen, Broken> {
-        let mut seen = Seen::default();
-        for (group, number) in groups.iter().zip(from..) {
-            self.group(group, self.memo.directories[number], &mut seen)?;
+impl Check {
+    /// Checks everything, with a second hand if there is much to do: the client's own processor waits for us.
+    fn run(&self) -> Result<Seen, Broken> {
+        if self.record.observations.len() < SPLIT_OBSERVATIONS_MIN {
+            return self.take_groups(Range::next);
         }
+        let theirs = self.clone();
+        let help = second_hand::offer(move || theirs.take_groups(Range::next_back));
+        let ours = self.take_groups(Range::next);
+        let theirs = match help.take() {
+            Ok(None) => return ours,
+            Ok(Some(theirs)) => theirs?,
+            Err(second_hand::Panicked) => return Err(Broken { path: b"a check that failed".to_vec() }),
+        };
+        let mut seen = ours?;
+        seen.observations.extend(theirs.observations);
+        seen.directories.extend(theirs.directories);
         Ok(seen)
     }
 
-    fn group(&self, group: &Group, known: Option<Signature>, seen: &mut Seen) -> Result<(), Broken> {
+    /// Checks groups that `take` takes, until none is left. What is broken ends it for both sides.
+    fn take_groups(&self, take: fn(&mut Range<usize>) -> Option<usize>) -> Result<Seen, Broken> {
+        let mut seen = Seen::default();
+        let locked = || self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let taken = take(&mut locked());
+            let Some(number) = taken else { return Ok(seen) };
+            if let Err(broken) = self.group(number, &mut seen) {
+                *locked() = 0..0;
+                return Err(broken);
+            }
+        }
+    }
+
+    fn group(&self, number: usize, seen: &mut Seen) -> Result<(), Broken> {
+        let (group, known, cwd) = (&self.groups[number], self.memo.directories[number], self.cwd.fd());
         let opened = if group.opened {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            match rustix::fs::openat(self.cwd, &*group.directory, flags, Mode::empty()) {
+            match rustix::fs::openat(cwd, &*group.directory, flags, Mode::empty()) {
                 Ok(fd) => Some(fd),
                 Err(Errno::NOENT | Errno::NOTDIR) if group.present.is_empty() => {
-                    seen.directories.push(None);
                     return Ok(());
                 }
                 Err(_) => return Err(Broken { path: group.directory.as_bytes().to_vec() }),
@@ -224,22 +240,22 @@ impl Check<'_> {
         } else {
             None
         };
-        let base = opened.as_ref().map_or(self.cwd, AsFd::as_fd);
-        for (number, name) in &group.present {
-            seen.observations.push((*number, self.present(*number, base, name)?));
+        let base = opened.as_ref().map_or(cwd, AsFd::as_fd);
+        for (observation, name) in &group.present {
+            seen.observations.push((*observation, self.present(*observation, base, name)?));
         }
         let directory = match &opened {
             _ if group.absent.is_empty() => Ok(None),
             Some(fd) => Signature::at(fd, c"", AtFlags::EMPTY_PATH).map(Some),
-            None => Signature::at(self.cwd, &*group.directory, AtFlags::empty()).map(Some),
+            None => Signature::at(cwd, &*group.directory, AtFlags::empty()).map(Some),
         };
-        seen.directories.push(self.absent(group, base, known, directory)?);
+        seen.directories.push((number, self.absent(group, base, known, directory)?));
         Ok(())
     }
 
     /// Checks something that is to be there; returns its signature if its identity counts.
     fn present(&self, number: usize, base: BorrowedFd<'_>, name: &CStr) -> Result<Option<Signature>, Broken> {
-        let Observation { path, fact } = &self.observations[number];
+        let Observation { path, fact } = &self.record.observations[number];
         let broken = || Broken { path: path.0.clone() };
         let stat = |follow: bool| {
             let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
@@ -339,18 +355,6 @@ fn groups(observations: &[Observation]) -> Vec<Group> {
     groups.into_iter().map(|(directory, numbers)| group(directory, &numbers, observations)).collect()
 }
 
-/// How many groups, from the first, hold about half of what is there.
-fn middle(groups: &[Group]) -> usize {
-    let work = |group: &Group| group.present.len() + 2;
-    let half = groups.iter().map(work).sum::<usize>() / 2;
-    let mut done = 0;
-    let before_half = |group: &&Group| {
-        done += work(group);
-        done <= half
-    };
-    groups.iter().take_while(before_half).count()
-}
-
 fn group(directory: &[u8], numbers: &[usize], observations: &[Observation]) -> Group {
     let opened = numbers.len() >= OPENED_NAMES_MIN;
     let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default(); // records with a NUL in a path are not sound
@@ -414,7 +418,7 @@ mod tests {
 
     struct Fixture {
         temp: tempfile::TempDir,
-        files: FileTable,
+        files: Arc<FileTable>,
         live: LiveRecord,
     }
 
@@ -425,7 +429,7 @@ mod tests {
             std::fs::write(temp.path().join("a.h"), "one").unwrap();
             std::fs::create_dir(temp.path().join("dir")).unwrap();
             std::os::unix::fs::symlink("a.h", temp.path().join("link")).unwrap();
-            let files = FileTable::default();
+            let files = Arc::new(FileTable::default());
             let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
             let facts = facts(temp.path(), &files);
             let observations: Vec<_> =
@@ -448,7 +452,7 @@ mod tests {
 
         fn holds(&self) -> bool {
             let cwd = WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap();
-            self.live.check(&cwd, &self.files).is_ok()
+            self.live.check(&Arc::new(cwd), &self.files).is_ok()
         }
 
         fn path(&self, name: &str) -> std::path::PathBuf {

@@ -39,8 +39,8 @@ impl Manifest {
     /// What broke the newest record; nothing if there is no record.
     pub fn find(
         &self,
-        cwd: &WorkingDirectory,
-        files: &FileTable,
+        cwd: &Arc<WorkingDirectory>,
+        files: &Arc<FileTable>,
         accepts: impl Fn(&Record) -> bool,
     ) -> Result<Arc<LiveRecord>, Option<Broken>> {
         let mut broken = None;

@@ -168,7 +168,7 @@ impl Storage {
                 open.release(&old.record, &blobs)?;
             }
             let records = of_manifest.records();
-            let records: Vec<&Record> = records.iter().map(|r| &r.record).collect();
+            let records: Vec<&Record> = records.iter().map(|r| &*r.record).collect();
             Ok(open.index.put_records(key, &records, now_ms())?)
         })?;
         self.keep_hot(key, manifest);
