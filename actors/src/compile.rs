@@ -27,7 +27,7 @@ use zccache_proto::transport::{RecvError, Timeout};
 use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
-use crate::delivery::{DeliveryError, deliver};
+use crate::delivery::{DeliveryError, stage};
 use crate::flights::Landing;
 use crate::freshness::{LiveRecord, WorkingDirectory};
 use crate::invocation::Invocation;
@@ -128,8 +128,9 @@ fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveReco
             .environment
             .is_none_or(|d| d == *environment.get_or_init(|| environment_digest(&order.invocation.env)))
     };
-    let live = match manifest.find(&order.cwd, &peers.files, accepts) {
-        Ok(live) => live,
+    let staged = |record: &Record| stage(&record.result.outputs, &peers.blobs, &order.cwd);
+    let (live, staged) = match manifest.find(&order.cwd, &peers.files, accepts, staged) {
+        Ok(found) => found,
         Err(broken) => {
             if let Some(broken) = broken {
                 tracing::debug!(path = %broken.path.escape_ascii(), "an observation does not hold any more");
@@ -137,7 +138,7 @@ fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveReco
             return None;
         }
     };
-    match deliver(&live.record.result.outputs, &peers.blobs, &order.cwd) {
+    match staged.and_then(|staged| staged.place(&live.record.result.outputs)) {
         Ok(()) => {
             count(&peers.counters.hits);
             Some(live)

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -37,45 +38,65 @@ pub enum DeliveryError {
 }
 
 /// A file written under a temporary name beside its place; gone when dropped.
-struct Staged<'a> {
-    cwd: BorrowedFd<'a>,
+struct Staged {
+    cwd: Arc<WorkingDirectory>,
     temporary: Vec<u8>,
-    path: &'a [u8],
+    path: Vec<u8>,
     placed: bool,
 }
 
-impl Drop for Staged<'_> {
+impl Drop for Staged {
     fn drop(&mut self) {
         if !self.placed {
-            let _ = rustix::fs::unlinkat(self.cwd, &self.temporary[..], AtFlags::empty());
+            let _ = rustix::fs::unlinkat(self.cwd.fd(), &self.temporary[..], AtFlags::empty());
         }
     }
 }
 
-/// Puts `outputs` in place, as seen from `cwd`.
+/// All files of a result, beside their places. Dropped, they are gone.
+pub struct Delivery {
+    cwd: Arc<WorkingDirectory>,
+    staged: Vec<Staged>,
+}
+
+/// Writes the files of `outputs` beside their places, as seen from `cwd`.
 ///
 /// # Errors
-/// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
-/// found with nothing changed; the tool then runs and writes them all.
-pub fn deliver(outputs: &[Output], blobs: &Blobs, cwd: &WorkingDirectory) -> Result<(), DeliveryError> {
+/// Why it could not be done; nothing was changed then.
+pub fn stage(
+    outputs: &[Output],
+    blobs: &Blobs,
+    cwd: &Arc<WorkingDirectory>,
+) -> Result<Delivery, DeliveryError> {
     let mut staged = Vec::with_capacity(outputs.len());
     for output in outputs {
         let path = &output.path.0[..];
         check_place(cwd.fd(), path, output.file.as_ref())?;
         if let Some(file) = &output.file {
-            staged.push(stage(path, file, blobs, cwd.fd())?);
+            staged.push(stage_file(path, file, blobs, cwd)?);
         }
     }
-    for mut file in staged {
-        place(&mut file)?;
-    }
-    for output in outputs.iter().filter(|o| o.file.is_none()) {
-        match rustix::fs::unlinkat(cwd.fd(), &output.path.0[..], AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(write_error(&output.path.0, e)),
+    Ok(Delivery { cwd: Arc::clone(cwd), staged })
+}
+
+impl Delivery {
+    /// Puts the files in place, and removes what `outputs`, the same as before, say was removed.
+    ///
+    /// # Errors
+    /// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
+    /// found with nothing changed; the tool then runs and writes them all.
+    pub fn place(self, outputs: &[Output]) -> Result<(), DeliveryError> {
+        for mut file in self.staged {
+            place(&mut file)?;
         }
+        for output in outputs.iter().filter(|o| o.file.is_none()) {
+            match rustix::fs::unlinkat(self.cwd.fd(), &output.path.0[..], AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(write_error(&output.path.0, e)),
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Checks that what is at `path` now would have made no difference to the tool.
@@ -93,20 +114,20 @@ fn check_place(cwd: BorrowedFd<'_>, path: &[u8], file: Option<&OutputFile>) -> R
     if ordinary && same_mode { Ok(()) } else { Err(unusual()) }
 }
 
-fn stage<'a>(
-    path: &'a [u8],
+fn stage_file(
+    path: &[u8],
     file: &OutputFile,
     blobs: &Blobs,
-    cwd: BorrowedFd<'a>,
-) -> Result<Staged<'a>, DeliveryError> {
+    cwd: &Arc<WorkingDirectory>,
+) -> Result<Staged, DeliveryError> {
     let blob = blobs.open(file).map_err(DeliveryError::Blob)?;
     let temporary = temporary_beside(path);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed =
         |e: io::Error| DeliveryError::Write { path: String::from_utf8_lossy(path).into_owned(), source: e };
-    let opened = rustix::fs::openat(cwd, &temporary[..], flags, Mode::RUSR | Mode::WUSR)
+    let opened = rustix::fs::openat(cwd.fd(), &temporary[..], flags, Mode::RUSR | Mode::WUSR)
         .map_err(|e| failed(e.into()))?;
-    let staged = Staged { cwd, temporary, path, placed: false };
+    let staged = Staged { cwd: Arc::clone(cwd), temporary, path: path.to_vec(), placed: false };
     let target = File::from(opened);
     copy(&blob, &target, file.bytes).map_err(failed)?;
     // Explicitly: our own umask is not the client's, whose effect is already in the recorded mode.
@@ -114,16 +135,15 @@ fn stage<'a>(
     Ok(staged)
 }
 
-fn place(staged: &mut Staged<'_>) -> Result<(), DeliveryError> {
-    let (from, to) = (&staged.temporary[..], staged.path);
+fn place(staged: &mut Staged) -> Result<(), DeliveryError> {
+    let (cwd, from, to) = (staged.cwd.fd(), &staged.temporary[..], &staged.path[..]);
     // As compilers and assemblers do it. Renaming over a file would make ext4 write the new one out at once
     // (`auto_da_alloc`), which costs more than all the rest.
-    match rustix::fs::unlinkat(staged.cwd, to, AtFlags::empty()) {
+    match rustix::fs::unlinkat(cwd, to, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(write_error(to, e)),
     }
-    rustix::fs::renameat_with(staged.cwd, from, staged.cwd, to, RenameFlags::empty())
-        .map_err(|e| write_error(to, e))?;
+    rustix::fs::renameat_with(cwd, from, cwd, to, RenameFlags::empty()).map_err(|e| write_error(to, e))?;
     staged.placed = true;
     Ok(())
 }
@@ -193,8 +213,9 @@ mod tests {
         }
 
         fn deliver(&self) -> Result<(), DeliveryError> {
-            let cwd = WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap();
-            deliver(std::slice::from_ref(&self.output), &self.blobs, &cwd)
+            let cwd = Arc::new(WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap());
+            let outputs = std::slice::from_ref(&self.output);
+            stage(outputs, &self.blobs, &cwd)?.place(outputs)
         }
 
         fn path(&self) -> std::path::PathBuf {
@@ -266,6 +287,17 @@ mod tests {
         assert!(matches!(f.deliver(), Err(DeliveryError::Blob(_))));
         assert!(!f.path().exists());
         assert_eq!(f.leftovers(), 0);
+    }
+
+    #[test]
+    fn what_was_staged_and_not_placed_is_gone() {
+        let f = Fixture::new(b"object");
+        let cwd = Arc::new(WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap());
+        let staged = stage(std::slice::from_ref(&f.output), &f.blobs, &cwd).unwrap();
+        assert_eq!(f.leftovers(), 1);
+        drop(staged);
+        assert_eq!(f.leftovers(), 0);
+        assert!(!f.path().exists());
     }
 
     #[test]

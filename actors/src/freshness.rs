@@ -50,6 +50,8 @@ pub struct LiveRecord {
     pub record: Arc<Record>,
     /// Its observations by directory.
     groups: Arc<[Group]>,
+    /// Directories' names are among them.
+    lists: bool,
     /// What was seen when everything last held.
     memo: RwLock<Arc<Memo>>,
 }
@@ -101,7 +103,8 @@ impl LiveRecord {
             _ => None,
         });
         let memo = Memo { observations: observations.collect(), directories: vec![None; groups.len()] };
-        Self { record: Arc::new(record), groups: groups.into(), memo: RwLock::new(Arc::new(memo)) }
+        let lists = record.observations.iter().any(|o| matches!(o.fact, Fact::Listed { .. }));
+        Self { record: Arc::new(record), groups: groups.into(), lists, memo: RwLock::new(Arc::new(memo)) }
     }
 
     /// Checks every observation, as seen from `cwd`.
@@ -109,6 +112,20 @@ impl LiveRecord {
     /// # Errors
     /// One that does not hold.
     pub fn check(&self, cwd: &Arc<WorkingDirectory>, files: &Arc<FileTable>) -> Result<(), Broken> {
+        self.check_and(cwd, files, || ())
+    }
+
+    /// Checks every observation, and does `also`, whose result counts only if all hold: in the meantime where a
+    /// second hand checks, else afterwards. It may make temporary files, but change nothing that is observed.
+    ///
+    /// # Errors
+    /// As [`LiveRecord::check`].
+    pub fn check_and<T>(
+        &self,
+        cwd: &Arc<WorkingDirectory>,
+        files: &Arc<FileTable>,
+        also: impl FnOnce() -> T,
+    ) -> Result<T, Broken> {
         let memo = Arc::clone(&self.memo.read().unwrap_or_else(PoisonError::into_inner));
         // Taken before anything is looked at: what changes later is stamped with this time or a later one.
         let now_ns = coarse_now_ns();
@@ -121,7 +138,7 @@ impl LiveRecord {
             files: Arc::clone(files),
             now_ns,
         };
-        let seen = check.run()?;
+        let (seen, also) = check.run(also, self.lists)?;
         let mut observations = vec![None; memo.observations.len()];
         for (number, signature) in seen.observations {
             observations[number] = signature;
@@ -140,7 +157,7 @@ impl LiveRecord {
         if fresh != *memo {
             *self.memo.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
-        Ok(())
+        Ok(also)
     }
 }
 
@@ -193,23 +210,26 @@ struct Seen {
 }
 
 impl Check {
-    /// Checks everything, with a second hand if there is much to do: the client's own processor waits for us.
-    fn run(&self) -> Result<Seen, Broken> {
-        if self.record.observations.len() < SPLIT_OBSERVATIONS_MIN {
-            return self.take_groups(Range::next);
+    /// Checks everything and does `also`, with a second hand if there is much to do: the client's own processor waits
+    /// for us. `lists`: some directory's names are compared, among which no temporary file may be.
+    fn run<T>(&self, also: impl FnOnce() -> T, lists: bool) -> Result<(Seen, T), Broken> {
+        if lists || self.record.observations.len() < SPLIT_OBSERVATIONS_MIN {
+            let seen = self.take_groups(Range::next)?;
+            return Ok((seen, also()));
         }
         let theirs = self.clone();
         let help = second_hand::offer(move || theirs.take_groups(Range::next_back));
+        let also = also();
         let ours = self.take_groups(Range::next);
         let theirs = match help.take() {
-            Ok(None) => return ours,
+            Ok(None) => return ours.map(|seen| (seen, also)),
             Ok(Some(theirs)) => theirs?,
             Err(second_hand::Panicked) => return Err(Broken { path: b"a check that failed".to_vec() }),
         };
         let mut seen = ours?;
         seen.observations.extend(theirs.observations);
         seen.directories.extend(theirs.directories);
-        Ok(seen)
+        Ok((seen, also))
     }
 
     /// Checks groups that `take` takes, until none is left. What is broken ends it for both sides.
@@ -506,6 +526,41 @@ mod tests {
         std::fs::remove_file(f.path("link")).unwrap();
         std::os::unix::fs::symlink("b.h", f.path("link")).unwrap();
         assert!(!f.holds());
+    }
+
+    #[test]
+    fn a_large_record_is_checked_whole_and_what_is_done_beside_counts_only_if_it_holds() {
+        const DIRECTORIES: usize = 40;
+        let names: Vec<String> =
+            (0..DIRECTORIES * 5).map(|n| format!("d{}/f{n}.h", n % DIRECTORIES)).collect();
+        let names: &'static [String] = names.leak();
+        let f = Fixture::new(|root, files| {
+            let fact = |name: &'static String| {
+                std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+                std::fs::write(root.join(name), name).unwrap();
+                (name.as_str(), Fixture::content(root, files, name))
+            };
+            let absent = (0..DIRECTORIES).map(|n| (&*format!("d{n}/absent.h").leak(), Fact::Absent));
+            names.iter().map(fact).chain(absent).collect()
+        });
+        let cwd = Arc::new(WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap());
+        let checked = || f.live.check_and(&cwd, &f.files, || "done");
+        for (round, name) in names.iter().enumerate() {
+            assert_eq!(checked(), Ok("done"), "{name}");
+            let broken = if round % 5 == 0 {
+                let new = format!("d{}/absent.h", round % DIRECTORIES);
+                std::fs::write(f.path(&new), "").unwrap();
+                let broken = checked();
+                std::fs::remove_file(f.path(&new)).unwrap();
+                (broken, new)
+            } else {
+                std::fs::write(f.path(name), "edited").unwrap();
+                let broken = checked();
+                std::fs::write(f.path(name), name).unwrap();
+                (broken, name.clone())
+            };
+            assert_eq!(broken.0, Err(Broken { path: broken.1.into_bytes() }));
+        }
     }
 
     #[test]

@@ -15,6 +15,10 @@ use crate::record::{RECORDS_PER_KEY_MAX, Record};
 /// about 50 KB; the least recently used tenth goes when the number is reached.
 const HOT_MANIFESTS_MAX: usize = 4_000;
 
+/// The most bytes of output that are written before it is known whether the record holds: where it does not, that was
+/// for nothing, and took a millisecond.
+const EARLY_BYTES_MAX: u64 = 4 << 20;
+
 /// The records of one key, newest first.
 pub struct Manifest {
     records: RwLock<Vec<Arc<LiveRecord>>>,
@@ -33,22 +37,31 @@ impl Manifest {
         self.records.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// The first record that holds, as seen from `cwd`; `accepts` decides on what is not an observation.
+    /// The first record that holds, as seen from `cwd`, and what `also` made of it (see [`LiveRecord::check_and`]);
+    /// `accepts` decides on what is not an observation.
     ///
     /// # Errors
     /// What broke the newest record; nothing if there is no record.
-    pub fn find(
+    pub fn find<T>(
         &self,
         cwd: &Arc<WorkingDirectory>,
         files: &Arc<FileTable>,
         accepts: impl Fn(&Record) -> bool,
-    ) -> Result<Arc<LiveRecord>, Option<Broken>> {
+        also: impl Fn(&Record) -> T,
+    ) -> Result<(Arc<LiveRecord>, T), Option<Broken>> {
         let mut broken = None;
-        for record in self.records().into_iter().filter(|r| accepts(&r.record)) {
-            match record.check(cwd, files) {
-                Ok(()) => {
+        for live in self.records().into_iter().filter(|r| accepts(&r.record)) {
+            // Where the newest does not hold, the others are not likely to: nothing is done for them in advance.
+            let checked = match broken {
+                None if output_bytes(&live.record) <= EARLY_BYTES_MAX => {
+                    live.check_and(cwd, files, || also(&live.record))
+                }
+                _ => live.check(cwd, files).map(|()| also(&live.record)),
+            };
+            match checked {
+                Ok(also) => {
                     self.last_use_ms.store(now_ms(), Ordering::Relaxed);
-                    return Ok(record);
+                    return Ok((live, also));
                 }
                 Err(b) => broken = broken.or(Some(b)),
             }
@@ -114,6 +127,10 @@ impl HotManifests {
         }
         uses
     }
+}
+
+fn output_bytes(record: &Record) -> u64 {
+    record.result.outputs.iter().filter_map(|output| output.file).map(|file| file.bytes).sum()
 }
 
 /// Milliseconds since the epoch.
