@@ -33,11 +33,20 @@ const ABSENT: u8 = 32;
 /// The run made this path's state itself: nothing more is to be asked.
 const OWN: u8 = 64;
 
+/// Room for as many sightings as most runs have, so that what was noted is not moved again and again.
+const SIGHTINGS_USUAL: usize = 512;
+
 /// See the module.
-#[derive(Default)]
 pub struct Sightings {
     asked: FxHashMap<Vec<u8>, u8>,
     list: Vec<Sighting>,
+}
+
+impl Default for Sightings {
+    fn default() -> Self {
+        let asked = FxHashMap::with_capacity_and_hasher(SIGHTINGS_USUAL, Default::default());
+        Self { asked, list: Vec::with_capacity(SIGHTINGS_USUAL) }
+    }
 }
 
 impl Sightings {

@@ -72,6 +72,7 @@ impl Witness {
         } else if listener.is_valid(n.id) {
             self.open_to_write(&path, flags);
         }
+        self.spare = path;
     }
 
     /// The flags of `openat2`, if we can stand for what it does.
@@ -213,12 +214,11 @@ impl Witness {
     }
 
     pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, follow: bool) {
-        if let Some(path) = self.path(n, path)
-            && !is_kernel_link(&path)
-            && !path.starts_with(b"/proc/self/")
-        {
+        let Some(path) = self.path(n, path) else { return };
+        if !is_kernel_link(&path) && !path.starts_with(b"/proc/self/") {
             self.stat(&path, follow);
         }
+        self.spare = path;
     }
 
     pub(super) fn stat(&mut self, path: &[u8], follow: bool) {
