@@ -330,7 +330,8 @@ async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
 async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
     for request in shared_requests(&order.invocation, &order.plan, &order.cwd) {
         let Some(shared) = manifest(request.key, peers).await else { continue };
-        let Ok(live) = shared.find(&order.cwd, &peers.files, |_| true) else { continue };
+        let found = shared.find(&order.cwd, &peers.files, |_| true, |_| ());
+        let Ok((live, ())) = found else { continue };
         match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
             Ok((record, contents)) => {
                 shared.note_use(&live, peers.hot.clock.stamp());

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -43,10 +44,10 @@ pub enum DeliveryError {
 }
 
 /// A file written in the directory of its place, but not there yet; gone when dropped.
-struct Staged<'a> {
-    cwd: BorrowedFd<'a>,
+struct Staged {
+    cwd: Arc<WorkingDirectory>,
     written: Written,
-    path: &'a [u8],
+    path: Vec<u8>,
     placed: bool,
 }
 
@@ -58,49 +59,64 @@ enum Written {
     Named(Vec<u8>),
 }
 
-impl Drop for Staged<'_> {
+impl Drop for Staged {
     fn drop(&mut self) {
         if let (Written::Named(temporary), false) = (&self.written, self.placed) {
-            let _ = rustix::fs::unlinkat(self.cwd, &temporary[..], AtFlags::empty());
+            let _ = rustix::fs::unlinkat(self.cwd.fd(), &temporary[..], AtFlags::empty());
         }
     }
 }
 
-/// Puts `outputs` in place, as seen from `cwd`.
+/// All files of a result, beside their places. Dropped, they are gone.
+pub struct Delivery {
+    cwd: Arc<WorkingDirectory>,
+    staged: Vec<Staged>,
+}
+
+/// Writes the files of `outputs` beside their places, as seen from `cwd`.
 ///
 /// # Errors
-/// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
-/// found with nothing changed; the tool then runs and writes them all.
-pub fn deliver(
+/// Why it could not be done; nothing was changed then.
+pub fn stage(
     outputs: &[Output],
     blobs: &Blobs,
-    cwd: &WorkingDirectory,
-    lease: &Lease,
-) -> Result<(), DeliveryError> {
+    cwd: &Arc<WorkingDirectory>,
+) -> Result<Delivery, DeliveryError> {
     faults::pass("deliver.begin");
     let mut staged = Vec::with_capacity(outputs.len());
     for output in outputs {
         let path = &output.path.0[..];
         check_place(cwd.fd(), path, output.file.as_ref())?;
         if let Some(file) = &output.file {
-            staged.push(stage(path, file, blobs, cwd.fd())?);
+            staged.push(stage_file(path, file, blobs, cwd)?);
         }
     }
-    faults::pass("deliver.staged");
-    for mut file in staged {
-        place(&mut file, lease)?;
-        faults::pass("deliver.placed");
-    }
-    for output in outputs.iter().filter(|o| o.file.is_none()) {
-        if !lease.holds() {
-            return Err(DeliveryError::Late);
+    Ok(Delivery { cwd: Arc::clone(cwd), staged })
+}
+
+impl Delivery {
+    /// Puts the files in place, and removes what `outputs`, the same as before, say was removed.
+    ///
+    /// # Errors
+    /// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
+    /// found with nothing changed; the tool then runs and writes them all.
+    pub fn place(self, outputs: &[Output], lease: &Lease) -> Result<(), DeliveryError> {
+        faults::pass("deliver.staged");
+        for mut file in self.staged {
+            place(&mut file, lease)?;
+            faults::pass("deliver.placed");
         }
-        match rustix::fs::unlinkat(cwd.fd(), &output.path.0[..], AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(write_error(&output.path.0, e)),
+        for output in outputs.iter().filter(|o| o.file.is_none()) {
+            if !lease.holds() {
+                return Err(DeliveryError::Late);
+            }
+            match rustix::fs::unlinkat(self.cwd.fd(), &output.path.0[..], AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(write_error(&output.path.0, e)),
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Checks that what is at `path` now would have made no difference to the tool.
@@ -131,27 +147,24 @@ fn can_be_written(cwd: BorrowedFd<'_>, path: &[u8], mode: u32) -> bool {
         && !(may_be_executed && rustix::fs::openat(cwd, path, flags, Mode::empty()).is_err())
 }
 
-fn stage<'a>(
-    path: &'a [u8],
+fn stage_file(
+    path: &[u8],
     file: &OutputFile,
     blobs: &Blobs,
-    cwd: BorrowedFd<'a>,
-) -> Result<Staged<'a>, DeliveryError> {
+    cwd: &Arc<WorkingDirectory>,
+) -> Result<Staged, DeliveryError> {
     let blob = blobs.open(file).map_err(DeliveryError::Blob)?;
     let failed =
         |e: io::Error| DeliveryError::Write { path: String::from_utf8_lossy(path).into_owned(), source: e };
-    let (target, name) = create_beside(path, cwd).map_err(|e| write_error(path, e))?;
-    let is_nameless = name.is_none();
+    let (target, name) = create_beside(path, cwd.fd()).map_err(|e| write_error(path, e))?;
+    let stage = |written| Staged { cwd: Arc::clone(cwd), written, path: path.to_vec(), placed: false };
     // From here on dropped, a named file goes.
-    let named = name.map(|name| Staged { cwd, written: Written::Named(name), path, placed: false });
+    let named = name.map(|name| stage(Written::Named(name)));
     faults::check("deliver.write").map_err(failed)?;
     copy(&blob, &target, file.bytes).map_err(failed)?;
     // Explicitly: our own umask is not the client's, whose effect is already in the recorded mode.
     rustix::fs::fchmod(&target, Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
-    match named {
-        Some(staged) if !is_nameless => Ok(staged),
-        _ => Ok(Staged { cwd, written: Written::Nameless(target), path, placed: false }),
-    }
+    Ok(named.unwrap_or_else(|| stage(Written::Nameless(target))))
 }
 
 /// A new file in the directory of `path`: nameless where that can be, else with the name returned.
@@ -178,14 +191,14 @@ fn directory_of(path: &[u8]) -> &[u8] {
     }
 }
 
-fn place(staged: &mut Staged<'_>, lease: &Lease) -> Result<(), DeliveryError> {
-    let to = staged.path;
+fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
+    let (cwd, to) = (staged.cwd.fd(), &staged.path[..]);
     if !lease.holds() {
         return Err(DeliveryError::Late);
     }
     // As compilers and assemblers do it. Renaming over a file would make ext4 write the new one out at once
     // (`auto_da_alloc`), which costs more than all the rest.
-    match rustix::fs::unlinkat(staged.cwd, to, AtFlags::empty()) {
+    match rustix::fs::unlinkat(cwd, to, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(write_error(to, e)),
     }
@@ -194,10 +207,8 @@ fn place(staged: &mut Staged<'_>, lease: &Lease) -> Result<(), DeliveryError> {
         return Err(DeliveryError::Late);
     }
     let placed = match &staged.written {
-        Written::Nameless(file) => give_name(file, staged.cwd, to),
-        Written::Named(from) => {
-            rustix::fs::renameat_with(staged.cwd, &from[..], staged.cwd, to, RenameFlags::empty())
-        }
+        Written::Nameless(file) => give_name(file, cwd, to),
+        Written::Named(from) => rustix::fs::renameat_with(cwd, &from[..], cwd, to, RenameFlags::empty()),
     };
     placed.map_err(|e| write_error(to, e))?;
     staged.placed = true;
@@ -282,8 +293,9 @@ mod tests {
         }
 
         fn deliver(&self) -> Result<(), DeliveryError> {
-            let cwd = WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap();
-            deliver(std::slice::from_ref(&self.output), &self.blobs, &cwd, &Lease::new(0))
+            let cwd = Arc::new(WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap());
+            let outputs = std::slice::from_ref(&self.output);
+            stage(outputs, &self.blobs, &cwd)?.place(outputs, &Lease::new(0))
         }
 
         fn path(&self) -> std::path::PathBuf {
@@ -370,12 +382,13 @@ mod tests {
     fn a_client_that_may_have_given_up_is_not_delivered_to() {
         let f = Fixture::new(b"object");
         std::fs::write(f.path(), "its own").unwrap();
-        let cwd = WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap();
+        let cwd = Arc::new(WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap());
         let lease = Lease::new(0);
         lease.end();
         let removed = Output { path: Spelled(b"a.o".to_vec()), file: None };
         for output in [&f.output, &removed] {
-            let late = deliver(std::slice::from_ref(output), &f.blobs, &cwd, &lease);
+            let outputs = std::slice::from_ref(output);
+            let late = stage(outputs, &f.blobs, &cwd).and_then(|delivery| delivery.place(outputs, &lease));
             assert!(matches!(late, Err(DeliveryError::Late)));
             assert_eq!(std::fs::read(f.path()).unwrap(), b"its own");
         }
@@ -392,6 +405,17 @@ mod tests {
         assert!(matches!(f.deliver(), Err(DeliveryError::Blob(_))));
         assert!(!f.path().exists());
         assert_eq!(f.leftovers(), 0);
+    }
+
+    #[test]
+    fn what_was_staged_and_not_placed_is_gone() {
+        let f = Fixture::new(b"object");
+        let cwd = Arc::new(WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap());
+        let staged = stage(std::slice::from_ref(&f.output), &f.blobs, &cwd).unwrap();
+        assert_eq!(f.leftovers(), 1);
+        drop(staged);
+        assert_eq!(f.leftovers(), 0);
+        assert!(!f.path().exists());
     }
 
     #[test]

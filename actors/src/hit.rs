@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::compile::Order;
 use crate::connection::Peers;
 use crate::counters::count;
-use crate::delivery::{DeliveryError, deliver};
+use crate::delivery::{Delivery, DeliveryError, stage};
 use crate::freshness::LiveRecord;
 use crate::key::environment_digest;
 use crate::manifest::Manifest;
@@ -21,24 +21,29 @@ const AT_ONCE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// The first record that holds, delivered at once; `None` if none does, or if it would take a while.
 pub fn at_once(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let live = find(order, manifest, peers)?;
-    if bytes(&live) > AT_ONCE_BYTES_MAX {
-        return None;
-    }
-    let delivered = deliver(&live.record.result.outputs, &peers.blobs, &order.cwd, &order.lease);
+    let (live, staged) = find(order, manifest, peers)?;
+    let Staged::Now(staged) = staged else { return None };
+    let delivered = staged.and_then(|delivery| delivery.place(&live.record.result.outputs, &order.lease));
     settle(delivered, live, manifest, peers)
 }
 
 /// The first record that holds, delivered; `None` if the tool has to run.
 pub async fn however_long(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let live = find(order, manifest, peers)?;
+    let (live, staged) = find(order, manifest, peers)?;
     let (delivering, blobs) = (Arc::clone(&live), Arc::clone(&peers.blobs));
     let (cwd, lease) = (Arc::clone(&order.cwd), Arc::clone(&order.lease));
-    let deliver = move || deliver(&delivering.record.result.outputs, &blobs, &cwd, &lease);
-    let delivered = match bytes(&live) {
-        ..=AT_ONCE_BYTES_MAX => deliver(),
+    let delivered = match staged {
+        Staged::Now(staged) => {
+            staged.and_then(|delivery| delivery.place(&live.record.result.outputs, &lease))
+        }
         // Should the client go meanwhile, its lease ends, and nothing is put in place any more.
-        _ => tokio::task::spawn_blocking(deliver).await.ok()?,
+        Staged::TakesLong => {
+            let deliver = move || {
+                let outputs = &delivering.record.result.outputs;
+                stage(outputs, &blobs, &cwd)?.place(outputs, &lease)
+            };
+            tokio::task::spawn_blocking(deliver).await.ok()?
+        }
     };
     if let (Ok(()), Some(input)) = (&delivered, &order.input) {
         let _ = input.use_up(); // Whoever reads on finds what the tool would have left.
@@ -46,18 +51,33 @@ pub async fn however_long(order: &Order, manifest: &Manifest, peers: &Peers) -> 
     settle(delivered, live, manifest, peers)
 }
 
-fn bytes(live: &LiveRecord) -> u64 {
-    live.record.result.outputs.iter().filter_map(|output| output.file.map(|file| file.bytes)).sum()
+/// What was written of a result while it was being checked.
+enum Staged {
+    Now(Result<Delivery, DeliveryError>),
+    TakesLong,
 }
 
-fn find(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
+fn bytes(record: &Record) -> u64 {
+    record.result.outputs.iter().filter_map(|output| output.file.map(|file| file.bytes)).sum()
+}
+
+fn find(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<(Arc<LiveRecord>, Staged)> {
     let environment = std::cell::OnceCell::new();
     let accepts = |record: &Record| {
         let digest = || *environment.get_or_init(|| environment_digest(&order.invocation.env));
         record.environment.is_none_or(|recorded| recorded == digest())
     };
-    let live = match manifest.find(&order.cwd, &peers.files, accepts) {
-        Ok(live) => live,
+    let may_write = |output: &Output| reach::allows(&output.path.0, &order.invocation, &order.plan);
+    let staged = |record: &Record| {
+        let outputs = &record.result.outputs;
+        // Out of reach: see below.
+        if bytes(record) > AT_ONCE_BYTES_MAX || !outputs.iter().all(may_write) {
+            return Staged::TakesLong;
+        }
+        Staged::Now(stage(outputs, &peers.blobs, &order.cwd))
+    };
+    let (live, staged) = match manifest.find(&order.cwd, &peers.files, accepts, staged) {
+        Ok(found) => found,
         Err(broken) => {
             if let Some(broken) = broken {
                 tracing::debug!(path = %broken.path.escape_ascii(), "an observation does not hold any more");
@@ -65,9 +85,8 @@ fn find(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRec
             return None;
         }
     };
-    let may_write = |output: &Output| reach::allows(&output.path.0, &order.invocation, &order.plan);
     if live.record.result.outputs.iter().all(may_write) {
-        return Some(live);
+        return Some((live, staged));
     }
     tracing::warn!(key = %order.key.0.to_hex(), "a stored result would write where its request could not have");
     peers.counters.degraded.count("record_out_of_reach");

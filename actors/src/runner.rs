@@ -22,6 +22,7 @@ use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
 use crate::faults;
 use crate::freshness::WorkingDirectory;
+use crate::kept_threads::KeptThreads;
 use crate::lease::Lease;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
@@ -82,6 +83,9 @@ const KEPT_OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// single flight hangs on a client that was stopped.
 const EVENTS_MAX: usize = 128;
 
+/// A thread for each run.
+static TOOLS: KeptThreads = KeptThreads::new("tool");
+
 /// See the header.
 const MAILBOX: usize = 4096;
 
@@ -115,7 +119,7 @@ impl Handler<Run> for Runner {
         let (report_in, report) = oneshot::channel();
         let (cancelled, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
-        std::thread::Builder::new().name("tool".into()).spawn(move || {
+        TOOLS.run(move || {
             let mut tap =
                 Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
             let job = AssertUnwindSafe(|| run(&*observer, &blobs, message, &mut tap));

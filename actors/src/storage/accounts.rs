@@ -112,8 +112,8 @@ impl Accounts {
         let (outputs, is_own) = (outputs_of(&record), is_own(&record));
         let gone = manifest.insert(record, used);
         let records = manifest.records();
-        let records = records.iter().map(|(live, used)| (&live.record, used.clone())).collect();
-        let gone: Vec<&Record> = gone.iter().map(|live| &live.record).collect();
+        let records = records.iter().map(|(live, used)| (&*live.record, used.clone())).collect();
+        let gone: Vec<&Record> = gone.iter().map(|live| &*live.record).collect();
         self.change(key, records, Some((&outputs, is_own)), &gone)?;
         Ok(())
     }
