@@ -120,12 +120,9 @@ mod tests {
             if round % 2 == 0 {
                 std::thread::yield_now();
             }
-            match help.take().unwrap() {
-                Some(result) => {
-                    assert_eq!(result, round);
-                    helped += 1;
-                }
-                None => {}
+            if let Some(result) = help.take().unwrap() {
+                assert_eq!(result, round);
+                helped += 1;
             }
         }
         assert_eq!(done.load(std::sync::atomic::Ordering::SeqCst), helped);
