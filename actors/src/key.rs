@@ -13,6 +13,7 @@ use zccache_proto::ByteStrings;
 use zccache_proto::message::StreamKind;
 
 use crate::digest::Digest;
+use crate::exec::Declaration;
 use crate::invocation::Invocation;
 use crate::plan::Plan;
 
@@ -53,7 +54,8 @@ fn visit(invocation: &Invocation, plan: &Plan, v: &mut impl Visitor) {
     for argument in invocation.argv.iter() {
         v.field("argument", argument);
     }
-    v.field("cwd", &invocation.cwd);
+    let is_cwd_declared_away = Declaration::in_environment(&invocation.env).is_some_and(|d| d.no_cwd);
+    v.field("cwd", if is_cwd_declared_away { b"" } else { &invocation.cwd });
     v.field("umask", &invocation.umask.to_le_bytes());
     // A file and a pipe look the same to a tool: neither is a terminal. What cannot be told apart is one.
     v.field("stdout", &stream(invocation.stdio.stdout));
@@ -97,8 +99,12 @@ fn processor() -> &'static [u8] {
 /// The digest of a whole environment, in order, less the names that tell nothing about what a tool does.
 pub fn environment_digest(env: &ByteStrings) -> Digest {
     let mut hash = HashVisitor(blake3::Hasher::new());
+    let is_cwd_declared_away = Declaration::in_environment(env).is_some_and(|d| d.no_cwd);
     for entry in env.iter() {
         let name = entry.split(|&b| b == b'=').next().unwrap_or_default();
+        if is_cwd_declared_away && name == b"PWD" {
+            continue;
+        }
         if !UNIMPORTANT_VARIABLES.iter().any(|v| v.as_bytes() == name) && !name.starts_with(b"ZCCACHE_") {
             hash.field("variable", entry);
         }

@@ -10,6 +10,7 @@ pub mod counters;
 pub mod delivery;
 pub mod digest;
 pub mod digesting;
+pub mod exec;
 pub mod file_table;
 pub mod flights;
 pub mod freshness;

@@ -3,6 +3,7 @@
 //! Exit statuses, which scripts rely on (`docs/contract.md`): 0 done, 1 failed, 2 usage, 3 no service runs.
 
 pub mod ask;
+pub mod exec;
 pub mod service;
 pub mod table;
 
@@ -69,6 +70,8 @@ enum Command {
     },
     /// Forget everything that is cached
     Clear,
+    /// Run a tool through the cache, with more inputs and outputs than those that are observed
+    Exec(exec::Exec),
     /// Every option's value, and where it comes from
     Config {
         /// As JSON
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Stats { json, zero } => stats(&endpoint, json, zero),
         Command::Clear => clear(&endpoint),
         Command::Config { json } => service::config(json),
+        Command::Exec(run) => exec::exec(run),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
