@@ -14,6 +14,7 @@ use zccache_proto::ByteStrings;
 use zccache_proto::message::StreamKind;
 
 use crate::digest::Digest;
+use crate::exec::Declaration;
 use crate::invocation::Invocation;
 use crate::plan::Plan;
 
@@ -56,7 +57,9 @@ trait Visitor {
 
 fn visit(invocation: &Invocation, plan: &Plan, v: &mut impl Visitor) {
     let argv: Vec<&[u8]> = invocation.argv.iter().collect();
-    visit_from(invocation, plan, &argv, &invocation.cwd, v);
+    let is_cwd_declared_away = Declaration::in_environment(&invocation.env).is_some_and(|d| d.no_cwd);
+    let cwd: &[u8] = if is_cwd_declared_away { b"" } else { &invocation.cwd };
+    visit_from(invocation, plan, &argv, cwd, v);
 }
 
 fn visit_from(invocation: &Invocation, plan: &Plan, argv: &[&[u8]], cwd: &[u8], v: &mut impl Visitor) {
@@ -113,8 +116,12 @@ fn processor() -> &'static [u8] {
 /// The digest of a whole environment, in order, less the names that tell nothing about what a tool does.
 pub fn environment_digest(env: &ByteStrings) -> Digest {
     let mut hash = HashVisitor(blake3::Hasher::new());
+    let is_cwd_declared_away = Declaration::in_environment(env).is_some_and(|d| d.no_cwd);
     for entry in env.iter() {
         let name = entry.split(|&b| b == b'=').next().unwrap_or_default();
+        if is_cwd_declared_away && name == b"PWD" {
+            continue;
+        }
         if !UNIMPORTANT_VARIABLES.iter().any(|v| v.as_bytes() == name) && !name.starts_with(b"ZCCACHE_") {
             hash.field("variable", entry);
         }

@@ -20,6 +20,7 @@ use zccache_proto::message::{OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 
 use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
+use crate::exec::Declaration;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::kept_threads::KeptThreads;
@@ -140,6 +141,9 @@ impl Handler<Probe> for Runner {
 
 fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> std::io::Result<RunReport> {
     let umask = message.job.invocation.umask;
+    let directory = message.job.invocation.cwd_path().to_path_buf();
+    let declaration = Declaration::in_environment(&message.job.invocation.env);
+    let inputs = declaration.as_ref().map(|declared| declared.look(&message.cwd));
     faults::pass("run.begin");
     if !message.lease.holds() {
         // It runs the tool itself by now.
@@ -147,6 +151,9 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     }
     let mut observed = observer.run(message.job, tap)?;
     faults::pass("run.ended");
+    if let (Some(declared), Some(inputs)) = (declaration, inputs) {
+        declared.add_to(&mut observed, inputs, &message.cwd, &directory);
+    }
     if tap.overflow {
         observed.unstorable.get_or_insert(Unstorable::OutputTooLarge(KEPT_OUTPUT_BYTES_MAX));
     }

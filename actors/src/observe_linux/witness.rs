@@ -63,6 +63,8 @@ pub struct Witness {
     time_zones: Vec<Vec<u8>>,
     /// Device and inode of the client's standard input, if it can be read at all.
     input: Option<(u64, u64)>,
+    /// The last file that was opened to read for the first time, if its thread has only asked about files since.
+    just_opened: Option<(u32, Vec<u8>)>,
     /// If the filter has the clock and random numbers.
     chance: Option<Chance>,
     /// If the filter leaves readings of links out.
@@ -101,6 +103,7 @@ impl Witness {
             policy,
             time_zones: zone.into_iter().chain(variable(b"TZDIR")).map(<[u8]>::to_vec).collect(),
             input,
+            just_opened: None,
             chance: None,
             walk: memory.map(|memory| LinkWalk {
                 links: Links::default(),
@@ -128,6 +131,9 @@ impl Witness {
         }
         let Some(meaning) = meaning_of(n.number) else { return };
         self.meet(n.tid, meaning);
+        if !matches!(meaning, Meaning::Stat(..) | Meaning::Lstat(_) | Meaning::Remove(_)) {
+            self.just_opened = None;
+        }
         let a = &n.arguments;
         match meaning {
             Meaning::Open(path, flags) => self.open_call(listener, n, path, flags),
@@ -139,7 +145,10 @@ impl Witness {
             Meaning::Readlink(path) => self.stat_call(n, path, Question::Readlink),
             Meaning::Execute(path, flags) => self.execute_call(listener, n, path, flags),
             Meaning::List => self.list(n.tid, a[0] as i32),
-            Meaning::Remove(path) => self.change_call(listener, n, path, Self::remove),
+            Meaning::Remove(path) => {
+                self.forget_what_was_opened_to_be_removed(n, path);
+                self.change_call(listener, n, path, Self::remove);
+            }
             Meaning::MakeOther(path) => self.change_call(listener, n, path, Self::make_other),
             Meaning::Change(path) => self.change_call(listener, n, path, Self::change),
             Meaning::ChangeOpen => self.change_open(n.tid, a[0] as i32, Self::change),

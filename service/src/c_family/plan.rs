@@ -49,6 +49,7 @@ pub static GCC_LINK: Policy = Policy {
     caution: Caution {
         harmless: |name| names::is_gcc_program(name) || MAKES.contains(&name),
         edits: true,
+        opens_to_remove: known::is_lld,
         ..Caution::NONE
     },
 };
@@ -59,7 +60,12 @@ pub static CLANG_LINK: Policy = Policy {
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
     ignored_reads: known::IGNORED_READS,
-    caution: Caution { harmless: names::is_clang_program, edits: true, ..Caution::NONE },
+    caution: Caution {
+        harmless: names::is_clang_program,
+        edits: true,
+        opens_to_remove: known::is_lld,
+        ..Caution::NONE
+    },
 };
 
 /// What an invocation of this compiler means.

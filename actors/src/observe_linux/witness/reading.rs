@@ -77,11 +77,24 @@ impl Witness {
         } else if flags & libc::O_PATH != 0 {
             self.stat(&path, flags & libc::O_NOFOLLOW == 0);
         } else if !writes {
+            let is_new = !self.sightings.is_settled(&path, Question::Read);
             self.open_to_read(&path, flags & libc::O_NOFOLLOW == 0);
+            self.just_opened = is_new.then_some((n.tid, path));
         } else if listener.is_valid(n.id) {
             self.open_to_write(&path, flags);
         }
         self.spare = path;
+    }
+
+    /// lld opens its old output, so that removing it takes no time, and closes it behind: it reads nothing of it.
+    pub(super) fn forget_what_was_opened_to_be_removed(&mut self, n: &Notification, path: PathArg) {
+        let Some((tid, opened)) = self.just_opened.take() else { return };
+        if tid == n.tid
+            && self.path(n, path).is_some_and(|path| path == opened)
+            && program_of(tid).is_some_and(|name| (self.policy.caution.opens_to_remove)(&name))
+        {
+            self.sightings.forget_reading(&opened);
+        }
     }
 
     /// The flags of `openat2`, if we can stand for what it does.
