@@ -108,13 +108,16 @@ pub async fn serve(
 /// What is to be done, or the reason to pass the request through.
 fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let recache = request.recache;
-    let invocation = Invocation::from(request);
+    let mut invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
     client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
-    let plan = match peers.planner.plan(&invocation) {
-        Planned::Cache(plan) => plan,
+    let mut plan = match peers.planner.plan(&invocation) {
+        Planned::Cache(plan) => *plan,
         Planned::PassThrough(why) => return Err(why.reason),
     };
+    if let Some(argv) = plan.argv.take() {
+        invocation.argv = argv;
+    }
     let cwd = Arc::new(WorkingDirectory::open(&invocation.cwd).map_err(|_| "no_working_directory")?);
     let key = RequestKey::of(&invocation, &plan);
     Ok(Order { invocation, plan, key, cwd, recache, client_pid, _work: peers.work.begin_request() })
@@ -124,9 +127,9 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
 fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
     let environment = std::cell::OnceCell::new();
     let accepts = |record: &Record| {
-        record
-            .environment
-            .is_none_or(|d| d == *environment.get_or_init(|| environment_digest(&order.invocation.env)))
+        let env = &order.invocation.env;
+        record.variables.iter().all(|variable| variable.holds_in(env))
+            && record.environment.is_none_or(|d| d == *environment.get_or_init(|| environment_digest(env)))
     };
     let live = match manifest.find(&order.cwd, &peers.files, accepts) {
         Ok(live) => live,

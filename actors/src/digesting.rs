@@ -10,7 +10,7 @@ use crate::file_table::FileTable;
 use crate::freshness::{LiveRecord, WorkingDirectory, identities, identity_of, listing_digest};
 use crate::observation::{Fact, Observation, Seen, Sighting};
 use crate::observer::Unstorable;
-use crate::record::{Record, RunResult};
+use crate::record::{Record, RunResult, Variable};
 use crate::signature::{FileKind, Signature};
 use rustix::fs::AtFlags;
 
@@ -25,6 +25,8 @@ pub struct Run {
     pub result: RunResult,
     /// The digest of the whole environment, if a program took part whose reads of it are not known.
     pub environment: Option<Digest>,
+    /// The environment variables that it is known to hang on, beyond those in the key.
+    pub variables: Vec<Variable>,
     /// The time stamps of files that were read can have entered the result.
     pub pin_mtimes: bool,
 }
@@ -45,7 +47,13 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
     let identities_of_files = identities(observations.iter().map(|o| identity_of(o, cwd)));
     pin_mtimes(&mut observations, &identities_of_files, run.pin_mtimes);
     let identities = identities(observations.iter().map(|o| identity_of(o, cwd)));
-    let record = Record { observations, identities, environment: run.environment, result: run.result };
+    let record = Record {
+        observations,
+        identities,
+        environment: run.environment,
+        variables: run.variables,
+        result: run.result,
+    };
     let live = LiveRecord::new(record);
     // What was absent when the tool first asked may have been there when it asked again.
     match live.check(cwd, files) {
@@ -104,6 +112,7 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
             }
             Fact::Listed { digest }
         }
+        Seen::Names { filter, digest } => Fact::Names { filter: filter.clone(), digest: *digest },
         Seen::Absent => Fact::Absent,
         Seen::Symlink { target } => Fact::Symlink { target: target.clone() },
         Seen::Kind { follow, kind } => Fact::Kind { follow: *follow, kind: *kind },
@@ -130,7 +139,7 @@ mod tests {
             stderr: Default::default(),
             outputs: vec![],
         };
-        Run { sightings, result, environment: None, pin_mtimes: false }
+        Run { sightings, result, environment: None, variables: vec![], pin_mtimes: false }
     }
 
     #[test]

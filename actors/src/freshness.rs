@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::digest::Digest;
 use crate::file_table::FileTable;
+use crate::name_filter::names_in;
 use crate::observation::{Fact, Observation};
 use crate::record::{NO_FILE, Record};
 use crate::signature::{FileKind, Signature, coarse_now_ns};
@@ -282,6 +283,10 @@ impl Check<'_> {
                 let now = listing_digest(base, name).map_err(|_| broken())?;
                 holds(now == *digest)
             }
+            Fact::Names { filter, digest } => {
+                let now = names_in(base, name).map_err(|_| broken())?;
+                holds(filter.digest(&now) == *digest)
+            }
         }
     }
 
@@ -422,7 +427,13 @@ mod tests {
                 stderr: Default::default(),
                 outputs: vec![],
             };
-            let live = LiveRecord::new(Record { observations, identities, environment: None, result });
+            let live = LiveRecord::new(Record {
+                observations,
+                identities,
+                environment: None,
+                variables: vec![],
+                result,
+            });
             Self { temp, files, live }
         }
 

@@ -108,7 +108,7 @@ pub fn environment_digest(env: &ByteStrings) -> Digest {
 
 /// Variables that differ from shell to shell and on which no tool's result hangs: shell bookkeeping, session
 /// and window identities, the make and ninja that called.
-const UNIMPORTANT_VARIABLES: [&str; 22] = [
+const UNIMPORTANT_VARIABLES: [&str; 23] = [
     "_",
     "SHLVL",
     "OLDPWD",
@@ -125,6 +125,7 @@ const UNIMPORTANT_VARIABLES: [&str; 22] = [
     "XDG_SESSION_ID",
     "DBUS_SESSION_BUS_ADDRESS",
     "GPG_AGENT_INFO",
+    "CARGO_MAKEFLAGS",
     "MAKEFLAGS",
     "MFLAGS",
     "MAKELEVEL",

@@ -19,6 +19,7 @@ pub mod invocation;
 pub mod journal;
 pub mod key;
 pub mod manifest;
+pub mod name_filter;
 pub mod observation;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_declared;

@@ -16,6 +16,7 @@
 
 mod filter;
 mod include_names;
+mod job_server;
 mod links;
 mod listener;
 mod memory;
@@ -110,6 +111,7 @@ static TRIAL: Policy = Policy {
     knows_program: |_| false,
     reads_links_on_its_way_only: false,
     ignored_reads: &[],
+    review: None,
 };
 
 /// The trial's watcher.
@@ -141,6 +143,7 @@ impl Observer for ObservedObserver {
             exit: ended.exit,
             sightings: testimony.sightings,
             effects: testimony.effects,
+            listings: testimony.listings,
             programs: testimony.programs,
             asked_time: testimony.asked_time,
             unstorable: unstorable.or(testimony.unstorable).or(left),

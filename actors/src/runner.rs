@@ -23,6 +23,7 @@ use crate::capture::{Captured, capture};
 use crate::freshness::WorkingDirectory;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
+use crate::plan::{Printed, Variables};
 use crate::signature::{FileKind, Signature};
 use crate::supervision::Probe;
 
@@ -62,6 +63,8 @@ pub enum RunEvent {
 pub struct RunReport {
     /// What the observer saw.
     pub observed: Observed,
+    /// The variables that the result hangs on, beyond those in the key.
+    pub reviewed: Variables,
     /// What the run left, copied; or why that could not be.
     pub captured: Result<Captured, Unstorable>,
     /// All of standard output.
@@ -131,6 +134,7 @@ impl Handler<Probe> for Runner {
 
 fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> std::io::Result<RunReport> {
     let umask = message.job.invocation.umask;
+    let review = message.job.policy.review.map(|review| (review, message.job.invocation.clone()));
     let mut observed = observer.run(message.job, tap)?;
     if tap.overflow {
         observed.unstorable.get_or_insert(Unstorable::OutputTooLarge(KEPT_OUTPUT_BYTES_MAX));
@@ -139,13 +143,21 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
         let places = message.outputs.iter().filter_map(|path| empty_place(path, &message.cwd));
         observed.sightings.extend(places.flatten());
     }
+    let mut reviewed = Variables::None;
+    if let (Some((review, invocation)), None) = (review, &observed.unstorable) {
+        let printed = Printed { stdout: &tap.stdout, stderr: &tap.stderr };
+        match review(&invocation, &mut observed, &printed) {
+            Ok(variables) => reviewed = variables,
+            Err(why) => observed.unstorable = Some(why),
+        }
+    }
     let captured = match &observed.unstorable {
         // Nothing will be stored, so nothing need be copied.
         Some(why) => Err(why.clone()),
         None => capture(&observed.effects, blobs, &message.cwd, umask),
     };
     let (stdout, stderr) = (std::mem::take(&mut tap.stdout), std::mem::take(&mut tap.stderr));
-    Ok(RunReport { observed, captured, stdout, stderr })
+    Ok(RunReport { observed, reviewed, captured, stdout, stderr })
 }
 
 /// That there is no output, and whether there is a directory for it, if a failed run left nothing here. Whether it

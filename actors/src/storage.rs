@@ -410,7 +410,13 @@ mod tests {
                 stderr: Default::default(),
                 outputs,
             };
-            let record = Record { observations: vec![], identities: vec![], environment: None, result };
+            let record = Record {
+                observations: vec![],
+                identities: vec![],
+                environment: None,
+                variables: vec![],
+                result,
+            };
             self.storage.insert(key, record, &[pending])
         }
     }

@@ -11,6 +11,7 @@ pub static POLICY: Policy = Policy {
     knows_program: |_| true,
     reads_links_on_its_way_only: false,
     ignored_reads: &[],
+    review: None,
 };
 
 /// An invocation in `/` with piped output.
@@ -32,6 +33,7 @@ pub fn plan() -> Plan {
         policy: &POLICY,
         key_env: Vec::new(),
         declared: DeclaredInputs::default(),
+        argv: None,
         outputs: Vec::new(),
         pin_mtimes: false,
         foreign_code: false,

@@ -19,12 +19,18 @@ use zccache_actors::observer::{Job, Observed, Observer, Watcher};
 use zccache_actors::plan::{DeclaredInputs, Policy};
 use zccache_proto::message::{OutputStream, Stdio, StreamKind};
 
-static GCC: Policy =
-    Policy { family: "gcc", knows_program: |_| true, ignored_reads: &[], reads_links_on_its_way_only: false };
+static GCC: Policy = Policy {
+    family: "gcc",
+    knows_program: |_| true,
+    ignored_reads: &[],
+    reads_links_on_its_way_only: false,
+    review: None,
+};
 static CLANG: Policy = Policy {
     family: "clang",
     knows_program: |_| true,
     ignored_reads: &["/dev/urandom"],
+    review: None,
     reads_links_on_its_way_only: false,
 };
 

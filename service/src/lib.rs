@@ -9,4 +9,5 @@ pub mod limits;
 pub mod logging;
 pub mod observers;
 pub mod planner;
+pub mod rust;
 pub mod system;

@@ -102,7 +102,7 @@ async fn build(
     watch(&root, runner.clone(), PATIENCE);
     watch(&root, journal.clone(), STORE_PATIENCE);
     let peers = Arc::new(Peers {
-        planner: Box::new(ToolPlanner::default()),
+        planner: Box::new(ToolPlanner::new(config.strip_incremental)),
         hot,
         files,
         blobs,

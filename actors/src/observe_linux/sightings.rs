@@ -26,6 +26,8 @@ pub enum Question {
     Lstat = 8,
     /// Listed.
     List = 16,
+    /// Read as a symbolic link.
+    Readlink = 128,
 }
 
 /// The answer "nothing there" settles all questions.
@@ -100,7 +102,9 @@ impl Sightings {
             }
         }
         list.retain(|s| match &s.seen {
-            Seen::Metadata { .. } => !read.contains(&normal(&s.path.0)),
+            Seen::Metadata { .. } | Seen::Kind { follow: false, kind: FileKind::File } => {
+                !read.contains(&normal(&s.path.0))
+            }
             Seen::Read { executed: false, .. } => !executed.contains(&s.path),
             Seen::Kind { follow: true, kind: FileKind::Directory } => !plain_directories.contains(&s.path),
             _ => true,

@@ -219,6 +219,7 @@ impl Touched {
         let is_now = |t: &Touch| matches!(t.before, Before::File { signature: s, .. } if (s.dev, s.ino) == (now.dev, now.ino));
         match touch.before {
             _ if self.list.iter().any(is_now) => Origin::Kept,
+            Before::Absent if touch.renamed_over => Origin::Moved,
             Before::Absent => Origin::Made,
             Before::File { .. } if touch.removed || touch.renamed_over => Origin::Replaced,
             Before::File { .. } | Before::Other => Origin::Kept,

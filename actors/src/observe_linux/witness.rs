@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
 use super::filter;
+use super::job_server::JobServer;
 use super::links::{Links, Stone};
 use super::listener::{Listener, Notification, PATH_BYTES_MAX, read_memory, read_string};
 use super::memory::Memory;
@@ -24,8 +25,9 @@ use super::syscalls::{Base, Meaning, NAMESPACES, OpenFlags, PathArg, meaning_of}
 use super::touched::{Deed, Touched};
 use super::unseen_links;
 use crate::invocation::Invocation;
+use crate::name_filter::names_in;
 use crate::observation::{Seen, Sighting, Spelled};
-use crate::observer::{Effect, Unstorable};
+use crate::observer::{Effect, Listing, Unstorable};
 use crate::plan::Policy;
 use crate::program_file::{Format, format_of};
 use crate::signature::{FileKind, Signature, coarse_now_ns};
@@ -57,6 +59,8 @@ pub struct Testimony {
     /// See [`crate::observer::Observed`].
     pub effects: Vec<Effect>,
     /// See [`crate::observer::Observed`].
+    pub listings: Vec<Listing>,
+    /// See [`crate::observer::Observed`].
     pub programs: Vec<Spelled>,
     /// See [`crate::observer::Observed`].
     pub asked_time: bool,
@@ -78,6 +82,9 @@ pub struct Witness {
     sightings: Sightings,
     touched: Touched,
     opened_directories: Vec<(u64, u64, Vec<u8>)>,
+    /// If the policy wants to know what was in directories that were listed.
+    listings: Option<Vec<Listing>>,
+    job_server: JobServer,
     programs: Vec<Vec<u8>>,
     asked_time: bool,
     unstorable: Option<Unstorable>,
@@ -114,6 +121,8 @@ impl Witness {
             sightings: Sightings::default(),
             touched: Touched::default(),
             opened_directories: Vec::new(),
+            listings: policy.review.map(|_| Vec::new()),
+            job_server: JobServer::of(&invocation.env),
             programs: Vec::new(),
             asked_time: false,
             unstorable: None,
@@ -146,7 +155,8 @@ impl Witness {
                 let nofollow = flags.is_some_and(|i| a[i] as i32 & libc::AT_SYMLINK_NOFOLLOW != 0);
                 self.stat_call(n, path, !nofollow);
             }
-            Meaning::Lstat(path) | Meaning::Readlink(path) => self.stat_call(n, path, false),
+            Meaning::Lstat(path) => self.stat_call(n, path, false),
+            Meaning::Readlink(path) => self.readlink_call(n, path),
             Meaning::Execute(path, flags) => self.execute_call(listener, n, path, flags),
             Meaning::List => self.list(n.tid, a[0] as i32),
             Meaning::Remove(path) => self.change_call(listener, n, path, Self::remove),
@@ -218,6 +228,7 @@ impl Witness {
         Testimony {
             sightings,
             effects: outcome.effects,
+            listings: self.listings.unwrap_or_default(),
             programs: self.programs.into_iter().map(Spelled).collect(),
             asked_time: self.asked_time,
             unstorable: self.unstorable,
@@ -274,6 +285,9 @@ impl Witness {
         }
         let writes =
             flags & libc::O_ACCMODE != libc::O_RDONLY || flags & (libc::O_TRUNC | libc::O_CREAT) != 0;
+        if self.job_server.is_at(&path) {
+            return;
+        }
         let is_link_to_open = flags & libc::O_PATH == 0 && is_kernel_link(&path);
         if is_link_to_open {
             self.open_kernel_link(n.tid, &path, writes, flags);
@@ -305,7 +319,7 @@ impl Witness {
         if self.sightings.is_settled(path, Question::Read) {
             return;
         }
-        if self.policy.ignored_reads.iter().any(|p| p.as_bytes() == path) || is_sink(path) {
+        if self.policy.ignores(path) || is_sink(path) {
             return self.sightings.ignore(path, Question::Read);
         }
         self.asked_time |= TIME_ZONES.iter().any(|zone| is_at_or_below(path, zone))
@@ -501,9 +515,36 @@ impl Witness {
         }
     }
 
+    fn readlink_call(&mut self, n: &Notification, path: PathArg) {
+        if let Some(path) = self.path(n, path)
+            && !is_kernel_link(&path)
+            && !path.starts_with(b"/proc/self/")
+        {
+            self.readlink(&path);
+        }
+    }
+
+    /// Of what is no link, its reading tells only that.
+    fn readlink(&mut self, path: &[u8]) {
+        if self.sightings.is_settled(path, Question::Lstat)
+            || self.sightings.is_settled(path, Question::Readlink)
+        {
+            return;
+        }
+        let is_file = |s: Signature| s.kind() == FileKind::File;
+        if !self.place.signature(path, false).is_ok_and(is_file) {
+            return self.stat(path, false);
+        }
+        let Some(signature) = self.look(path, Question::Readlink, false) else { return };
+        if self.is_own(path, &signature) {
+            return self.sightings.own(path);
+        }
+        self.add(path, Question::Readlink, Seen::Kind { follow: false, kind: signature.kind() });
+    }
+
     fn stat(&mut self, path: &[u8], follow: bool) {
         let question = if follow { Question::Stat } else { Question::Lstat };
-        if self.sightings.is_settled(path, question) {
+        if self.sightings.is_settled(path, question) || self.policy.ignores(path) {
             return;
         }
         let Some(signature) = self.look(path, question, follow) else { return };
@@ -547,6 +588,11 @@ impl Witness {
                 self.refuse(Unstorable::ReadUnstable(name(&path)));
             }
             let signature = self.settled(&path, signature);
+            if let Some(listings) = &mut self.listings
+                && let Ok(names) = names_in(self.place.cwd(), &path)
+            {
+                listings.push(Listing { path: Spelled(path.clone()), names });
+            }
             self.add(&path, Question::List, Seen::Listed { signature });
         }
     }
@@ -611,7 +657,7 @@ impl Witness {
 
     fn open_kernel_link(&mut self, tid: u32, path: &[u8], writes: bool, flags: i32) {
         let Some(link) = kernel_link(path) else { return };
-        if self.policy.ignored_reads.iter().any(|p| p.as_bytes() == path) {
+        if self.policy.ignores(path) {
             return;
         }
         match link {

@@ -23,6 +23,7 @@ pub static GCC: Policy = Policy {
     knows_program: names::is_gcc_program,
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
+    review: None,
 };
 
 /// clang's policy. It reads few links, so there is nothing to gain from knowing which.
@@ -31,12 +32,13 @@ pub static CLANG: Policy = Policy {
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
+    review: None,
 };
 
 /// What an invocation of this compiler means.
 pub fn plan(invocation: &Invocation, compiler: Compiler) -> Planned {
     match try_plan(invocation, compiler) {
-        Ok(plan) => Planned::Cache(plan),
+        Ok(plan) => Planned::Cache(Box::new(plan)),
         Err(reason) => Planned::PassThrough(PassThrough { reason }),
     }
 }
@@ -59,6 +61,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         policy: policy(compiler),
         key_env: key_env(invocation, &line, asks_processor),
         declared: declared::declared(&line, source, outputs.dependencies.as_deref(), &invocation.env),
+        argv: None,
         outputs: outputs.main.into_iter().chain(outputs.dependencies).map(Spelled).collect(),
         pin_mtimes: pins_mtimes(invocation, &line),
         foreign_code: may_run_foreign_code(invocation, &line),

@@ -1,0 +1,61 @@
+//! The review of a run of rustc: which of its observations count, which variables its result hangs on, and whether it
+//! may be stored at all.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use zccache_actors::invocation::Invocation;
+use zccache_actors::observer::{Left, Observed, Origin, Unstorable};
+use zccache_actors::plan::{Printed, Variables};
+
+use super::command_line::CommandLine;
+use super::{crates, dep_info, macros, plan};
+
+/// See [`zccache_actors::plan::Review`].
+pub fn review(
+    invocation: &Invocation,
+    observed: &mut Observed,
+    printed: &Printed<'_>,
+) -> Result<Variables, Unstorable> {
+    let cwd = invocation.cwd_path();
+    let line = plan::command_line(&invocation.argv, cwd)
+        .map_err(|_| Unstorable::InputChanged("arguments".into()))?;
+    let stderr = if invocation.stdio.merged { printed.stdout } else { printed.stderr };
+    crates::narrow_listings(&line, observed, stderr);
+    note_replacements(observed);
+    let loaded = macros::loaded(&observed.sightings, observed.programs.iter().map(|p| &p.0[..]));
+    if loaded.iter().any(|(path, signature)| macros::tells_time(path, cwd, *signature)) {
+        return Err(Unstorable::AskedTime);
+    }
+    if line.brings_code || !loaded.is_empty() {
+        return Ok(Variables::Any);
+    }
+    Ok(asked_variables(&line, observed, invocation).map_or(Variables::Any, Variables::Named))
+}
+
+/// rustc and the linker that it brings along move what they made to its place, whatever is there.
+fn note_replacements(observed: &mut Observed) {
+    for effect in &mut observed.effects {
+        if effect.left == Left::File(Origin::Moved) {
+            effect.left = Left::File(Origin::Replaced);
+        }
+    }
+}
+
+/// The variables that the source asked for, if the compiler wrote down which.
+fn asked_variables(line: &CommandLine, observed: &Observed, invocation: &Invocation) -> Option<Vec<Vec<u8>>> {
+    let mut written = observed.effects.iter().filter(|effect| matches!(effect.left, Left::File(_)));
+    let path = match line.dep_info.as_ref()? {
+        Some(named) => written.find(|effect| effect.path.0 == *named)?,
+        None => {
+            let is_dep_info = |path: &[u8]| path.ends_with(b".d");
+            let first = written.by_ref().find(|effect| is_dep_info(&effect.path.0))?;
+            if written.any(|effect| is_dep_info(&effect.path.0)) {
+                return None;
+            }
+            first
+        }
+    };
+    let path = invocation.cwd_path().join(OsStr::from_bytes(&path.path.0));
+    Some(dep_info::variables(&std::fs::read(path).ok()?))
+}
