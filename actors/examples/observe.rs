@@ -12,7 +12,7 @@ use std::time::Instant;
 use zccache_actors::invocation::Invocation;
 use zccache_actors::observe_linux::ObservedObserver;
 use zccache_actors::observer::{Job, Observed, Observer, Watcher};
-use zccache_actors::plan::Policy;
+use zccache_actors::plan::{Caution, Policy};
 use zccache_actors::tool_run;
 use zccache_proto::ByteStrings;
 use zccache_proto::message::{Exit, OutputStream, Stdio, StreamKind};
@@ -23,6 +23,7 @@ static POLICY: Policy = Policy {
     reads_links_on_its_way_only: true,
     ignored_reads: &[],
     review: None,
+    caution: Caution::NONE,
 };
 
 /// Passes output on to our own streams; is never cancelled.

@@ -75,8 +75,12 @@ fn capture_file(path: &[u8], blobs: &Blobs, cwd: &WorkingDirectory) -> io::Resul
     if before.kind() != FileKind::File || before.size > OUTPUT_BYTES_MAX {
         return Err(io::Error::other("no regular file, or too large"));
     }
-    if rustix::fs::fstat(&file)?.st_nlink != 1 {
+    let stat = rustix::fs::fstat(&file)?;
+    if stat.st_nlink != 1 {
         return Err(io::Error::other("has several names"));
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("is somebody else's"));
     }
     let content = blobs.receive(&mut file)?;
     if Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)? != before {

@@ -1,7 +1,7 @@
 //! Digesting: from what an observer saw of a run to a record.
 //!
 //! A file that changed since the tool opened it, or that was too new then to tell, makes the run unstorable; so
-//! does anything else that is not any more as the tool saw it.
+//! does anything else that is not any more as the tool saw it, unless the tool itself changed it ([`Seen::Before`]).
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,6 +29,10 @@ pub struct Run {
     pub variables: Vec<Variable>,
     /// The time stamps of files that were read can have entered the result.
     pub pin_mtimes: bool,
+    /// Their permission bits can have.
+    pub pin_modes: bool,
+    /// The time stamps of files with equal content can have.
+    pub pin_twins: bool,
 }
 
 /// Makes the record of a run, and makes sure that it holds now.
@@ -39,26 +43,62 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
     if run.sightings.len() > OBSERVATIONS_MAX {
         return Err(Unstorable::TooMany("observations"));
     }
-    let mut observations = Vec::with_capacity(run.sightings.len());
+    let pins = Pins { modes: run.pin_modes, mtimes: run.pin_mtimes, twins: run.pin_twins };
+    let (mut before, mut still) = (Vec::new(), Vec::new());
     for sighting in run.sightings {
+        let observations =
+            if matches!(sighting.seen, Seen::Before { .. }) { &mut before } else { &mut still };
         let fact = fact(&sighting, files, cwd)?;
         observations.push(Observation { path: sighting.path, fact });
     }
-    let identities_of_files = identities(observations.iter().map(|o| identity_of(o, cwd)));
-    pin_mtimes(&mut observations, &identities_of_files, run.pin_mtimes);
-    let identities = identities(observations.iter().map(|o| identity_of(o, cwd)));
+    let identities_of = |o: &[Observation]| identities(o.iter().map(|o| identity_of(o, cwd)));
+    let identities_still = identities_of(&still);
+    pins.add_to(&mut still, &identities_still);
     let record = Record {
-        observations,
-        identities,
+        identities: identities_of(&still),
+        observations: still,
         environment: run.environment,
         variables: run.variables,
         result: run.result,
     };
     let live = LiveRecord::new(record);
     // What was absent when the tool first asked may have been there when it asked again.
-    match live.check(cwd, files) {
-        Ok(()) => Ok(live.record),
-        Err(broken) => Err(Unstorable::InputChanged(String::from_utf8_lossy(&broken.path).into_owned())),
+    if let Err(broken) = live.check(cwd, files) {
+        return Err(Unstorable::InputChanged(String::from_utf8_lossy(&broken.path).into_owned()));
+    }
+    let mut record = live.record;
+    if !before.is_empty() {
+        let identities_before = identities_of(&before);
+        pins.add_to(&mut before, &identities_before);
+        record.observations.extend(before);
+        record.identities = identities_of(&record.observations);
+    }
+    Ok(record)
+}
+
+/// Which metadata of files that were read must be as it was, beyond what equal contents ask for.
+#[derive(Clone, Copy)]
+struct Pins {
+    modes: bool,
+    mtimes: bool,
+    twins: bool,
+}
+
+impl Pins {
+    fn add_to(self, observations: &mut Vec<Observation>, identities: &[u32]) {
+        if self.modes && !self.mtimes {
+            let mode = |o: &Observation| match o.fact {
+                Fact::Content { signature, .. } => {
+                    Some(Observation { path: o.path.clone(), fact: Fact::Mode { mode: signature.mode } })
+                }
+                _ => None,
+            };
+            let modes: Vec<_> = observations.iter().filter_map(mode).collect();
+            observations.extend(modes);
+        }
+        if self.mtimes || self.twins {
+            pin_mtimes(observations, identities, self.mtimes);
+        }
     }
 }
 
@@ -84,6 +124,34 @@ fn pin_mtimes(observations: &mut Vec<Observation>, identities: &[u32], all: bool
     };
     let pins: Vec<_> = observations.iter().filter_map(pinned).collect();
     observations.extend(pins);
+}
+
+/// The fact that `seen` stands for, of a path that the run has changed since.
+fn fact_before(
+    path: &[u8],
+    seen: &Seen,
+    digest: Option<Digest>,
+    cwd: &WorkingDirectory,
+) -> Result<Fact, Unstorable> {
+    Ok(match (seen, digest) {
+        (Seen::Read { signature, executed }, Some(digest)) => {
+            // Another name of the file may still be there.
+            let name = Signature::at(cwd.fd(), path, AtFlags::SYMLINK_NOFOLLOW);
+            let linked = name.is_ok_and(|name| name.kind() == FileKind::Symlink);
+            Fact::Content { digest, signature: *signature, executed: *executed, linked }
+        }
+        (Seen::Absent, _) => Fact::Absent,
+        (Seen::Symlink { target }, _) => Fact::Symlink { target: target.clone() },
+        (Seen::Kind { follow, kind }, _) => Fact::Kind { follow: *follow, kind: *kind },
+        (Seen::Metadata { follow, signature }, _) => metadata(*follow, signature),
+        (Seen::Read { .. } | Seen::Listed { .. } | Seen::Names { .. } | Seen::Before { .. }, _) => {
+            return Err(Unstorable::InputChanged(String::from_utf8_lossy(path).into_owned()));
+        }
+    })
+}
+
+fn metadata(follow: bool, signature: &Signature) -> Fact {
+    Fact::Metadata { follow, size: signature.size, mtime_ns: signature.mtime_ns, mode: signature.mode }
 }
 
 fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Result<Fact, Unstorable> {
@@ -116,12 +184,8 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
         Seen::Absent => Fact::Absent,
         Seen::Symlink { target } => Fact::Symlink { target: target.clone() },
         Seen::Kind { follow, kind } => Fact::Kind { follow: *follow, kind: *kind },
-        Seen::Metadata { follow, signature } => Fact::Metadata {
-            follow: *follow,
-            size: signature.size,
-            mtime_ns: signature.mtime_ns,
-            mode: signature.mode,
-        },
+        Seen::Metadata { follow, signature } => metadata(*follow, signature),
+        Seen::Before { seen, digest } => fact_before(path, seen, *digest, cwd)?,
     })
 }
 
@@ -139,7 +203,15 @@ mod tests {
             stderr: Default::default(),
             outputs: vec![],
         };
-        Run { sightings, result, environment: None, variables: vec![], pin_mtimes: false }
+        Run {
+            sightings,
+            result,
+            environment: None,
+            variables: vec![],
+            pin_mtimes: false,
+            pin_modes: false,
+            pin_twins: true,
+        }
     }
 
     #[test]

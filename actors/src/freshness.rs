@@ -271,6 +271,7 @@ impl Check<'_> {
                 let identity = Signature { size: 0, mtime_ns: 0, ctime_ns: 0, ..now };
                 Ok((*follow && *kind == FileKind::Directory).then_some(identity))
             }
+            Fact::Mode { mode } => holds(stat(true)?.mode == *mode),
             Fact::Metadata { follow, size, mtime_ns, mode } => {
                 let now = stat(*follow)?;
                 holds((now.size, now.mtime_ns, now.mode) == (*size, *mtime_ns, *mode))

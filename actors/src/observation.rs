@@ -68,6 +68,13 @@ pub enum Seen {
         /// Size, mtime and mode are what is compared.
         signature: Signature,
     },
+    /// What was seen before the run itself changed it: true when the tool asked, and not any more.
+    Before {
+        /// What was seen.
+        seen: Box<Seen>,
+        /// The content, where that was read.
+        digest: Option<Digest>,
+    },
 }
 
 /// One fact that must still hold for a record to be served.
@@ -119,6 +126,11 @@ pub enum Fact {
         follow: bool,
         /// Which kind.
         kind: FileKind,
+    },
+    /// A file with this type and permission bits.
+    Mode {
+        /// Type and permission bits.
+        mode: u32,
     },
     /// A regular file with this metadata.
     Metadata {

@@ -12,8 +12,9 @@
 //!
 //! The parts, from the kernel up: `syscalls` (which calls, which arguments), `filter` (the program),
 //! `listener` (the ioctls), `resolve` (which path is meant), `witness` (what a call means), `sightings` and
-//! `touched` (what was seen and done).
+//! `touched` (what was seen and done), `chance` with `vdso` (the clock and random numbers, for tools that nobody knows).
 
+mod chance;
 mod filter;
 mod include_names;
 mod job_server;
@@ -25,6 +26,7 @@ mod sightings;
 mod syscalls;
 mod touched;
 mod unseen_links;
+mod vdso;
 mod witness;
 
 use std::ffi::OsStr;
@@ -41,10 +43,11 @@ use zccache_proto::message::{Exit, OutputStream, Stdio, StreamKind};
 use crate::invocation::Invocation;
 use crate::observation::Seen;
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
-use crate::plan::Policy;
+use crate::plan::{Caution, Policy};
 use crate::program_file::{Format, format_of};
 use crate::signature::Signature;
 use crate::tool_run::{self, Attendant};
+use chance::IsHarmless;
 use filter::Scope;
 use listener::Listener;
 use memory::Memory;
@@ -112,6 +115,7 @@ static TRIAL: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: &[],
     review: None,
+    caution: Caution::NONE,
 };
 
 /// The trial's watcher.
@@ -167,11 +171,29 @@ impl Watching {
         let input = job.descriptors.iter().find(|(number, _)| *number == 0).and_then(|(_, fd)| identity(fd));
         let walks_links = walks_links(job, memory);
         let walk_memory = walks_links.then(|| Arc::clone(memory));
-        let witness = Witness::new(&job.invocation, job.policy, input, walk_memory)?;
+        let chance_unless = chance_unless(job);
+        let mut witness = Witness::new(&job.invocation, job.policy, input, walk_memory)?;
+        if let Some(is_harmless) = chance_unless {
+            witness.watch_chance(is_harmless);
+        }
         let (idle, idle_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        let filter = filter::program(Scope { input_matters: input.is_some(), links: !walks_links });
+        let filter = filter::program(Scope {
+            input_matters: input.is_some(),
+            links: !walks_links,
+            chance: chance_unless.is_some(),
+        });
         Ok(Self { filter, listener: None, idle, _idle_writer: idle_writer, witness, broken: None })
     }
+}
+
+/// The programs whose use of the clock and of random numbers does not matter, if there are others in this run: the
+/// tool's family is not known so well, or the tool is somebody's script under the name of one of the family.
+fn chance_unless(job: &Job) -> Option<IsHarmless> {
+    job.policy.caution.chance_unless.or_else(|| {
+        let name = real_program(job);
+        let is_known = name.is_some_and(|name| (job.policy.knows_program)(&name));
+        (!is_known).then_some(job.policy.knows_program)
+    })
 }
 
 /// Whether links can be walked by us instead of being watched: the tool is a program, known by its own name, that
@@ -211,14 +233,17 @@ fn has_clear_source(job: &Job) -> bool {
 }
 
 fn is_known_program(job: &Job) -> bool {
+    let is_plus_plus = |name: &[u8]| name.windows(2).any(|w| w == b"++");
+    real_program(job).is_some_and(|name| (job.policy.knows_program)(&name) && !is_plus_plus(&name))
+}
+
+/// The base name of what the tool's path leads to, if that is a program of the machine's own format.
+fn real_program(job: &Job) -> Option<Vec<u8>> {
     let invocation = &job.invocation;
     let tool = invocation.cwd_path().join(OsStr::from_bytes(&invocation.tool));
-    let Ok(real) = std::fs::canonicalize(tool) else { return false };
-    let is_known = real.file_name().is_some_and(|name| (job.policy.knows_program)(name.as_bytes()));
-    let is_plus_plus = real.file_name().is_some_and(|name| name.as_bytes().windows(2).any(|w| w == b"++"));
-    is_known
-        && !is_plus_plus
-        && matches!(format_of(rustix::fs::CWD, real.as_os_str().as_bytes()), Format::Elf(_))
+    let real = std::fs::canonicalize(tool).ok()?;
+    let is_elf = matches!(format_of(rustix::fs::CWD, real.as_os_str().as_bytes()), Format::Elf(_));
+    is_elf.then(|| real.file_name().map(|name| name.as_bytes().to_vec())).flatten()
 }
 
 /// Device and inode of an open file; none for `/dev/null`, whose reading tells nothing.

@@ -99,6 +99,8 @@ pub enum Origin {
     Made,
     /// A new file, where there was none, made under another name and moved here.
     Moved,
+    /// What was there before is an input of the run, its mode included.
+    Edited,
     /// A new file, in the place of an older one that the run removed or renamed this one over.
     Replaced,
 }
@@ -118,6 +120,12 @@ pub enum Unstorable {
     /// The run read the time zone, as done to print the time (`__DATE__`, `__TIME__`, `__TIMESTAMP__`).
     #[error("asked for the time")]
     AskedTime,
+    /// The run read the clock, or what else is never the same twice: the time it took, the machine's load.
+    #[error("read the clock")]
+    ReadClock,
+    /// The run took random numbers.
+    #[error("took random numbers")]
+    TookRandomNumbers,
     /// The run talked to another process or host.
     #[error("used a socket")]
     UsedSocket,

@@ -87,6 +87,8 @@ pub struct Policy {
     pub ignored_reads: &'static [&'static str],
     /// Looks through what was observed of a run, if the family has more to say of it than its observations do.
     pub review: Option<Review>,
+    /// What may show in the results of this family's tools, beyond what files hold.
+    pub caution: Caution,
 }
 
 impl Policy {
@@ -124,4 +126,42 @@ pub enum Variables {
     Named(Vec<Vec<u8>>),
     /// Any of them, less those that are known to tell nothing.
     Any,
+}
+
+/// What may show in a tool's result, beyond what files hold. Nothing of it does for compilers; all of it may for a tool
+/// that nobody knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Caution {
+    /// The clock, random numbers and measurements may, unless a program of this base name asks for them. Watching
+    /// for them is left out if there is no such function.
+    pub chance_unless: Option<fn(&[u8]) -> bool>,
+    /// What of the metadata of files that are read.
+    pub metadata: ShownMetadata,
+    /// What was in the place of an output before: its questions about that are inputs.
+    pub old_outputs: bool,
+    /// Files may be edited in place: what was in one that is opened for writing and not emptied is an input.
+    pub edits: bool,
+}
+
+/// What of the metadata of a file that is read may show in a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShownMetadata {
+    /// Nothing at all.
+    ContentOnly,
+    /// Nothing, save that files with equal content are told apart by their time stamps (`#pragma once`).
+    None,
+    /// Its permission bits, as with tools that hand them on to their output.
+    Mode,
+    /// All of it.
+    All,
+}
+
+impl Caution {
+    /// For tools that are known well.
+    pub const NONE: Self =
+        Self { chance_unless: None, metadata: ShownMetadata::None, old_outputs: false, edits: false };
+
+    /// For tools of which nothing is known.
+    pub const FULL: Self =
+        Self { chance_unless: Some(|_| false), metadata: ShownMetadata::All, old_outputs: true, edits: true };
 }

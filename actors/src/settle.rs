@@ -19,7 +19,7 @@ use crate::journal::Note;
 use crate::key::{RequestKey, environment_digest};
 use crate::observation::Spelled;
 use crate::observer::Unstorable;
-use crate::plan::{Plan, Policy, Variables};
+use crate::plan::{Plan, Policy, ShownMetadata, Variables};
 use crate::record::{Record, RunResult, Variable};
 use crate::runner::RunReport;
 use crate::store::Insert;
@@ -82,6 +82,7 @@ pub async fn prepare(
         Variables::Any => (Vec::new(), true),
     };
     let known = !any_variable && knows_all(&observed.programs, plan.policy, invocation);
+    let metadata = plan.policy.caution.metadata;
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
     let run = Run {
         sightings: observed.sightings,
@@ -89,7 +90,9 @@ pub async fn prepare(
         variables,
         environment: (!known).then(|| environment_digest(&invocation.env)),
         // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
-        pin_mtimes: plan.pin_mtimes || observed.asked_time,
+        pin_mtimes: plan.pin_mtimes || observed.asked_time || metadata == ShownMetadata::All,
+        pin_modes: metadata == ShownMetadata::Mode,
+        pin_twins: metadata != ShownMetadata::ContentOnly,
     };
     let made = peers.hasher.send(MakeRecord { run, cwd }).await;
     let record = made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
@@ -156,6 +159,8 @@ fn label(why: &Unstorable) -> &'static str {
         Unstorable::ChangedExisting(_) => "changed_existing_file",
         Unstorable::ReadStdin => "read_stdin",
         Unstorable::AskedTime => "asked_time",
+        Unstorable::ReadClock => "read_clock",
+        Unstorable::TookRandomNumbers => "took_random_numbers",
         Unstorable::UsedSocket => "used_socket",
         Unstorable::ReadUnstable(_) => "read_device",
         Unstorable::LeftProcess => "left_process",

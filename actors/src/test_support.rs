@@ -3,7 +3,7 @@
 use zccache_proto::message::{Stdio, StreamKind};
 
 use crate::invocation::Invocation;
-use crate::plan::{DeclaredInputs, Plan, Policy};
+use crate::plan::{Caution, DeclaredInputs, Plan, Policy};
 
 /// Knows every program.
 pub static POLICY: Policy = Policy {
@@ -12,6 +12,7 @@ pub static POLICY: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: &[],
     review: None,
+    caution: Caution::NONE,
 };
 
 /// An invocation in `/` with piped output.

@@ -16,7 +16,7 @@ use zccache_actors::observation::{Seen, Spelled};
 use zccache_actors::observe_declared::DeclaredObserver;
 use zccache_actors::observe_linux::ObservedObserver;
 use zccache_actors::observer::{Job, Observed, Observer, Watcher};
-use zccache_actors::plan::{DeclaredInputs, Policy};
+use zccache_actors::plan::{Caution, DeclaredInputs, Policy};
 use zccache_proto::message::{OutputStream, Stdio, StreamKind};
 
 static GCC: Policy = Policy {
@@ -25,6 +25,7 @@ static GCC: Policy = Policy {
     ignored_reads: &[],
     reads_links_on_its_way_only: false,
     review: None,
+    caution: Caution::NONE,
 };
 static CLANG: Policy = Policy {
     family: "clang",
@@ -32,6 +33,7 @@ static CLANG: Policy = Policy {
     ignored_reads: &["/dev/urandom"],
     review: None,
     reads_links_on_its_way_only: false,
+    caution: Caution::NONE,
 };
 
 struct Nobody(OwnedFd);

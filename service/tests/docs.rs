@@ -1,7 +1,10 @@
 //! The pages on the environment and on passing through, kept in step with the tables they tell of.
 
+use std::collections::BTreeSet;
+
 use zccache_service::c_family::environment::{IGNORABLE, VARIABLES};
 use zccache_service::c_family::judgement::REASONS;
+use zccache_service::rust;
 
 fn page(name: &str) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -13,23 +16,23 @@ fn every_pass_through_reason_has_its_row_and_no_row_is_without_a_reason() {
     let page = page("pass-through.md");
     let rows = page.split_once("## Reasons").expect("the heading").1;
     let reasons = rows.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next());
-    assert_eq!(reasons.collect::<Vec<_>>(), REASONS);
+    let families = REASONS.iter().chain(rust::judgement::REASONS).copied();
+    assert_eq!(reasons.collect::<Vec<_>>(), BTreeSet::from_iter(families).into_iter().collect::<Vec<_>>());
 }
 
 #[test]
 fn every_variable_has_its_row_with_its_reason() {
     let page = page("environment.md");
-    for variable in VARIABLES {
-        let name = format!("| `{}` |", variable.name);
-        let row = page.lines().find(|row| row.starts_with(&name));
-        assert!(
-            row.is_some_and(|row| row.contains(variable.why)),
-            "{} has no row like the table's",
-            variable.name
-        );
+    let rust = rust::environment::VARIABLES.iter().map(|variable| (variable.name, variable.why));
+    let all = VARIABLES.iter().map(|variable| (variable.name, variable.why)).chain(rust);
+    for (name, why) in all {
+        let start = format!("| `{name}` |");
+        let row = page.lines().find(|row| row.starts_with(&start));
+        assert!(row.is_some_and(|row| row.contains(why)), "{name} has no row like the table's");
     }
     let rows = page.lines().filter(|row| row.starts_with("| `")).count();
-    assert_eq!(rows, VARIABLES.len() + 2, "a row for each variable, two for those that forbid caching");
+    let variables = VARIABLES.len() + rust::environment::VARIABLES.len();
+    assert_eq!(rows, variables + 2, "a row for each variable, two for those that forbid caching");
     for name in IGNORABLE {
         assert!(page.contains(&format!("`{name}`")), "{name}");
     }

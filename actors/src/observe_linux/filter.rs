@@ -32,6 +32,8 @@ pub struct Scope {
     /// Readings of symbolic links are. Without them, neither are questions with `AT_EMPTY_PATH`, which then are
     /// taken to be about open files.
     pub links: bool,
+    /// Readings of the clock, takings of random numbers and measurements are.
+    pub chance: bool,
 }
 
 /// The program.
@@ -61,7 +63,12 @@ pub fn program(scope: Scope) -> Vec<libc::sock_filter> {
                 vec![statement(LOAD, low(argument)), jump(IF_EQUAL, 0, 0, 1), notify, allow]
             }
             When::InputIs(_) => continue,
-            When::NonZero(argument) => vec![
+            When::Chance | When::ChanceNonZero(_) | When::ChanceIs(..) if !scope.chance => continue,
+            When::Chance => vec![notify],
+            When::ChanceIs(argument, number) => {
+                vec![statement(LOAD, low(argument)), jump(IF_EQUAL, number, 0, 1), notify, allow]
+            }
+            When::NonZero(argument) | When::ChanceNonZero(argument) => vec![
                 statement(LOAD, low(argument)),
                 jump(IF_EQUAL, 0, 0, 2),
                 statement(LOAD, low(argument) + 4),
@@ -126,8 +133,8 @@ mod tests {
 
     #[test]
     fn asks_about_what_is_in_the_table_alone() {
-        let with = program(Scope { input_matters: true, links: true });
-        let without = program(Scope { input_matters: false, links: false });
+        let with = program(Scope { input_matters: true, links: true, chance: true });
+        let without = program(Scope { input_matters: false, links: false, chance: false });
         let other = [5; 6];
         assert!(asks(&with, NATIVE, libc::SYS_openat, other));
         assert!(!asks(&with, NATIVE, libc::SYS_write, other));
@@ -146,6 +153,9 @@ mod tests {
         assert!(!asks(&without, NATIVE, libc::SYS_newfstatat, by_descriptor));
         assert!(asks(&without, NATIVE, libc::SYS_newfstatat, [0; 6]));
         assert!(asks(&without, NATIVE, libc::SYS_statx, [0; 6]));
+        assert!(asks(&with, NATIVE, libc::SYS_clock_gettime, other));
+        assert!(!asks(&without, NATIVE, libc::SYS_clock_gettime, other));
+        assert!(asks(&with, NATIVE, libc::SYS_wait4, other) && !asks(&with, NATIVE, libc::SYS_wait4, [0; 6]));
         assert!(asks(&with, NATIVE ^ 1, libc::SYS_write, other));
         assert!(asks(&with, NATIVE, i64::from(FOREIGN_FROM) + libc::SYS_write, other));
     }

@@ -5,8 +5,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::digest::Digest;
 use crate::observation::{Seen, Sighting, Spelled};
-use crate::signature::FileKind;
+use crate::signature::{FileKind, Signature};
 
 /// The most sightings one run may have: a hundred times a large C++ compile's. Beyond, a record would cost
 /// more to check than the tool to run.
@@ -76,6 +77,24 @@ impl Sightings {
         }
     }
 
+    /// Whether the file with this device and inode was read.
+    pub fn has_read(&self, file: &Signature) -> bool {
+        self.list.iter().any(|s| is_reading_of(&s.seen, file))
+    }
+
+    /// The file that was read, as it is now, is about to be changed; its content is this. Says false if it is not any
+    /// more what was read.
+    pub fn keep_content(&mut self, file: &Signature, digest: Digest) -> bool {
+        for s in self.list.iter_mut().filter(|s| is_reading_of(&s.seen, file)) {
+            if !matches!(&s.seen, Seen::Read { signature, .. } if signature == file) {
+                return false;
+            }
+            let seen = Box::new(std::mem::replace(&mut s.seen, Seen::Absent));
+            s.seen = Seen::Before { seen, digest: Some(digest) };
+        }
+        true
+    }
+
     /// All that was seen so far.
     pub fn seen(&self) -> &[Sighting] {
         &self.list
@@ -111,4 +130,8 @@ impl Sightings {
         });
         list
     }
+}
+
+fn is_reading_of(seen: &Seen, file: &Signature) -> bool {
+    matches!(seen, Seen::Read { signature, .. } if (signature.dev, signature.ino) == (file.dev, file.ino))
 }

@@ -58,12 +58,17 @@ pub enum Meaning {
     Rename(PathArg, PathArg, Option<usize>),
     /// Gives the first path's file a second name; flags in this argument.
     Link(PathArg, PathArg, Option<usize>),
-    /// Changes a file's size, mode, owner, times or attributes by path.
+    /// Changes a file's size, mode or owner by path.
     Change(PathArg),
-    /// `utimensat`: as `Change`, but by descriptor where the path is null.
-    ChangeAt(PathArg),
-    /// Changes the mode, owner or attributes of the file open as argument 0.
+    /// Changes the mode or owner of the file open as argument 0.
     ChangeOpen,
+    /// Sets a file's times by path (by descriptor where that is null), to those that this argument points to: to now
+    /// where that is null.
+    SetTimes(PathArg, usize),
+    /// Sets attributes of a file by path.
+    Mark(PathArg),
+    /// Sets attributes of the file open as argument 0.
+    MarkOpen,
     /// Changes the working directory, to a path or to an open directory.
     Chdir(Option<PathArg>),
     /// Reads standard input, which this argument is (else it is not notified).
@@ -84,6 +89,12 @@ pub enum Meaning {
     Unshare,
     /// Escapes observation.
     Escape(&'static str),
+    /// One of the first calls that any program makes; of interest only as such.
+    Start,
+    /// Reads the clock, or measures.
+    Clock,
+    /// Takes random numbers, for the address in argument 0.
+    Random,
 }
 
 /// When a call is notified.
@@ -97,6 +108,12 @@ pub enum When {
     NonZero(usize),
     /// If this argument has one of these bits (below 2^32).
     AnyBit(usize, u32),
+    /// If chance matters.
+    Chance,
+    /// If chance matters and this argument is not 0.
+    ChanceNonZero(usize),
+    /// If chance matters and this argument is this number.
+    ChanceIs(usize, u32),
 }
 
 /// One system call of interest.
@@ -118,6 +135,10 @@ pub const NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP) as u32;
+
+/// Sets where a thread's own variables are: what every libc and runtime begins with (asm/prctl.h).
+#[cfg(target_arch = "x86_64")]
+const ARCH_SET_FS: u32 = 0x1002;
 
 /// Numbers that the `libc` crate does not have on all architectures; equal on all architectures.
 mod new {
@@ -145,6 +166,10 @@ const fn always(number: libc::c_long, meaning: Meaning) -> Call {
 
 const fn input(number: libc::c_long, argument: usize) -> Call {
     Call { number, meaning: Meaning::ReadInput(argument), when: When::InputIs(argument) }
+}
+
+const fn chance(number: libc::c_long, meaning: Meaning) -> Call {
+    Call { number, meaning, when: When::Chance }
 }
 
 use Meaning as M;
@@ -179,18 +204,18 @@ const COMMON: &[Call] = &[
     always(l::SYS_fchmodat, M::Change(at(0))),
     always(new::FCHMODAT2, M::Change(at(0))),
     always(l::SYS_fchownat, M::Change(at(0))),
-    always(l::SYS_utimensat, M::ChangeAt(at(0))),
-    always(l::SYS_setxattr, M::Change(cwd(0))),
-    always(l::SYS_lsetxattr, M::Change(cwd(0))),
-    always(l::SYS_removexattr, M::Change(cwd(0))),
-    always(l::SYS_lremovexattr, M::Change(cwd(0))),
-    always(new::SETXATTRAT, M::Change(at(0))),
-    always(new::REMOVEXATTRAT, M::Change(at(0))),
-    always(new::FILE_SETATTR, M::Change(at(0))),
+    always(l::SYS_utimensat, M::SetTimes(at(0), 2)),
+    always(l::SYS_setxattr, M::Mark(cwd(0))),
+    always(l::SYS_lsetxattr, M::Mark(cwd(0))),
+    always(l::SYS_removexattr, M::Mark(cwd(0))),
+    always(l::SYS_lremovexattr, M::Mark(cwd(0))),
+    always(new::SETXATTRAT, M::Mark(at(0))),
+    always(new::REMOVEXATTRAT, M::Mark(at(0))),
+    always(new::FILE_SETATTR, M::Mark(at(0))),
     always(l::SYS_fchmod, M::ChangeOpen),
     always(l::SYS_fchown, M::ChangeOpen),
-    always(l::SYS_fsetxattr, M::ChangeOpen),
-    always(l::SYS_fremovexattr, M::ChangeOpen),
+    always(l::SYS_fsetxattr, M::MarkOpen),
+    always(l::SYS_fremovexattr, M::MarkOpen),
     always(l::SYS_getxattr, M::Stat(cwd(0), None)),
     always(l::SYS_lgetxattr, M::Lstat(cwd(0))),
     always(l::SYS_listxattr, M::Stat(cwd(0), None)),
@@ -238,6 +263,18 @@ const COMMON: &[Call] = &[
     always(l::SYS_pidfd_getfd, M::Escape("pidfd_getfd")),
     always(l::SYS_unshare, M::Unshare),
     Call { number: l::SYS_clone, meaning: M::Escape("namespaces"), when: When::AnyBit(0, NAMESPACES) },
+    chance(l::SYS_set_tid_address, M::Start),
+    chance(l::SYS_clock_gettime, M::Clock),
+    chance(l::SYS_gettimeofday, M::Clock),
+    chance(l::SYS_getrandom, M::Random),
+    chance(l::SYS_getrusage, M::Clock),
+    chance(l::SYS_times, M::Clock),
+    chance(l::SYS_sysinfo, M::Clock),
+    chance(l::SYS_getcpu, M::Clock),
+    chance(l::SYS_adjtimex, M::Clock),
+    chance(l::SYS_clock_adjtime, M::Clock),
+    Call { number: l::SYS_wait4, meaning: M::Clock, when: When::ChanceNonZero(3) },
+    Call { number: l::SYS_waitid, meaning: M::Clock, when: When::ChanceNonZero(4) },
 ];
 
 /// The calls that only old architectures have.
@@ -259,13 +296,15 @@ const LEGACY: &[Call] = &[
     always(l::SYS_chmod, M::Change(cwd(0))),
     always(l::SYS_chown, M::Change(cwd(0))),
     always(l::SYS_lchown, M::Change(cwd(0))),
-    always(l::SYS_utime, M::Change(cwd(0))),
-    always(l::SYS_utimes, M::Change(cwd(0))),
-    always(l::SYS_futimesat, M::ChangeAt(at(0))),
+    always(l::SYS_utime, M::SetTimes(cwd(0), 1)),
+    always(l::SYS_utimes, M::SetTimes(cwd(0), 1)),
+    always(l::SYS_futimesat, M::SetTimes(at(0), 2)),
     always(l::SYS_renameat, M::Rename(at(0), at(2), None)),
     always(l::SYS_getdents, M::List),
     always(l::SYS_uselib, M::Escape("uselib")),
     Call { number: l::SYS_dup2, meaning: M::CopyInput, when: When::InputIs(0) },
+    Call { number: l::SYS_arch_prctl, meaning: M::Start, when: When::ChanceIs(0, ARCH_SET_FS) },
+    chance(l::SYS_time, M::Clock),
 ];
 
 /// The calls that only old architectures have.

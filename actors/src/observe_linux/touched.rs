@@ -47,6 +47,8 @@ struct Touch {
     removed: bool,
     /// The run moved another file here.
     renamed_over: bool,
+    /// What was here before was read, or asked about, and so is an input.
+    before_is_input: bool,
     /// Keeps the inode of what was here before from being used again.
     _held: Option<OwnedFd>,
 }
@@ -128,6 +130,7 @@ impl Touched {
                     other: false,
                     removed: false,
                     renamed_over: false,
+                    before_is_input: false,
                     _held: is_held.then(|| hold(place, path)).flatten(),
                 });
                 self.by_normal.insert(normal, self.list.len() - 1);
@@ -144,6 +147,25 @@ impl Touched {
         true
     }
 
+    /// What was at this changed path before is an input of the run.
+    pub fn before_is_input(&mut self, place: &Place, path: &[u8]) {
+        if let Some(&index) = self.by_normal.get(&place.normal(path)) {
+            self.list[index].before_is_input = true;
+        }
+    }
+
+    /// Makes of the sightings of changed paths what was seen before: they are inputs, and do not hold any more.
+    pub fn keep_before(&self, place: &Place, sightings: &mut [Sighting]) {
+        for sighting in sightings {
+            let is_of_state =
+                !matches!(sighting.seen, Seen::Read { .. } | Seen::Listed { .. } | Seen::Before { .. });
+            if is_of_state && self.knows(&place.normal(&sighting.path.0)) {
+                let seen = Box::new(std::mem::replace(&mut sighting.seen, Seen::Absent));
+                sighting.seen = Seen::Before { seen, digest: None };
+            }
+        }
+    }
+
     /// Takes out of `sightings` those that the run itself made so: questions about its temporaries, and, if all
     /// went well, about its outputs. (A failing tool may have removed an old output, or not: there it shows.)
     pub fn filter(&self, place: &Place, exit: Exit, sightings: &mut Vec<Sighting>) {
@@ -151,7 +173,7 @@ impl Touched {
             return;
         }
         sightings.retain(|s| {
-            if matches!(s.seen, Seen::Read { .. } | Seen::Listed { .. }) {
+            if matches!(s.seen, Seen::Read { .. } | Seen::Listed { .. } | Seen::Before { .. }) {
                 return true;
             }
             let normal = place.normal(&s.path.0);
@@ -218,6 +240,7 @@ impl Touched {
     fn origin(&self, touch: &Touch, now: &Signature) -> Origin {
         let is_now = |t: &Touch| matches!(t.before, Before::File { signature: s, .. } if (s.dev, s.ino) == (now.dev, now.ino));
         match touch.before {
+            Before::File { .. } if touch.before_is_input => Origin::Edited,
             _ if self.list.iter().any(is_now) => Origin::Kept,
             Before::Absent if touch.renamed_over => Origin::Moved,
             Before::Absent => Origin::Made,

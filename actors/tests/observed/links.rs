@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::observing::{Bench, Run};
 use zccache_actors::observation::{Seen, Sighting, Spelled};
 use zccache_actors::observer::{Job, Unstorable};
-use zccache_actors::plan::Policy;
+use zccache_actors::plan::{Caution, Policy};
 use zccache_actors::signature::FileKind;
 use zccache_proto::message::Exit;
 
@@ -22,6 +22,7 @@ static GCC: Policy = Policy {
     reads_links_on_its_way_only: true,
     ignored_reads: &[],
     review: None,
+    caution: Caution::NONE,
 };
 
 fn light(job: &mut Job) {
@@ -150,7 +151,9 @@ fn not_implied(bench: &Bench, full: &Run, light: &Run) -> Vec<String> {
             }
             Seen::Kind { follow: true, kind: FileKind::Directory } => has_kind(&path, FileKind::Directory),
             // To be no link is all that `readlink` tells of it; it is read by another name.
-            Seen::Metadata { follow: false, .. } => read.contains(&path) || has_kind(&path, FileKind::File),
+            Seen::Metadata { follow: false, .. } | Seen::Kind { follow: false, kind: FileKind::File } => {
+                read.contains(&path) || has_kind(&path, FileKind::File)
+            }
             _ => false,
         }
     };

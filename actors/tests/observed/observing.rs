@@ -15,7 +15,7 @@ use zccache_actors::invocation::Invocation;
 use zccache_actors::observation::Seen;
 use zccache_actors::observe_linux::ObservedObserver;
 use zccache_actors::observer::{Job, Left, Observed, Observer, Watcher};
-use zccache_actors::plan::Policy;
+use zccache_actors::plan::{Caution, Policy};
 use zccache_proto::ByteStrings;
 use zccache_proto::message::{OutputStream, Stdio, StreamKind};
 
@@ -25,6 +25,7 @@ static POLICY: Policy = Policy {
     reads_links_on_its_way_only: true,
     ignored_reads: &["/proc/filesystems", "/proc/sys/kernel/ngroups_max", "/proc/meminfo", "/dev/urandom"],
     review: None,
+    caution: Caution::NONE,
 };
 
 /// One for all tests: it holds no state between runs.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::observation::Spelled;
-use zccache_actors::plan::{PassThrough, Plan, Planned, Policy};
+use zccache_actors::plan::{Caution, PassThrough, Plan, Planned, Policy};
 
 use super::command_line::CommandLine;
 use super::names::{self, Compiler};
@@ -24,6 +24,7 @@ pub static GCC: Policy = Policy {
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
     review: None,
+    caution: Caution::NONE,
 };
 
 /// clang's policy. It reads few links, so there is nothing to gain from knowing which.
@@ -33,6 +34,7 @@ pub static CLANG: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
     review: None,
+    caution: Caution::NONE,
 };
 
 /// What an invocation of this compiler means.

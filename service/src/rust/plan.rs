@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::observation::Spelled;
-use zccache_actors::plan::{DeclaredInputs, PassThrough, Plan, Planned, Policy};
+use zccache_actors::plan::{Caution, DeclaredInputs, PassThrough, Plan, Planned, Policy, ShownMetadata};
 
 use super::command_line::{CommandLine, without_incremental};
 use super::names::{self, Driver};
@@ -37,6 +37,7 @@ pub static RUST: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
     review: Some(review::review),
+    caution: Caution { metadata: ShownMetadata::ContentOnly, ..Caution::NONE },
 };
 
 /// What an invocation of this compiler means. With `strip_incremental`, incremental compiles are run as others.

@@ -1,0 +1,102 @@
+//! The links on the way, where the tool's own reading of them is not watched.
+
+use std::sync::Arc;
+
+use super::super::links::{Links, Stone};
+use super::super::memory::Memory;
+use super::super::sightings::Question;
+use super::super::unseen_links;
+use super::{Witness, name};
+use crate::invocation::Invocation;
+use crate::observation::Seen;
+use crate::observer::Unstorable;
+
+/// What stands in for watching `readlink`.
+pub(super) struct LinkWalk {
+    pub(super) links: Links,
+    pub(super) memory: Arc<Memory>,
+    /// The tool as spelled, its arguments, and its directory.
+    pub(super) invocation: Invocation,
+}
+
+impl Witness {
+    /// Notes the links on the way to `path`, where the tool's own reading of them is not seen.
+    pub(super) fn walk_to(&mut self, path: &[u8]) {
+        let Some(walk) = &mut self.walk else { return };
+        if path.starts_with(b"/proc/") {
+            // What links there say is each process's own; nothing there is stored anyway.
+            return;
+        }
+        let mut stones = Vec::new();
+        walk.links.walk(&self.place, path, &mut |stone| stones.push(stone));
+        self.lay(stones);
+    }
+
+    /// Notes what every word of the command line names, if anything: gcc compares its inputs and its output by
+    /// their real paths, whether it gets to write the output or not.
+    pub(super) fn look_at_words(&mut self) {
+        let Some(walk) = &self.walk else { return };
+        let words: Vec<Vec<u8>> =
+            walk.invocation.argv.iter().skip(1).map(output_in).map(<[u8]>::to_vec).collect();
+        for word in words.iter().filter(|word| !word.is_empty() && word[0] != b'-') {
+            self.stat(word, false);
+        }
+    }
+
+    /// Notes the links that the tool may have read for headers that it then opened elsewhere.
+    pub(super) fn walk_unseen(&mut self) {
+        let (Some(walk), None) = (&mut self.walk, &self.unstorable) else { return };
+        let mut stones = Vec::new();
+        let told = unseen_links::walk_all(
+            self.sightings.seen(),
+            walk.invocation.argv.iter().skip(1),
+            &self.place,
+            &walk.memory,
+            &mut walk.links,
+            &mut |stone| stones.push(stone),
+        );
+        if let Err(unseen_links::Unclear(path)) = told {
+            walk.memory.distrust(&walk.invocation.tool, Some(&walk.invocation.cwd));
+            self.give_up(&format!(
+                "links may have been read unseen for headers that {} leaves open",
+                name(&path)
+            ));
+        }
+        self.lay(stones);
+    }
+
+    pub(super) fn lay(&mut self, stones: Vec<Stone>) {
+        for stone in stones {
+            let is_link = matches!(stone.seen, Seen::Symlink { .. });
+            if is_link && stone.ctime_ns >= self.started_ns {
+                self.refuse(Unstorable::InputChanged(name(&stone.path)));
+            }
+            if !self.sightings.is_settled(&stone.path, Question::Lstat)
+                && !self.sightings.add(&stone.path, Question::Lstat, stone.seen)
+            {
+                self.refuse(Unstorable::TooMany("sightings"));
+            }
+        }
+    }
+
+    /// Someone took part whose reading of links nobody knows: this run is lost, the next one is watched in full.
+    pub(super) fn distrust(&mut self) {
+        if let Some(walk) = &self.walk {
+            walk.memory.distrust(&walk.invocation.tool, None);
+            self.give_up("links may have been read unseen by an unknown program");
+        }
+    }
+
+    /// Whether the program at `path` is one whose reading of links is known.
+    pub(super) fn is_known(&mut self, path: &[u8]) -> bool {
+        let Some(walk) = &mut self.walk else { return true };
+        let real = walk.links.walk(&self.place, path, &mut |_| {}).path;
+        let base = real.rsplit(|&b| b == b'/').next().unwrap_or_default();
+        (self.policy.knows_program)(base)
+    }
+}
+
+/// The output in a word like `-oNAME`, or the word.
+fn output_in(word: &[u8]) -> &[u8] {
+    [&b"--output="[..], b"-o"].iter().find_map(|option| word.strip_prefix(*option)).unwrap_or(word)
+}

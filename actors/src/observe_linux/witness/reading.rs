@@ -1,0 +1,338 @@
+//! Calls that look: opening to read, asking about a path, listing, standard input, sockets.
+
+use std::time::Duration;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use super::super::listener::{Listener, Notification, PATH_BYTES_MAX, read_memory};
+use super::super::resolve::{Lost, Open};
+use super::super::sightings::Question;
+use super::super::syscalls::{OpenFlags, PathArg};
+use super::kernel_links::is_kernel_link;
+use super::{Witness, has_terminal, is_sink, name};
+use crate::name_filter::names_in;
+use crate::observation::{Seen, Spelled};
+use crate::observer::{Listing, Unstorable};
+use crate::signature::{FileKind, Signature, coarse_now_ns};
+
+/// How long a young file is waited for until any later change must show in its signature: the longest clock
+/// tick (10 ms at 100 Hz) and the step below.
+const SETTLE_MAX: Duration = Duration::from_millis(12);
+
+/// How often it is looked at meanwhile.
+const SETTLE_STEP: Duration = Duration::from_millis(1);
+
+/// Where the C libraries keep time zones, whose reading means that the time is asked for.
+const TIME_ZONES: &[&[u8]] = &[
+    b"/etc/localtime",
+    b"/usr/share/zoneinfo",
+    b"/usr/lib/zoneinfo",
+    b"/usr/share/lib/zoneinfo",
+    b"/share/zoneinfo",
+    b"/etc/zoneinfo",
+];
+
+/// Where random numbers come from.
+const RANDOM_DEVICES: &[&[u8]] = &[b"/dev/urandom", b"/dev/random"];
+
+impl Witness {
+    pub(super) fn open_call(
+        &mut self,
+        listener: &Listener,
+        n: &Notification,
+        path: PathArg,
+        flags: OpenFlags,
+    ) {
+        let flags = match flags {
+            OpenFlags::Arg(i) => n.arguments[i] as i32,
+            OpenFlags::Creat => libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC,
+            OpenFlags::How(i) => match self.open_how(n, i) {
+                Some(flags) => flags,
+                None => return,
+            },
+        };
+        let Some(path) = self.path(n, path) else { return };
+        if path == b"/dev/tty" && !has_terminal() {
+            // Fails for every process of ours (shells try it when they start), so it tells nothing.
+            return;
+        }
+        let writes =
+            flags & libc::O_ACCMODE != libc::O_RDONLY || flags & (libc::O_TRUNC | libc::O_CREAT) != 0;
+        if RANDOM_DEVICES.contains(&&path[..]) && !writes && self.chance.is_some() {
+            return self.chance_taken(n.tid, Unstorable::TookRandomNumbers);
+        }
+        if self.job_server.is_at(&path) {
+            return;
+        }
+        let is_link_to_open = flags & libc::O_PATH == 0 && is_kernel_link(&path);
+        if is_link_to_open {
+            self.open_kernel_link(n.tid, &path, writes, flags);
+        } else if flags & libc::O_PATH != 0 {
+            self.stat(&path, flags & libc::O_NOFOLLOW == 0);
+        } else if !writes {
+            self.open_to_read(&path, flags & libc::O_NOFOLLOW == 0);
+        } else if listener.is_valid(n.id) {
+            self.open_to_write(&path, flags);
+        }
+    }
+
+    /// The flags of `openat2`, if we can stand for what it does.
+    pub(super) fn open_how(&mut self, n: &Notification, argument: usize) -> Option<i32> {
+        let mut how = [0_u8; 24];
+        if read_memory(n.tid, n.arguments[argument], &mut how) != Ok(how.len()) {
+            self.give_up("openat2");
+            return None;
+        }
+        let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|k| how[8 * i + k]));
+        if word(2) & !(libc::RESOLVE_CACHED | libc::RESOLVE_NO_MAGICLINKS) != 0 {
+            self.give_up("openat2 with its own rules");
+            return None;
+        }
+        Some(word(0) as i32)
+    }
+
+    pub(super) fn open_to_read(&mut self, path: &[u8], follow: bool) {
+        if self.sightings.is_settled(path, Question::Read) {
+            return;
+        }
+        if self.policy.ignores(path) || is_sink(path) {
+            return self.sightings.ignore(path, Question::Read);
+        }
+        self.asked_time |= TIME_ZONES.iter().any(|zone| is_at_or_below(path, zone))
+            || self.time_zones.iter().any(|zone| is_at_or_below(path, zone));
+        if !follow && self.place.signature(path, false).is_ok_and(|s| s.kind() == FileKind::Symlink) {
+            return self.stat(path, false);
+        }
+        self.read(path, Question::Read);
+    }
+
+    /// Records the reading or executing of a path; gives the signature of a regular file.
+    pub(super) fn read(&mut self, path: &[u8], question: Question) -> Option<Signature> {
+        let signature = self.look(path, question, true)?;
+        if self.kernel_devices.contains(&signature.dev) {
+            self.refuse(Unstorable::ReadUnstable(name(path)));
+            return None;
+        }
+        match signature.kind() {
+            FileKind::File if self.is_own(path, &signature) => {
+                self.sightings.own(path);
+                Some(signature)
+            }
+            FileKind::File => {
+                let executed = question == Question::Execute;
+                if executed && signature.mode & 0o111 == 0 {
+                    self.add(path, question, Seen::Metadata { follow: true, signature });
+                    return None;
+                }
+                if brings_code(path) {
+                    self.distrust();
+                }
+                let signature = self.settled(path, signature);
+                self.add(path, question, Seen::Read { signature, executed });
+                Some(signature)
+            }
+            FileKind::Directory => {
+                self.opened_directories.push((signature.dev, signature.ino, path.to_vec()));
+                self.add(path, question, Seen::Kind { follow: true, kind: FileKind::Directory });
+                None
+            }
+            FileKind::Symlink | FileKind::Other => {
+                self.refuse(Unstorable::ReadUnstable(name(path)));
+                self.sightings.ignore(path, question);
+                None
+            }
+        }
+    }
+
+    /// What is at a path, unless that is known, the run's own doing, or nothing (which is recorded).
+    pub(super) fn look(&mut self, path: &[u8], question: Question, follow: bool) -> Option<Signature> {
+        if !self.touched.is_empty() && self.touched.knows(&self.place.normal(path)) {
+            self.sightings.own(path);
+            return None;
+        }
+        match self.place.signature(path, follow) {
+            Ok(signature) => Some(signature),
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                self.add(path, question, Seen::Absent);
+                None
+            }
+            // Fails for its length, whatever is there.
+            Err(Errno::NAMETOOLONG) => None,
+            Err(_) => {
+                self.refuse(Unstorable::ReadUnstable(name(path)));
+                None
+            }
+        }
+    }
+
+    /// Whether this file was written by the run, under whatever name.
+    pub(super) fn is_own(&self, path: &[u8], signature: &Signature) -> bool {
+        if self.touched.is_empty() {
+            return false;
+        }
+        self.touched.made(&self.place.normal(path))
+            || (signature.ctime_ns >= self.started_ns && self.touched.wrote_inode(&self.place, signature))
+    }
+
+    /// Waits for a young file until any later change must show in its signature.
+    pub(super) fn settled(&mut self, path: &[u8], mut signature: Signature) -> Signature {
+        let mut waited = Duration::ZERO;
+        let max_ns = SETTLE_MAX.as_nanos() as i64;
+        loop {
+            let now_ns = coarse_now_ns();
+            if signature.is_settled(now_ns) {
+                return signature;
+            }
+            if waited >= SETTLE_MAX || !signature.is_settled(now_ns.saturating_add(max_ns)) {
+                self.refuse(Unstorable::InputTooNew(name(path)));
+                return signature;
+            }
+            std::thread::sleep(SETTLE_STEP);
+            waited += SETTLE_STEP;
+            match self.place.signature(path, true) {
+                Ok(now) => signature = now,
+                Err(_) => self.refuse(Unstorable::InputChanged(name(path))),
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, path: &[u8], question: Question, seen: Seen) {
+        if !self.sightings.add(path, question, seen) {
+            self.refuse(Unstorable::TooMany("sightings"));
+        }
+        if self.walk.is_some() {
+            self.walk_to(path);
+        }
+    }
+
+    pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, follow: bool) {
+        if let Some(path) = self.path(n, path)
+            && !is_kernel_link(&path)
+            && !path.starts_with(b"/proc/self/")
+        {
+            self.stat(&path, follow);
+        }
+    }
+
+    pub(super) fn readlink_call(&mut self, n: &Notification, path: PathArg) {
+        if let Some(path) = self.path(n, path)
+            && !is_kernel_link(&path)
+            && !path.starts_with(b"/proc/self/")
+        {
+            self.readlink(&path);
+        }
+    }
+
+    /// Of what is no link, its reading tells only that.
+    fn readlink(&mut self, path: &[u8]) {
+        if self.sightings.is_settled(path, Question::Lstat)
+            || self.sightings.is_settled(path, Question::Readlink)
+        {
+            return;
+        }
+        let is_file = |s: Signature| s.kind() == FileKind::File;
+        if !self.place.signature(path, false).is_ok_and(is_file) {
+            return self.stat(path, false);
+        }
+        let Some(signature) = self.look(path, Question::Readlink, false) else { return };
+        if self.is_own(path, &signature) {
+            return self.sightings.own(path);
+        }
+        self.add(path, Question::Readlink, Seen::Kind { follow: false, kind: signature.kind() });
+    }
+
+    pub(super) fn stat(&mut self, path: &[u8], follow: bool) {
+        let question = if follow { Question::Stat } else { Question::Lstat };
+        if self.sightings.is_settled(path, question) || self.policy.ignores(path) {
+            return;
+        }
+        let Some(signature) = self.look(path, question, follow) else { return };
+        if self.is_own(path, &signature) {
+            return self.sightings.own(path);
+        }
+        let seen = match signature.kind() {
+            FileKind::Symlink => match rustix::fs::readlinkat(self.place.cwd(), path, Vec::new()) {
+                Ok(target) => Seen::Symlink { target: Spelled(target.into_bytes()) },
+                Err(_) => return self.refuse(Unstorable::InputChanged(name(path))),
+            },
+            FileKind::File if !self.kernel_devices.contains(&signature.dev) => {
+                Seen::Metadata { follow, signature }
+            }
+            kind => Seen::Kind { follow, kind },
+        };
+        self.add(path, question, seen);
+    }
+
+    pub(super) fn list(&mut self, tid: u32, fd: i32) {
+        let link = format!("/proc/{tid}/fd/{fd}");
+        let Ok(signature) = Signature::at(rustix::fs::CWD, link, AtFlags::empty()) else { return };
+        let mut paths: Vec<Vec<u8>> = self
+            .opened_directories
+            .iter()
+            .filter(|(dev, ino, _)| (*dev, *ino) == (signature.dev, signature.ino))
+            .map(|(_, _, path)| path.clone())
+            .collect();
+        if paths.is_empty() {
+            match self.place.descriptor(tid, fd) {
+                Ok(Open::At(path)) => paths.push(path),
+                Ok(Open::Nameless | Open::NoFile) | Err(Lost::Fails) => return,
+                Err(Lost::Unknown(why)) => return self.give_up(why),
+            }
+        }
+        for path in paths {
+            if self.sightings.is_settled(&path, Question::List) {
+                continue;
+            }
+            if self.kernel_devices.contains(&signature.dev) {
+                self.refuse(Unstorable::ReadUnstable(name(&path)));
+            }
+            let signature = self.settled(&path, signature);
+            if let Some(listings) = &mut self.listings
+                && let Ok(names) = names_in(self.place.cwd(), &path)
+            {
+                listings.push(Listing { path: Spelled(path.clone()), names });
+            }
+            self.add(&path, Question::List, Seen::Listed { signature });
+        }
+    }
+
+    /// Descriptor 0 is read or copied: that matters if it is the client's own standard input.
+    pub(super) fn input_used(&mut self, tid: u32) {
+        let Some((dev, ino)) = self.input else { return };
+        if matches!(self.unstorable, Some(Unstorable::ReadStdin)) {
+            return;
+        }
+        match Signature::at(rustix::fs::CWD, format!("/proc/{tid}/fd/0"), AtFlags::empty()) {
+            Ok(s) if (s.dev, s.ino) == (dev, ino) => self.refuse(Unstorable::ReadStdin),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(_) => self.give_up("a hidden descriptor"),
+        }
+    }
+
+    pub(super) fn connect(&mut self, n: &Notification) {
+        let bytes = usize::try_from(n.arguments[2]).unwrap_or(0).min(PATH_BYTES_MAX);
+        let mut address = vec![0_u8; bytes];
+        let got = read_memory(n.tid, n.arguments[1], &mut address).unwrap_or(0);
+        let unix = (libc::AF_UNIX as u16).to_le_bytes();
+        let path =
+            address[..got].strip_prefix(&unix).and_then(|p| p.split(|&b| b == 0).next()).unwrap_or_default();
+        match self.located(n.tid, libc::AT_FDCWD, path.to_vec()) {
+            Some(path) if matches!(self.place.signature(&path, true), Err(Errno::NOENT | Errno::NOTDIR)) => {
+                self.stat(&path, true);
+            }
+            _ => self.refuse(Unstorable::UsedSocket),
+        }
+    }
+}
+
+/// Files that bring code of anybody's into the family's programs: what the loader loads into every program, and
+/// gcc's own configuration.
+fn brings_code(path: &[u8]) -> bool {
+    path == b"/etc/ld.so.preload" || path.ends_with(b"/specs")
+}
+
+/// Whether `path` is `top` or in it.
+fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
