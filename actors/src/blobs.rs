@@ -75,7 +75,7 @@ impl Blobs {
     ///
     /// # Errors
     /// Those of reading and writing, a full disk among them.
-    pub fn receive(&self, source: &mut File) -> io::Result<PendingBlob> {
+    pub fn receive(&self, source: &mut impl Read) -> io::Result<PendingBlob> {
         let mut read_failed = false;
         let received = self.receive_noting(source, &mut read_failed);
         let trouble = match &received {
@@ -86,7 +86,7 @@ impl Blobs {
         received
     }
 
-    fn receive_noting(&self, source: &mut File, read_failed: &mut bool) -> io::Result<PendingBlob> {
+    fn receive_noting(&self, source: &mut impl Read, read_failed: &mut bool) -> io::Result<PendingBlob> {
         let temporary = self.new_temporary();
         let mut file = match create(&temporary) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -109,6 +109,14 @@ impl Blobs {
         }
         pending.digest = Digest(*hasher.finalize().as_bytes());
         Ok(pending)
+    }
+
+    /// Writes `content` into a temporary file of the store.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn receive_bytes(&self, content: &[u8]) -> io::Result<PendingBlob> {
+        self.receive(&mut &content[..])
     }
 
     /// Gives a received content its name. Says whether it was new.

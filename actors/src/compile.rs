@@ -38,7 +38,8 @@ use crate::plan::{Plan, Planned};
 use crate::record::{Record, RunResult};
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
-use crate::store::FindManifest;
+use crate::sharing::{localise, shared_requests};
+use crate::store::{FindManifest, Insert};
 use crate::work::WorkGuard;
 
 /// How many flights of others a request follows before it runs for itself: each landing "stored" whose record
@@ -227,6 +228,10 @@ async fn work(
                         led.land(Landing::Stored);
                         return Outcome::Hit(live);
                     }
+                    if let Some(live) = look_elsewhere(&order, peers).await {
+                        led.land(Landing::Stored);
+                        return Outcome::Hit(live);
+                    }
                     flight = Some(led);
                     break;
                 }
@@ -260,21 +265,44 @@ async fn enter(order: &Order, peers: &Peers) -> Entry {
 
 /// Looks in memory and in the index.
 async fn look_up(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let manifest = match peers.hot.get(order.key) {
-        Some(manifest) => manifest,
-        None => match peers.store.send(FindManifest { key: order.key }).await {
-            Ok(Ok(manifest)) => manifest?,
-            Ok(Err(_)) => {
-                peers.counters.degraded.count("index_unavailable");
-                return None;
-            }
-            Err(_) => {
-                peers.counters.degraded.count("store_gone");
-                return None;
-            }
-        },
-    };
+    let manifest = manifest(order.key, peers).await?;
     hit(order, &manifest, peers)
+}
+
+async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
+    if let Some(manifest) = peers.hot.get(key) {
+        return Some(manifest);
+    }
+    match peers.store.send(FindManifest { key }).await {
+        Ok(Ok(manifest)) => manifest,
+        Ok(Err(_)) => {
+            peers.counters.degraded.count("index_unavailable");
+            None
+        }
+        Err(_) => {
+            peers.counters.degraded.count("store_gone");
+            None
+        }
+    }
+}
+
+/// Looks for a result that equal requests from elsewhere share. One that holds here becomes a record of this request,
+/// and is served as such.
+async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
+    for request in shared_requests(&order.invocation, &order.plan, &order.cwd) {
+        let Some(shared) = manifest(request.key, peers).await else { continue };
+        let Ok(live) = shared.find(&order.cwd, &peers.files, |_| true) else { continue };
+        match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
+            Ok((record, contents)) => {
+                let insert = Insert { key: order.key, record, contents };
+                if let Ok(Ok(())) = peers.store.send(insert).await {
+                    return look_up(order, peers).await;
+                }
+            }
+            Err(e) => tracing::debug!(%e, "a shared result could not be used"),
+        }
+    }
+    None
 }
 
 /// Runs the tool for the client, and has the result stored behind the reply.
@@ -320,10 +348,12 @@ async fn run(
     }
     count(&peers.counters.misses);
     let exit = report.observed.exit;
-    let prepared = prepare(&order.invocation, &order.plan, order.cwd, report, peers).await;
+    let prepared = prepare(&order.invocation, &order.plan, Arc::clone(&order.cwd), report, peers).await;
     let settlement = Settlement {
         key: order.key,
         invocation: order.invocation,
+        plan: order.plan,
+        cwd: order.cwd,
         prepared,
         flight,
         work: peers.work.begin_settling(),

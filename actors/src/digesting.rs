@@ -59,6 +59,7 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
         observations: still,
         environment: run.environment,
         variables: run.variables,
+        origin: None,
         result: run.result,
     };
     let live = LiveRecord::new(record);

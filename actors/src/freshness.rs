@@ -37,6 +37,15 @@ impl WorkingDirectory {
         Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())? })
     }
 
+    /// The directory's own path, without links.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn path(&self) -> std::io::Result<Vec<u8>> {
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.fd));
+        Ok(rustix::fs::readlink(link, Vec::with_capacity(256))?.into_bytes())
+    }
+
     /// The descriptor (`O_PATH`).
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -433,6 +442,7 @@ mod tests {
                 identities,
                 environment: None,
                 variables: vec![],
+                origin: None,
                 result,
             });
             Self { temp, files, live }

@@ -30,6 +30,16 @@ impl RequestKey {
         visit(invocation, plan, &mut hash);
         Self(Digest(*hash.0.finalize().as_bytes()))
     }
+
+    /// The key that an invocation has in common with those from elsewhere: of the arguments as `argv` has them, with
+    /// marks instead of its own places, and of `place` instead of the working directory.
+    pub fn shared(invocation: &Invocation, plan: &Plan, argv: &[Vec<u8>], place: &[u8]) -> Self {
+        let mut hash = HashVisitor(blake3::Hasher::new());
+        hash.field("shared", b"shared");
+        let argv: Vec<&[u8]> = argv.iter().map(Vec::as_slice).collect();
+        visit_from(invocation, plan, &argv, place, &mut hash);
+        Self(Digest(*hash.0.finalize().as_bytes()))
+    }
 }
 
 /// The fields of a key as readable lines, in the order in which they are hashed.
@@ -44,16 +54,21 @@ trait Visitor {
 }
 
 fn visit(invocation: &Invocation, plan: &Plan, v: &mut impl Visitor) {
+    let argv: Vec<&[u8]> = invocation.argv.iter().collect();
+    visit_from(invocation, plan, &argv, &invocation.cwd, v);
+}
+
+fn visit_from(invocation: &Invocation, plan: &Plan, argv: &[&[u8]], cwd: &[u8], v: &mut impl Visitor) {
     v.field("key version", &KEY_VERSION.to_le_bytes());
     v.field("family", plan.policy.family.as_bytes());
     // Tools look at the processor (`-march=native`), and a cache directory may be shared by image or backup.
     v.field("processor", processor());
     v.field("tool", &invocation.tool);
-    v.field("arguments", &(invocation.argv.len() as u64).to_le_bytes());
-    for argument in invocation.argv.iter() {
+    v.field("arguments", &(argv.len() as u64).to_le_bytes());
+    for argument in argv {
         v.field("argument", argument);
     }
-    v.field("cwd", &invocation.cwd);
+    v.field("cwd", cwd);
     v.field("umask", &invocation.umask.to_le_bytes());
     // A file and a pipe look the same to a tool: neither is a terminal. What cannot be told apart is one.
     v.field("stdout", &stream(invocation.stdio.stdout));

@@ -35,6 +35,7 @@ pub mod record;
 pub mod root;
 pub mod runner;
 pub mod settle;
+pub mod sharing;
 pub mod signature;
 pub mod storage;
 pub mod store;

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 const NAMES_MAX: usize = 100_000;
 
 /// Names that begin with one of some prefixes and end with one of some suffixes, but for a few.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct NameFilter {
     /// Sorted. An empty one stands for any beginning.
     pub prefixes: Vec<ByteName>,

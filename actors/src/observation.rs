@@ -78,7 +78,7 @@ pub enum Seen {
 }
 
 /// One fact that must still hold for a record to be served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Observation {
     /// The path as spelled.
     pub path: Spelled,
@@ -87,7 +87,7 @@ pub struct Observation {
 }
 
 /// What must be true of an observed path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fact {
     /// A regular file with this content.
     Content {

@@ -49,8 +49,47 @@ pub struct Plan {
     /// Code from elsewhere than the toolchain may take part (plugins, specs, `-B`): what is known of the family's
     /// programs then says nothing.
     pub foreign_code: bool,
+    /// How to tell the requester's own places in the command line, if a search of the outputs' bytes shows whether
+    /// they enter the result. Without, results are served in the place where they were made alone.
+    pub sharing: Option<Sharing>,
     /// `SOURCE_DATE_EPOCH` fixes the time of day, so that only files' own times are left to ask the zone for.
     pub time_is_fixed: bool,
+}
+
+/// Where a requester's own places stand in a command line.
+#[derive(Debug, Clone, Default)]
+pub struct Sharing {
+    /// Paths in the arguments, in order.
+    pub places: Vec<Place>,
+    /// Which of `Plan::outputs` is a file of rules for make.
+    pub dependency_file: Option<usize>,
+}
+
+/// A path in an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The argument's number; 0 is the tool's name.
+    pub argument: usize,
+    /// Where in it the path begins, in bytes.
+    pub offset: usize,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a path in an argument is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is read, or searched.
+    Input,
+    /// It is the output with this number in `Plan::outputs`, and names it for make alone if at all.
+    Output(usize),
+    /// It is the old half of a prefix map, `OLD=NEW`.
+    Map {
+        /// It changes what `__FILE__` is.
+        macros: bool,
+        /// It changes debug information.
+        debug: bool,
+    },
 }
 
 /// What the command line says about inputs; used by the declared observer alone.

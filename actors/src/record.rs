@@ -9,9 +9,10 @@ use zccache_proto::message::Exit;
 
 use crate::digest::Digest;
 use crate::observation::{Observation, Spelled};
+use crate::sharing::Standpoint;
 
 /// Raised whenever `Record`'s encoding changes; records of another version are not read.
-const RECORD_VERSION: u8 = 4;
+const RECORD_VERSION: u8 = 5;
 
 /// How many records a manifest keeps: enough to switch between a dozen branches and hit on each; the oldest
 /// go first. Each is checked in turn on a miss, so the number bounds that cost too.
@@ -30,6 +31,8 @@ pub struct Record {
     pub environment: Option<Digest>,
     /// Variables that the run is known to hang on, beyond those in the key.
     pub variables: Vec<Variable>,
+    /// Of a record under a shared key: where the request stood whose run it is.
+    pub origin: Option<Standpoint>,
     /// What to replay.
     pub result: RunResult,
 }
@@ -136,6 +139,7 @@ mod tests {
             identities: vec![NO_FILE],
             environment: None,
             variables: vec![Variable { name: b"OUT_DIR".to_vec(), value: Some(ByteBuf::from(*b"/t")) }],
+            origin: None,
             result: RunResult {
                 exit: Exit::Code(1),
                 stdout: ByteBuf::new(),

@@ -13,7 +13,7 @@ use crate::counters::count;
 use crate::digesting::Run;
 use crate::flights::Landing;
 use crate::freshness::WorkingDirectory;
-use crate::hasher::MakeRecord;
+use crate::hasher::{MakeRecord, Share};
 use crate::invocation::Invocation;
 use crate::journal::Note;
 use crate::key::{RequestKey, environment_digest};
@@ -22,6 +22,7 @@ use crate::observer::Unstorable;
 use crate::plan::{Plan, Policy, ShownMetadata, Variables};
 use crate::record::{Record, RunResult, Variable};
 use crate::runner::RunReport;
+use crate::sharing::shared_requests;
 use crate::store::Insert;
 use crate::work::WorkGuard;
 
@@ -31,6 +32,10 @@ pub struct Settlement {
     pub key: RequestKey,
     /// What was typed.
     pub invocation: Invocation,
+    /// What it means.
+    pub plan: Plan,
+    /// Where relative paths begin.
+    pub cwd: Arc<WorkingDirectory>,
     /// The record with the contents it names, or why there is none.
     pub prepared: Prepared,
     /// The flight that this request leads, if it does.
@@ -101,9 +106,16 @@ pub async fn prepare(
 
 /// Stores the result, counts what came of it, and lands the flight. Behind the reply.
 pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
-    let Settlement { key, invocation, prepared, flight, work: _work } = settlement;
+    let Settlement { key, invocation, plan, cwd, prepared, flight, work: _work } = settlement;
+    let mut shareable = None;
     let stored = match prepared {
-        Ok((record, contents)) => store(key, record, contents, &peers).await,
+        Ok((record, contents)) => {
+            let requests = shared_requests(&invocation, &plan, &cwd);
+            let kept = (!requests.is_empty()).then(|| record.clone());
+            let stored = store(key, record, contents, &peers).await;
+            shareable = kept.filter(|_| stored.is_ok()).map(|record| Share { record, requests, plan, cwd });
+            stored
+        }
         Err(why) => Err(why),
     };
     let landing = if stored.is_ok() { Landing::Stored } else { Landing::NotStored };
@@ -127,6 +139,18 @@ pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
     peers.journal.addr().do_send(Note { key, invocation, outcome, detail });
     if let Some(flight) = flight {
         flight.land(landing);
+    }
+    if let Some(share) = shareable {
+        store_shared(share, &peers).await;
+    }
+}
+
+/// Stores a result for requests from elsewhere as well, if it proves to be good for them. Nothing is lost if not.
+async fn store_shared(share: Share, peers: &Peers) {
+    let Ok(general) = peers.hasher.send(share).await else { return };
+    for (key, record) in general {
+        // Its contents are stored already.
+        let _ = store(key, record, Vec::new(), peers).await;
     }
 }
 

@@ -415,6 +415,7 @@ mod tests {
                 identities: vec![],
                 environment: None,
                 variables: vec![],
+                origin: None,
                 result,
             };
             self.storage.insert(key, record, &[pending])

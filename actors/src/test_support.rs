@@ -38,6 +38,7 @@ pub fn plan() -> Plan {
         outputs: Vec::new(),
         pin_mtimes: false,
         foreign_code: false,
+        sharing: None,
         time_is_fixed: false,
     }
 }

@@ -70,8 +70,10 @@ async fn build(
         })
     };
     let hasher = {
-        let files = Arc::clone(&files);
-        Supervised::start("hasher", move || Hasher::pool(processors(), Arc::clone(&files)))
+        let (files, blobs) = (Arc::clone(&files), Arc::clone(&blobs));
+        Supervised::start("hasher", move || {
+            Hasher::pool(processors(), Arc::clone(&files), Arc::clone(&blobs))
+        })
     };
     let workers: Vec<_> =
         (0..config.workers.unwrap_or((2 * processors()).max(4))).map(|_| Arbiter::new().handle()).collect();

@@ -27,7 +27,7 @@ pub enum Question {
     Lstat = 8,
     /// Listed.
     List = 16,
-    /// Read as a symbolic link.
+    /// Asked whether it is a link, and where to.
     Readlink = 128,
 }
 
@@ -100,7 +100,7 @@ impl Sightings {
         &self.list
     }
 
-    /// The sightings, without those that another one implies: metadata of what was read as well (under whatever
+    /// The sightings, without those that another one implies: kind and metadata of what was read as well (under whatever
     /// spelling, told by `normal`), a plain reading of what was executed, a directory behind links that is one
     /// without any.
     pub fn into_list(self, normal: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Sighting> {

@@ -27,7 +27,7 @@ use super::links::Links;
 use super::listener::{Listener, Notification, read_memory, read_string};
 use super::memory::Memory;
 use super::resolve::{Lost, Place};
-use super::sightings::Sightings;
+use super::sightings::{Question, Sightings};
 use super::syscalls::{Base, Meaning, NAMESPACES, PathArg, meaning_of};
 use super::touched::Touched;
 use crate::invocation::Invocation;
@@ -138,10 +138,10 @@ impl Witness {
             Meaning::Open(path, flags) => self.open_call(listener, n, path, flags),
             Meaning::Stat(path, flags) => {
                 let nofollow = flags.is_some_and(|i| a[i] as i32 & libc::AT_SYMLINK_NOFOLLOW != 0);
-                self.stat_call(n, path, !nofollow);
+                self.stat_call(n, path, if nofollow { Question::Lstat } else { Question::Stat });
             }
-            Meaning::Lstat(path) => self.stat_call(n, path, false),
-            Meaning::Readlink(path) => self.readlink_call(n, path),
+            Meaning::Lstat(path) => self.stat_call(n, path, Question::Lstat),
+            Meaning::Readlink(path) => self.stat_call(n, path, Question::Readlink),
             Meaning::Execute(path, flags) => self.execute_call(listener, n, path, flags),
             Meaning::List => self.list(n.tid, a[0] as i32),
             Meaning::Remove(path) => self.change_call(listener, n, path, Self::remove),
@@ -164,7 +164,7 @@ impl Witness {
             Meaning::Link(from, to, flags) => self.link_call(listener, n, from, to, flags),
             Meaning::Chdir(path) => {
                 if let Some(path) = path {
-                    self.stat_call(n, path, true);
+                    self.stat_call(n, path, Question::Stat);
                 }
                 self.place.moved = true;
             }

@@ -10,7 +10,7 @@ use zccache_actors::plan::{Caution, PassThrough, Plan, Planned, Policy};
 
 use super::command_line::CommandLine;
 use super::names::{self, Compiler};
-use super::{declared, environment, judgement, native_cpu, outputs, response_files};
+use super::{declared, environment, judgement, native_cpu, outputs, response_files, sharing};
 
 /// Reads that say nothing of the result: random numbers for names that must be unique, and clang asking where its
 /// own program lies and by which path it opened a file (`readlink` of its own descriptors).
@@ -59,6 +59,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         return Err("unknown_processor");
     }
     let outputs = outputs::outputs(&line, source);
+    let sharing = sharing::sharing(invocation, &arguments, &line, &outputs);
     Ok(Plan {
         policy: policy(compiler),
         key_env: key_env(invocation, &line, asks_processor),
@@ -67,6 +68,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         outputs: outputs.main.into_iter().chain(outputs.dependencies).map(Spelled).collect(),
         pin_mtimes: pins_mtimes(invocation, &line),
         foreign_code: may_run_foreign_code(invocation, &line),
+        sharing,
         time_is_fixed: is_time_fixed(invocation, compiler),
     })
 }

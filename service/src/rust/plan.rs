@@ -68,6 +68,7 @@ fn try_plan(invocation: &Invocation, driver: Driver, strip_incremental: bool) ->
         pin_mtimes: false,
         foreign_code: false,
         time_is_fixed: false,
+        sharing: None,
     })
 }
 

@@ -206,44 +206,22 @@ impl Witness {
         }
     }
 
-    pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, follow: bool) {
+    pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, question: Question) {
         if let Some(path) = self.path(n, path)
             && !is_kernel_link(&path)
             && !path.starts_with(b"/proc/self/")
         {
-            self.stat(&path, follow);
+            self.ask(&path, question);
         }
-    }
-
-    pub(super) fn readlink_call(&mut self, n: &Notification, path: PathArg) {
-        if let Some(path) = self.path(n, path)
-            && !is_kernel_link(&path)
-            && !path.starts_with(b"/proc/self/")
-        {
-            self.readlink(&path);
-        }
-    }
-
-    /// Of what is no link, its reading tells only that.
-    fn readlink(&mut self, path: &[u8]) {
-        if self.sightings.is_settled(path, Question::Lstat)
-            || self.sightings.is_settled(path, Question::Readlink)
-        {
-            return;
-        }
-        let is_file = |s: Signature| s.kind() == FileKind::File;
-        if !self.place.signature(path, false).is_ok_and(is_file) {
-            return self.stat(path, false);
-        }
-        let Some(signature) = self.look(path, Question::Readlink, false) else { return };
-        if self.is_own(path, &signature) {
-            return self.sightings.own(path);
-        }
-        self.add(path, Question::Readlink, Seen::Kind { follow: false, kind: signature.kind() });
     }
 
     pub(super) fn stat(&mut self, path: &[u8], follow: bool) {
-        let question = if follow { Question::Stat } else { Question::Lstat };
+        self.ask(path, if follow { Question::Stat } else { Question::Lstat });
+    }
+
+    /// Notes what `Stat`, `Lstat` or `Readlink` finds out.
+    fn ask(&mut self, path: &[u8], question: Question) {
+        let follow = question == Question::Stat;
         if self.sightings.is_settled(path, question) || self.policy.ignores(path) {
             return;
         }
@@ -256,7 +234,10 @@ impl Witness {
                 Ok(target) => Seen::Symlink { target: Spelled(target.into_bytes()) },
                 Err(_) => return self.refuse(Unstorable::InputChanged(name(path))),
             },
-            FileKind::File if !self.kernel_devices.contains(&signature.dev) => {
+            // That a file is no link tells nothing else of it.
+            FileKind::File
+                if question != Question::Readlink && !self.kernel_devices.contains(&signature.dev) =>
+            {
                 Seen::Metadata { follow, signature }
             }
             kind => Seen::Kind { follow, kind },
