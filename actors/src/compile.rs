@@ -24,6 +24,7 @@ use zccache_proto::message::{
 };
 use zccache_proto::transport::{RecvError, Timeout};
 
+use crate::blobs::PendingBlob;
 use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
@@ -38,7 +39,8 @@ use crate::plan::{Plan, Planned};
 use crate::record::{Record, RunResult};
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
-use crate::sharing::{localise, shared_requests};
+use crate::sharing::target::localise as localise_target;
+use crate::sharing::{SharedRequest, localise, shared_requests};
 use crate::store::{FindManifest, Insert};
 use crate::work::WorkGuard;
 
@@ -130,7 +132,9 @@ fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveReco
     let accepts = |record: &Record| {
         let env = &order.invocation.env;
         record.variables.iter().all(|variable| variable.holds_in(env))
-            && record.environment.is_none_or(|d| d == *environment.get_or_init(|| environment_digest(env)))
+            && record
+                .environment
+                .is_none_or(|d| d == *environment.get_or_init(|| environment_digest(&order.invocation)))
     };
     let live = match manifest.find(&order.cwd, &peers.files, accepts) {
         Ok(live) => live,
@@ -286,11 +290,41 @@ async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
     }
 }
 
+/// The first record of those made for other target directories that holds for this request's.
+fn from_other_target(
+    order: &Order,
+    request: &SharedRequest,
+    shared: &Manifest,
+    peers: &Peers,
+) -> Option<(Record, Vec<PendingBlob>)> {
+    let here = |live: Arc<LiveRecord>| {
+        let localised = localise_target(&live.record, &request.standpoint, &order.invocation, &peers.blobs);
+        let (record, contents) = localised.ok()?;
+        let local = LiveRecord::new(record);
+        local.check(&order.cwd, &peers.files).is_ok().then_some((local.record, contents))
+    };
+    let is_for_us = |live: &Arc<LiveRecord>| {
+        let holds = live.record.variables.iter().all(|v| v.holds_in(&order.invocation.env));
+        holds && request.accepts(&live.record)
+    };
+    shared.records().into_iter().filter(is_for_us).find_map(here)
+}
+
 /// Looks for a result that equal requests from elsewhere share. One that holds here becomes a record of this request,
 /// and is served as such.
 async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
     for request in shared_requests(&order.invocation, &order.plan, &order.cwd) {
         let Some(shared) = manifest(request.key, peers).await else { continue };
+        if order.plan.target.is_some() {
+            if let Some(local) = from_other_target(order, &request, &shared, peers) {
+                let (record, contents) = local;
+                let insert = Insert { key: order.key, record, contents };
+                if let Ok(Ok(())) = peers.store.send(insert).await {
+                    return look_up(order, peers).await;
+                }
+            }
+            continue;
+        }
         let Ok(live) = shared.find(&order.cwd, &peers.files, |_| true) else { continue };
         match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
             Ok((record, contents)) => {

@@ -61,6 +61,7 @@ impl Manifest {
         let mut records = self.records.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let same = |r: &Arc<LiveRecord>| {
             r.record.environment == record.environment
+                && r.record.variables == record.variables
                 && r.record.observations.iter().eq(&record.observations)
         };
         let (mut gone, mut kept): (Vec<_>, Vec<_>) = records.drain(..).partition(same);

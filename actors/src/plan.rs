@@ -52,6 +52,9 @@ pub struct Plan {
     /// How to tell the requester's own places in the command line, if a search of the outputs' bytes shows whether
     /// they enter the result. Without, results are served in the place where they were made alone.
     pub sharing: Option<Sharing>,
+    /// The directory that all of a build's results lie below, if results are to be shared with builds that have
+    /// another one.
+    pub target: Option<Vec<u8>>,
     /// `SOURCE_DATE_EPOCH` fixes the time of day, so that only files' own times are left to ask the zone for.
     pub time_is_fixed: bool,
 }

@@ -93,7 +93,7 @@ pub async fn prepare(
         sightings: observed.sightings,
         result: RunResult { exit: observed.exit, stdout, stderr, outputs: captured.outputs },
         variables,
-        environment: (!known).then(|| environment_digest(&invocation.env)),
+        environment: (!known).then(|| environment_digest(invocation)),
         // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
         pin_mtimes: plan.pin_mtimes || observed.asked_time || metadata == ShownMetadata::All,
         pin_modes: metadata == ShownMetadata::Mode,

@@ -39,6 +39,7 @@ pub fn plan() -> Plan {
         pin_mtimes: false,
         foreign_code: false,
         sharing: None,
+        target: None,
         time_is_fixed: false,
     }
 }

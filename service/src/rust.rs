@@ -4,7 +4,8 @@
 //! seen by the observer. These modules decide whether an invocation can be served at all, name the variables that
 //! enter its key, and afterwards say what of a run's observations counts.
 //!
-//! The pipeline is the file list: `names` → `argument_files` → `command_line` → `judgement` → `environment` → `plan`;
+//! The pipeline is the file list: `names` → `argument_files` → `command_line` → `judgement` → `environment`,
+//! `target_dir` → `plan`;
 //! after the run `review`, with `crates`, `dep_info` and `macros`.
 
 pub mod argument_files;
@@ -17,3 +18,4 @@ pub mod macros;
 pub mod names;
 pub mod plan;
 pub mod review;
+pub mod target_dir;

@@ -69,6 +69,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         pin_mtimes: pins_mtimes(invocation, &line),
         foreign_code: may_run_foreign_code(invocation, &line),
         sharing,
+        target: None,
         time_is_fixed: is_time_fixed(invocation, compiler),
     })
 }

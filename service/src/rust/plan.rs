@@ -8,7 +8,7 @@ use zccache_actors::plan::{Caution, DeclaredInputs, PassThrough, Plan, Planned, 
 
 use super::command_line::{CommandLine, without_incremental};
 use super::names::{self, Driver};
-use super::{argument_files, environment, judgement, review};
+use super::{argument_files, environment, judgement, review, target_dir};
 
 /// Reads that say nothing of the result: seeds, what the allocator and the threads ask of the kernel (how many
 /// processors may be used decides how work is split over threads, not what comes of it), clang and lld looking for
@@ -69,6 +69,7 @@ fn try_plan(invocation: &Invocation, driver: Driver, strip_incremental: bool) ->
         foreign_code: false,
         time_is_fixed: false,
         sharing: None,
+        target: target_dir::target_dir(&line),
     })
 }
 
