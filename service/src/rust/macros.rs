@@ -56,7 +56,9 @@ fn toolchain(program: &[u8]) -> Option<&[u8]> {
 
 fn is_library(path: &[u8]) -> bool {
     let name = base_name(path);
-    let is_versioned = || memmem::find(name, b".so.").is_some();
+    // `libx.so.1`, not `ld.so.cache`.
+    let is_version = |at: usize| name.get(at + 4).is_some_and(u8::is_ascii_digit);
+    let is_versioned = || memmem::find(name, b".so.").is_some_and(is_version);
     [&b".so"[..], b".dylib", b".dll"].iter().any(|suffix| name.ends_with(suffix)) || is_versioned()
 }
 
@@ -100,6 +102,7 @@ mod tests {
             seen: Seen::Read { signature, executed: false },
         };
         let sightings = [
+            "/etc/ld.so.cache",
             "/lib/libc.so.6",
             "/t/lib/librustc_driver-1.so",
             "/p/libm-1.so",

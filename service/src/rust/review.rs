@@ -1,10 +1,13 @@
 //! The review of a run of rustc: which of its observations count, which variables its result hangs on, and whether it
 //! may be stored at all.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use zccache_actors::invocation::Invocation;
+use zccache_actors::observation::Seen;
 use zccache_actors::observer::{Left, Observed, Origin, Unstorable};
 use zccache_actors::plan::{Printed, Variables};
 
@@ -23,9 +26,13 @@ pub fn review(
     let stderr = if invocation.stdio.merged { printed.stdout } else { printed.stderr };
     crates::narrow_listings(&line, observed, stderr);
     note_replacements(observed);
+    forget_own_outputs(observed, cwd);
     let loaded = macros::loaded(&observed.sightings, observed.programs.iter().map(|p| &p.0[..]));
     if loaded.iter().any(|(path, signature)| macros::tells_time(path, cwd, *signature)) {
         return Err(Unstorable::AskedTime);
+    }
+    if let Some((path, _)) = loaded.first() {
+        tracing::debug!(library = %path.escape_ascii(), "any variable may have been read");
     }
     if line.brings_code || !loaded.is_empty() {
         return Ok(Variables::Any);
@@ -40,6 +47,18 @@ fn note_replacements(observed: &mut Observed) {
             effect.left = Left::File(Origin::Replaced);
         }
     }
+}
+
+/// What rustc finds where it is about to write matters to it only if that is its source, or a directory. (The observer
+/// leaves this in where a run failed, since other tools do other things then.)
+fn forget_own_outputs(observed: &mut Observed, cwd: &Path) {
+    let absolute = |path: &[u8]| cwd.join(OsStr::from_bytes(path));
+    let written = observed.effects.iter().filter(|effect| matches!(effect.left, Left::File(_)));
+    let written: HashSet<PathBuf> = written.map(|effect| absolute(&effect.path.0)).collect();
+    observed.sightings.retain(|sighting| {
+        let is_question = matches!(sighting.seen, Seen::Absent | Seen::Metadata { .. } | Seen::Kind { .. });
+        !(is_question && written.contains(&absolute(&sighting.path.0)))
+    });
 }
 
 /// The variables that the source asked for, if the compiler wrote down which.
