@@ -9,23 +9,17 @@ use super::command_line::CommandLine;
 /// What Cargo puts into every target directory when it makes one.
 const TAG: &str = "CACHEDIR.TAG";
 
-/// The directory, if this is a compile of Cargo's: its `--out-dir` is `TARGET/PROFILE/deps`, `TARGET/PROFILE/examples`
-/// or `TARGET/PROFILE/build/CRATE`, with a directory for the machine that is compiled for before the profile if that
-/// was named.
+/// How far above `--out-dir` it may be: `TARGET/MACHINE/PROFILE/build/CRATE/out/…` is the deepest in use, by compilers that
+/// build scripts try out.
+const LEVELS_MAX: usize = 8;
+
+/// The nearest directory above `--out-dir` that is tagged as one of Cargo's.
 pub fn target_dir(line: &CommandLine) -> Option<Vec<u8>> {
     let out_dir = Path::new(OsStr::from_bytes(line.out_dir.as_ref()?));
-    let named = |dir: &Path, name: &str| dir.file_name().is_some_and(|n| n == name);
-    let parent = out_dir.parent()?;
-    let profile = if named(out_dir, "deps") || named(out_dir, "examples") {
-        parent
-    } else if named(parent, "build") {
-        parent.parent()?
-    } else {
+    if !out_dir.is_absolute() {
         return None;
-    };
-    let directory = profile.parent().filter(|dir| dir.is_absolute())?;
-    let has_tag = |dir: &&Path| dir.join(TAG).exists();
-    let target = [Some(directory), directory.parent()].into_iter().flatten().find(has_tag)?;
+    }
+    let target = out_dir.ancestors().skip(1).take(LEVELS_MAX).find(|dir| dir.join(TAG).exists())?;
     Some(target.as_os_str().as_bytes().to_vec())
 }
 
@@ -45,10 +39,15 @@ mod tests {
         assert_eq!(find("debug/deps"), None);
         std::fs::write(root.join(TAG), "").unwrap();
         let expect = Some(root.as_os_str().as_bytes().to_vec());
-        for out_dir in ["debug/deps", "release/examples", "debug/build/a-1", "wasm32/debug/deps"] {
+        for out_dir in [
+            "debug/deps",
+            "release/examples",
+            "debug/build/a-1",
+            "wasm32/debug/deps",
+            "debug/build/a-1/out/probe",
+        ] {
             assert_eq!(find(out_dir), expect, "{out_dir}");
         }
-        assert_eq!(find("debug/other"), None);
-        assert_eq!(find("a/b/c/deps"), None);
+        assert_eq!(find("1/2/3/4/5/6/7/8/9"), None);
     }
 }
