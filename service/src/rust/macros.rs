@@ -36,6 +36,7 @@ pub fn loaded<'a>(
 ) -> Vec<(&'a [u8], Signature)> {
     let toolchains: Vec<&[u8]> = programs.filter_map(toolchain).collect();
     let is_known = |path: &[u8]| {
+        let path = &plain(path)[..];
         SYSTEM.iter().any(|system| path.starts_with(system))
             || toolchains.iter().any(|t| path.strip_prefix(*t).is_some_and(|rest| rest.starts_with(b"/lib/")))
     };
@@ -52,6 +53,19 @@ pub fn loaded<'a>(
 fn toolchain(program: &[u8]) -> Option<&[u8]> {
     super::names::driver_named(base_name(program))?;
     program[..program.len() - base_name(program).len()].strip_suffix(b"/bin/")
+}
+
+/// An absolute path without detours: the loader looks for a program's libraries in `bin/../lib`.
+fn plain(path: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|&b| b == b'/') {
+        match part {
+            b".." => drop(parts.pop()),
+            b"" | b"." if !parts.is_empty() => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
 }
 
 fn is_library(path: &[u8]) -> bool {
@@ -104,6 +118,7 @@ mod tests {
         let sightings = [
             "/etc/ld.so.cache",
             "/lib/libc.so.6",
+            "/t/bin/../lib/librustc_driver-1.so",
             "/t/lib/librustc_driver-1.so",
             "/p/libm-1.so",
             "/p/liba.rlib",

@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use zccache_actors::invocation::Invocation;
-use zccache_actors::observation::Seen;
+use zccache_actors::observation::{Seen, Spelled};
 use zccache_actors::observer::{Left, Observed, Origin, Unstorable};
 use zccache_actors::plan::{Printed, Variables};
 
 use super::command_line::CommandLine;
-use super::{crates, dep_info, macros, plan};
+use super::{crates, dep_info, macros, names, plan};
+use crate::c_family::language::base_name;
 
 /// See [`zccache_actors::plan::Review`].
 pub fn review(
@@ -40,13 +41,21 @@ pub fn review(
     Ok(asked_variables(&line, observed, invocation).map_or(Variables::Any, Variables::Named))
 }
 
-/// rustc and the linker that it brings along move what they made to its place, whatever is there.
+/// rustc and the linkers that are known move what they made to its place, whatever is there. (lld opens an older file
+/// there, and does not read it, to have it removed at leisure.)
 fn note_replacements(observed: &mut Observed) {
+    let is_known = |program: &Spelled| names::is_rust_program(base_name(&program.0));
+    if !observed.programs.iter().all(is_known) {
+        return;
+    }
+    let mut replaced = HashSet::new();
     for effect in &mut observed.effects {
-        if effect.left == Left::File(Origin::Moved) {
+        if matches!(effect.left, Left::File(Origin::Moved | Origin::Edited)) {
             effect.left = Left::File(Origin::Replaced);
+            replaced.insert(effect.path.clone());
         }
     }
+    observed.sightings.retain(|s| !(matches!(s.seen, Seen::Before { .. }) && replaced.contains(&s.path)));
 }
 
 /// What rustc finds where it is about to write matters to it only if that is its source, or a directory. (The observer
