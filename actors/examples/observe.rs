@@ -65,6 +65,7 @@ fn job(tool: &[u8], arguments: &[Vec<u8>]) -> std::io::Result<Job> {
         declared: Default::default(),
         outputs: Vec::new(),
         foreign_code: std::env::var_os("FULL").is_some(),
+        input_is_known: false,
     })
 }
 

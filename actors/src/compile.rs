@@ -29,6 +29,7 @@ use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
 use crate::delivery::{DeliveryError, deliver};
+use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::{LiveRecord, WorkingDirectory};
 use crate::invocation::Invocation;
@@ -36,11 +37,13 @@ use crate::key::{RequestKey, environment_digest};
 use crate::manifest::Manifest;
 use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
-use crate::record::{Record, RunResult};
+use crate::reach;
+use crate::record::{Output, Record, RunResult};
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
 use crate::sharing::target::localise as localise_target;
 use crate::sharing::{SharedRequest, localise, shared_requests};
+use crate::standard_input::StandardInput;
 use crate::store::{FindManifest, Insert};
 use crate::work::WorkGuard;
 
@@ -62,6 +65,8 @@ struct Order {
     cwd: Arc<WorkingDirectory>,
     recache: bool,
     client_pid: Option<u32>,
+    /// What there is to read on standard input, if that is part of the request.
+    input: Option<StandardInput>,
     _work: WorkGuard,
 }
 
@@ -70,6 +75,7 @@ enum Outcome {
     Hit(Arc<LiveRecord>),
     Finished(Finished),
     Refused(String),
+    PassedThrough(&'static str),
 }
 
 /// Serves one `Compile` request.
@@ -83,19 +89,17 @@ pub async fn serve(
     peers: &Arc<Peers>,
 ) -> Result<(), End> {
     count(&peers.counters.requests);
+    faults::pass("connection");
     if peers.work.is_draining() {
         return send(stream, &Reply::Refused { reason: "the service is shutting down".into() }).await;
     }
     let numbers = request.descriptors.clone();
     let order = match order(request, stream.peer_pid(), peers) {
         Ok(order) => order,
-        Err(reason) => {
-            count(&peers.counters.passed_through);
-            peers.counters.pass_through_reasons.count(reason);
-            return send(stream, &Reply::PassThrough { reason: reason.into() }).await;
-        }
+        Err(reason) => return pass_through(reason, stream, peers).await,
     };
     if !order.recache
+        && !order.plan.reads_input
         && let Some(manifest) = peers.hot.get(order.key)
         && let Some(live) = hit(&order, &manifest, peers)
     {
@@ -108,9 +112,18 @@ pub async fn serve(
     converse(order, descriptors, stream, peers).await
 }
 
+async fn pass_through(reason: &'static str, stream: &mut Stream, peers: &Peers) -> Result<(), End> {
+    count(&peers.counters.passed_through);
+    peers.counters.pass_through_reasons.count(reason);
+    send(stream, &Reply::PassThrough { reason: reason.into() }).await
+}
+
 /// What is to be done, or the reason to pass the request through.
 fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let recache = request.recache;
+    if !request.is_sound() {
+        return Err("malformed");
+    }
     let mut invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
     client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
@@ -123,7 +136,8 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
     }
     let cwd = Arc::new(WorkingDirectory::open(&invocation.cwd).map_err(|_| "no_working_directory")?);
     let key = RequestKey::of(&invocation, &plan);
-    Ok(Order { invocation, plan, key, cwd, recache, client_pid, _work: peers.work.begin_request() })
+    let _work = peers.work.begin_request();
+    Ok(Order { invocation, plan, key, cwd, recache, client_pid, input: None, _work })
 }
 
 /// The result of the first record that holds, delivered; `None` if the tool has to run.
@@ -145,8 +159,18 @@ fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveReco
             return None;
         }
     };
+    let may_write = |output: &Output| reach::allows(&output.path.0, &order.invocation, &order.plan);
+    if !live.record.result.outputs.iter().all(may_write) {
+        tracing::warn!(key = %order.key.0.to_hex(), "a stored result would write where its request could not have");
+        peers.counters.degraded.count("record_out_of_reach");
+        return None;
+    }
     match deliver(&live.record.result.outputs, &peers.blobs, &order.cwd) {
         Ok(()) => {
+            if let Some(input) = &order.input {
+                let _ = input.use_up(); // whoever reads on finds what the tool would have left
+            }
+            manifest.note_use(&live, peers.hot.clock.stamp());
             count(&peers.counters.hits);
             Some(live)
         }
@@ -173,6 +197,7 @@ async fn replay(stream: &mut Stream, result: &RunResult) -> Result<(), End> {
             }
         }
     }
+    faults::pass("replay");
     send(stream, &Reply::Finished(end)).await
 }
 
@@ -207,8 +232,12 @@ async fn converse(
     }
     match outcome {
         Outcome::Hit(live) => replay(stream, &live.record.result).await,
-        Outcome::Finished(end) => send(stream, &Reply::Finished(end)).await,
+        Outcome::Finished(end) => {
+            faults::pass("finish");
+            send(stream, &Reply::Finished(end)).await
+        }
         Outcome::Refused(reason) => send(stream, &Reply::Refused { reason }).await,
+        Outcome::PassedThrough(reason) => pass_through(reason, stream, peers).await,
     }
 }
 
@@ -218,11 +247,17 @@ async fn send_patiently(stream: &mut Stream, reply: &Reply) -> Result<(), End> {
 }
 
 async fn work(
-    order: Order,
+    mut order: Order,
     descriptors: Vec<(i32, OwnedFd)>,
     outbox: mpsc::Sender<Reply>,
     peers: &Arc<Peers>,
 ) -> Outcome {
+    if order.plan.reads_input
+        && let Err(e) = look_at_input(&mut order, &descriptors).await
+    {
+        tracing::debug!(%e, "standard input cannot be known beforehand");
+        return Outcome::PassedThrough("source_on_stdin");
+    }
     let mut flight = None;
     if !order.recache {
         for _ in 0..FLIGHTS_FOLLOWED_MAX {
@@ -250,6 +285,20 @@ async fn work(
         }
     }
     run(order, flight, descriptors, outbox, peers).await
+}
+
+/// Makes what there is to read on standard input part of the request.
+async fn look_at_input(order: &mut Order, descriptors: &[(i32, OwnedFd)]) -> std::io::Result<()> {
+    let closed = || std::io::Error::other("standard input is closed");
+    let (_, input) = descriptors.iter().find(|(number, _)| *number == 0).ok_or_else(closed)?;
+    let input = input.try_clone()?;
+    let looked = tokio::task::spawn_blocking(|| StandardInput::look(input)).await;
+    let input = looked.map_err(std::io::Error::other)??;
+    // A name that no variable has.
+    order.plan.key_env.push([b"=standard input=", &input.digest.0[..]].concat());
+    order.key = RequestKey::of(&order.invocation, &order.plan);
+    order.input = Some(input);
+    Ok(())
 }
 
 enum Entry {
@@ -307,7 +356,7 @@ fn from_other_target(
         let holds = live.record.variables.iter().all(|v| v.holds_in(&order.invocation.env));
         holds && request.accepts(&live.record)
     };
-    shared.records().into_iter().filter(is_for_us).find_map(here)
+    shared.records().into_iter().map(|(live, _)| live).filter(is_for_us).find_map(here)
 }
 
 /// Looks for a result that equal requests from elsewhere share. One that holds here becomes a record of this request,
@@ -318,7 +367,8 @@ async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>>
         if order.plan.target.is_some() {
             if let Some(local) = from_other_target(order, &request, &shared, peers) {
                 let (record, contents) = local;
-                let insert = Insert { key: order.key, record, contents };
+                let root = order.invocation.cwd.clone();
+                let insert = Insert { key: order.key, record, root, contents };
                 if let Ok(Ok(())) = peers.store.send(insert).await {
                     return look_up(order, peers).await;
                 }
@@ -328,7 +378,8 @@ async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>>
         let Ok(live) = shared.find(&order.cwd, &peers.files, |_| true) else { continue };
         match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
             Ok((record, contents)) => {
-                let insert = Insert { key: order.key, record, contents };
+                let root = order.invocation.cwd.clone();
+                let insert = Insert { key: order.key, record, root, contents };
                 if let Ok(Ok(())) = peers.store.send(insert).await {
                     return look_up(order, peers).await;
                 }
@@ -355,6 +406,7 @@ async fn run(
         declared: order.plan.declared.clone(),
         outputs: order.plan.outputs.clone(),
         foreign_code: order.plan.foreign_code,
+        input_is_known: order.input.is_some(),
     };
     let run = Run { job, cwd: Arc::clone(&order.cwd), outputs: order.plan.outputs.clone() };
     let started = peers.runner.send(run).await;
@@ -381,8 +433,12 @@ async fn run(
         return refuse(peers, "cancelled", &"the run was cancelled");
     }
     count(&peers.counters.misses);
+    faults::pass("run.reported");
     let exit = report.observed.exit;
-    let prepared = prepare(&order.invocation, &order.plan, Arc::clone(&order.cwd), report, peers).await;
+    let prepared = match &order.input {
+        Some(input) if !input.is_used_up() => Err(Unstorable::ReadStdin.into()),
+        _ => prepare(&order.invocation, &order.plan, Arc::clone(&order.cwd), report, peers).await,
+    };
     let settlement = Settlement {
         key: order.key,
         invocation: order.invocation,

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::blobs::Blobs;
+use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::record::{Output, OutputFile};
 
@@ -59,6 +60,7 @@ impl Drop for Staged<'_> {
 /// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
 /// found with nothing changed; the tool then runs and writes them all.
 pub fn deliver(outputs: &[Output], blobs: &Blobs, cwd: &WorkingDirectory) -> Result<(), DeliveryError> {
+    faults::pass("deliver.begin");
     let mut staged = Vec::with_capacity(outputs.len());
     for output in outputs {
         let path = &output.path.0[..];
@@ -67,8 +69,10 @@ pub fn deliver(outputs: &[Output], blobs: &Blobs, cwd: &WorkingDirectory) -> Res
             staged.push(stage(path, file, blobs, cwd.fd())?);
         }
     }
+    faults::pass("deliver.staged");
     for mut file in staged {
         place(&mut file)?;
+        faults::pass("deliver.placed");
     }
     for output in outputs.iter().filter(|o| o.file.is_none()) {
         match rustix::fs::unlinkat(cwd.fd(), &output.path.0[..], AtFlags::empty()) {
@@ -122,6 +126,7 @@ fn stage<'a>(
         .map_err(|e| failed(e.into()))?;
     let staged = Staged { cwd, temporary, path, placed: false };
     let target = File::from(opened);
+    faults::check("deliver.write").map_err(failed)?;
     copy(&blob, &target, file.bytes).map_err(failed)?;
     // Explicitly: our own umask is not the client's, whose effect is already in the recorded mode.
     rustix::fs::fchmod(&target, Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
@@ -136,6 +141,7 @@ fn place(staged: &mut Staged<'_>) -> Result<(), DeliveryError> {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(write_error(to, e)),
     }
+    faults::pass("deliver.unlinked");
     rustix::fs::renameat_with(staged.cwd, from, staged.cwd, to, RenameFlags::empty())
         .map_err(|e| write_error(to, e))?;
     staged.placed = true;

@@ -15,6 +15,7 @@ use actix::prelude::*;
 
 use crate::blobs::Blobs;
 use crate::digesting::{Run, make_record};
+use crate::faults;
 use crate::file_table::FileTable;
 use crate::freshness::WorkingDirectory;
 use crate::key::RequestKey;
@@ -71,7 +72,10 @@ impl Handler<MakeRecord> for Hasher {
 
     fn handle(&mut self, message: MakeRecord, _: &mut Self::Context) -> Self::Result {
         // A panic would cost the pool a thread for good.
-        let job = AssertUnwindSafe(|| make_record(message.run, &self.files, &message.cwd));
+        let job = AssertUnwindSafe(|| {
+            faults::pass("hasher");
+            make_record(message.run, &self.files, &message.cwd)
+        });
         std::panic::catch_unwind(job).unwrap_or(Err(Unstorable::NotCaptured("a digest failed".into())))
     }
 }

@@ -1,7 +1,8 @@
 //! `RequestKey`: equal for two requests only if the same tool run could answer both, file contents aside.
 //!
 //! Everything goes through one visitor, in a fixed order and length-prefixed, so that a key can be described
-//! as well as hashed. Nothing is left out without the reason written here:
+//! as well as hashed. A shared key has marks in place of what may differ between places (`sharing`). Nothing else is left out
+//! without the reason written here:
 //! - the environment beyond the plan's table: the family's programs do not read it (a record of a run in which
 //!   another program took part carries a digest of the whole environment instead);
 //! - file contents: they are observations of the records behind the key.

@@ -24,6 +24,7 @@ mod memory;
 mod resolve;
 mod sightings;
 mod syscalls;
+mod time_words;
 mod touched;
 mod unseen_links;
 mod vdso;
@@ -40,6 +41,7 @@ use rustix::fs::AtFlags;
 use zccache_proto::ByteStrings;
 use zccache_proto::message::{Exit, OutputStream, Stdio, StreamKind};
 
+use crate::freshness::WorkingDirectory;
 use crate::invocation::Invocation;
 use crate::observation::Seen;
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
@@ -87,6 +89,7 @@ impl ObservedObserver {
             client_pid: None,
             policy: &TRIAL,
             foreign_code: true,
+            input_is_known: false,
             declared: Default::default(),
             outputs: Vec::new(),
         };
@@ -132,6 +135,8 @@ impl Watcher for Nobody {
 impl Observer for ObservedObserver {
     fn run(&self, job: Job, watcher: &mut dyn Watcher) -> io::Result<Observed> {
         let mut watching = Watching::new(&job, &self.memory)?;
+        let (policy, arguments) = (job.policy, job.invocation.argv.clone());
+        let directory = WorkingDirectory::open(&job.invocation.cwd)?;
         let ended = tool_run::run(job, watcher, Some(&mut watching))?;
         if let Some(broken) = watching.broken.take() {
             watching.witness.refuse(Unstorable::NotObservable(broken.to_string()));
@@ -145,11 +150,17 @@ impl Observer for ObservedObserver {
         let left = ended.left_processes.then_some(Unstorable::LeftProcess);
         Ok(Observed {
             exit: ended.exit,
-            sightings: testimony.sightings,
             effects: testimony.effects,
             listings: testimony.listings,
             programs: testimony.programs,
-            asked_time: testimony.asked_time,
+            asked_time: testimony.asked_time
+                && time_words::may_be_told(
+                    policy.caution.time_words,
+                    &arguments,
+                    &testimony.sightings,
+                    directory.fd(),
+                ),
+            sightings: testimony.sightings,
             unstorable: unstorable.or(testimony.unstorable).or(left),
         })
     }
@@ -168,7 +179,8 @@ struct Watching {
 
 impl Watching {
     fn new(job: &Job, memory: &Arc<Memory>) -> io::Result<Self> {
-        let input = job.descriptors.iter().find(|(number, _)| *number == 0).and_then(|(_, fd)| identity(fd));
+        let input = job.descriptors.iter().find(|(number, _)| *number == 0 && !job.input_is_known);
+        let input = input.and_then(|(_, fd)| identity(fd));
         let walks_links = walks_links(job, memory);
         let walk_memory = walks_links.then(|| Arc::clone(memory));
         let chance_unless = chance_unless(job);
@@ -186,14 +198,12 @@ impl Watching {
     }
 }
 
-/// The programs whose use of the clock and of random numbers does not matter, if there are others in this run: the
+/// The programs whose use of the clock and of random numbers does not matter, if there may be others in this run: the
 /// tool's family is not known so well, or the tool is somebody's script under the name of one of the family.
 fn chance_unless(job: &Job) -> Option<IsHarmless> {
-    job.policy.caution.chance_unless.or_else(|| {
-        let name = real_program(job);
-        let is_known = name.is_some_and(|name| (job.policy.knows_program)(&name));
-        (!is_known).then_some(job.policy.knows_program)
-    })
+    let caution = &job.policy.caution;
+    let is_known = || real_program(job).is_some_and(|name| (job.policy.knows_program)(&name));
+    (caution.chance || job.foreign_code || !is_known()).then_some(caution.harmless)
 }
 
 /// Whether links can be walked by us instead of being watched: the tool is a program, known by its own name, that

@@ -29,6 +29,8 @@ pub struct Job {
     pub outputs: Vec<Spelled>,
     /// Other code than the family's may take part; see [`crate::plan::Plan::foreign_code`].
     pub foreign_code: bool,
+    /// What there is to read on standard input is part of the request: reading it is nothing to note.
+    pub input_is_known: bool,
 }
 
 /// What happens during a run, told as it happens. Called on the observer's own thread.

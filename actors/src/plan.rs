@@ -44,6 +44,8 @@ pub struct Plan {
     pub argv: Option<ByteStrings>,
     /// Outputs that the command line names or implies, as spelled (object file, dependency file).
     pub outputs: Vec<Spelled>,
+    /// The command asks for standard input to be read to its end: what is there is part of the request.
+    pub reads_input: bool,
     /// Time stamps of inputs can enter the result (clang's PCH and modules).
     pub pin_mtimes: bool,
     /// Code from elsewhere than the toolchain may take part (plugins, specs, `-B`): what is known of the family's
@@ -174,9 +176,15 @@ pub enum Variables {
 /// that nobody knows.
 #[derive(Debug, Clone, Copy)]
 pub struct Caution {
-    /// The clock, random numbers and measurements may, unless a program of this base name asks for them. Watching
-    /// for them is left out if there is no such function.
-    pub chance_unless: Option<fn(&[u8]) -> bool>,
+    /// The clock, random numbers and measurements may. If not, they are watched for only where other programs than
+    /// the family's may take part.
+    pub chance: bool,
+    /// Programs (by base name) that may ask for those, since it does not show.
+    pub harmless: fn(&[u8]) -> bool,
+    /// Programs (by base name) that ask for the time zone when they start, whether or not they tell the time.
+    pub asks_zone_idly: fn(&[u8]) -> bool,
+    /// If not empty: the run tells the time only if one of these words is in a file that it reads or in an argument.
+    pub time_words: &'static [&'static str],
     /// What of the metadata of files that are read.
     pub metadata: ShownMetadata,
     /// What was in the place of an output before: its questions about that are inputs.
@@ -200,10 +208,17 @@ pub enum ShownMetadata {
 
 impl Caution {
     /// For tools that are known well.
-    pub const NONE: Self =
-        Self { chance_unless: None, metadata: ShownMetadata::None, old_outputs: false, edits: false };
+    pub const NONE: Self = Self {
+        chance: false,
+        harmless: |_| false,
+        asks_zone_idly: |_| false,
+        time_words: &[],
+        metadata: ShownMetadata::None,
+        old_outputs: false,
+        edits: false,
+    };
 
     /// For tools of which nothing is known.
     pub const FULL: Self =
-        Self { chance_unless: Some(|_| false), metadata: ShownMetadata::All, old_outputs: true, edits: true };
+        Self { chance: true, metadata: ShownMetadata::All, old_outputs: true, edits: true, ..Self::NONE };
 }

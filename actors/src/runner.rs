@@ -20,6 +20,7 @@ use zccache_proto::message::{OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 
 use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
+use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
@@ -109,6 +110,7 @@ impl Handler<Run> for Runner {
     type Result = std::io::Result<Running>;
 
     fn handle(&mut self, message: Run, _: &mut Self::Context) -> Self::Result {
+        faults::pass("runner");
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let (report_in, report) = oneshot::channel();
         let (cancelled, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -135,7 +137,9 @@ impl Handler<Probe> for Runner {
 fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> std::io::Result<RunReport> {
     let umask = message.job.invocation.umask;
     let review = message.job.policy.review.map(|review| (review, message.job.invocation.clone()));
+    faults::pass("run.begin");
     let mut observed = observer.run(message.job, tap)?;
+    faults::pass("run.ended");
     if tap.overflow {
         observed.unstorable.get_or_insert(Unstorable::OutputTooLarge(KEPT_OUTPUT_BYTES_MAX));
     }
@@ -156,6 +160,7 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
         Some(why) => Err(why.clone()),
         None => capture(&observed.effects, blobs, &message.cwd, umask),
     };
+    faults::pass("run.captured");
     let (stdout, stderr) = (std::mem::take(&mut tap.stdout), std::mem::take(&mut tap.stderr));
     Ok(RunReport { observed, reviewed, captured, stdout, stderr })
 }
@@ -188,6 +193,7 @@ impl Watcher for Tap {
     fn started(&mut self, pid: u32) {
         // A closed channel means that the client has gone; the run is being cancelled then.
         let _ = self.events.blocking_send(RunEvent::Started(pid));
+        faults::pass("run.started");
     }
 
     fn output(&mut self, stream: OutputStream, bytes: &[u8]) {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
@@ -11,6 +12,7 @@ use crate::connection::Peers;
 use crate::coordinator::Flight;
 use crate::counters::count;
 use crate::digesting::Run;
+use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::WorkingDirectory;
 use crate::hasher::{MakeRecord, Share};
@@ -43,6 +45,10 @@ pub struct Settlement {
     /// Over when the result is stored or not.
     pub work: WorkGuard,
 }
+
+/// How long a client whose tool has ended waits for its inputs to be digested: some gigabytes. One thread of many may
+/// be held up by a disk that others know nothing of.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A record with the contents it names, or why there is none.
 pub type Prepared = Result<(Record, Vec<PendingBlob>), NotStored>;
@@ -99,7 +105,8 @@ pub async fn prepare(
         pin_modes: metadata == ShownMetadata::Mode,
         pin_twins: metadata != ShownMetadata::ContentOnly,
     };
-    let made = peers.hasher.send(MakeRecord { run, cwd }).await;
+    let made = tokio::time::timeout(RECORD_PATIENCE, peers.hasher.send(MakeRecord { run, cwd })).await;
+    let made = made.map_err(|e| NotStored::Degraded("hasher_slow", e.to_string()))?;
     let record = made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
     Ok((record, captured.contents))
 }
@@ -107,12 +114,14 @@ pub async fn prepare(
 /// Stores the result, counts what came of it, and lands the flight. Behind the reply.
 pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
     let Settlement { key, invocation, plan, cwd, prepared, flight, work: _work } = settlement;
+    faults::pass("settle");
+    let root = invocation.cwd.clone();
     let mut shareable = None;
     let stored = match prepared {
         Ok((record, contents)) => {
             let requests = shared_requests(&invocation, &plan, &cwd);
             let kept = (!requests.is_empty()).then(|| record.clone());
-            let stored = store(key, record, contents, &peers).await;
+            let stored = store(key, record, root.clone(), contents, &peers).await;
             shareable = kept.filter(|_| stored.is_ok()).map(|record| Share { record, requests, plan, cwd });
             stored
         }
@@ -141,27 +150,28 @@ pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
         flight.land(landing);
     }
     if let Some(share) = shareable {
-        store_shared(share, &peers).await;
+        store_shared(share, root, &peers).await;
     }
 }
 
 /// Stores a result for requests from elsewhere as well, if it proves to be good for them. Nothing is lost if not.
-async fn store_shared(share: Share, peers: &Peers) {
+async fn store_shared(share: Share, root: Vec<u8>, peers: &Peers) {
     let Ok(general) = peers.hasher.send(share).await else { return };
     for (key, record) in general {
         // Its contents are stored already.
-        let _ = store(key, record, Vec::new(), peers).await;
+        let _ = store(key, record, root.clone(), Vec::new(), peers).await;
     }
 }
 
 async fn store(
     key: RequestKey,
     record: Record,
+    root: Vec<u8>,
     contents: Vec<PendingBlob>,
     peers: &Peers,
 ) -> Result<(), NotStored> {
     let failed = |e: &dyn std::fmt::Display| NotStored::Degraded("store_failed", e.to_string());
-    let stored = peers.store.send(Insert { key, record, contents }).await;
+    let stored = peers.store.send(Insert { key, record, root, contents }).await;
     stored.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
 }
 

@@ -6,7 +6,7 @@
 //! what it left (`traces`, by a search of all bytes); rules for make, which are text of a known form, are written
 //! anew (`rules`). Whatever does not lend itself to that proof is not shared.
 //!
-//! There are three ways to share, with a key each ([`Reach`]).
+//! There are three ways to share, with a key each (`Reach`).
 
 mod portable;
 mod rules;

@@ -36,6 +36,7 @@ pub fn plan() -> Plan {
         declared: DeclaredInputs::default(),
         argv: None,
         outputs: Vec::new(),
+        reads_input: false,
         pin_mtimes: false,
         foreign_code: false,
         sharing: None,

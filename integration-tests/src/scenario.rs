@@ -203,15 +203,28 @@ impl Scenario {
     /// As [`step`](Self::step).
     #[track_caller]
     pub fn step_of<S: AsRef<OsStr>>(&mut self, expect: Expect, words: &[S]) -> Outcome {
+        self.step_in("", expect, words)
+    }
+
+    /// One step in a directory of the project.
+    ///
+    /// # Panics
+    /// As [`step`](Self::step).
+    #[track_caller]
+    pub fn step_in<S: AsRef<OsStr>>(&mut self, directory: &str, expect: Expect, words: &[S]) -> Outcome {
         let (tool, rest) = words.split_first().expect("a command has a first word");
         self.compare(
             expect,
             |sandbox| {
                 let mut command = sandbox.command(tool);
-                command.args(rest);
+                command.args(rest).current_dir(sandbox.work().join(directory));
                 command
             },
-            |sandbox| sandbox.wrapper(words),
+            |sandbox| {
+                let mut command = sandbox.wrapper(words);
+                command.current_dir(sandbox.work().join(directory));
+                command
+            },
         )
     }
 

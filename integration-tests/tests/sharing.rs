@@ -34,20 +34,7 @@ const FILES: &[(&str, &str)] = &[
 fn step_in(s: &mut Scenario, directory: &str, expect: Expect, line: &str) -> Outcome {
     let whole = s.sandbox.work().join(directory).display().to_string();
     let words: Vec<String> = line.split_whitespace().map(|word| word.replace('@', &whole)).collect();
-    let (tool, rest) = words.split_first().expect("a command has a first word");
-    s.compare(
-        expect,
-        |sandbox| {
-            let mut command = sandbox.command(tool);
-            command.args(rest).current_dir(&whole);
-            command
-        },
-        |sandbox| {
-            let mut command = sandbox.wrapper(&words);
-            command.current_dir(&whole);
-            command
-        },
-    )
+    s.step_in(directory, expect, &words)
 }
 
 /// The line is a miss in one checkout, and then as told in the other; and each has it from then on.

@@ -4,7 +4,7 @@
 //! whether an invocation is of a kind that can be served at all, and name what the kernel cannot show: the
 //! environment, the processor behind `-march=native`. In doubt they pass through.
 //!
-//! The pipeline is the file list: `names` → `response_files` → `options` → `command_line` → `judgement` →
+//! The pipeline is the file list: `names` → `response_files` → `options` → `command_line` → `judgement` (and `link`) →
 //! `outputs`, `environment`, `declared`, `sharing` → `plan`.
 
 pub mod command_line;
@@ -12,6 +12,7 @@ pub mod declared;
 pub mod environment;
 pub mod judgement;
 pub mod language;
+pub mod link;
 pub mod names;
 pub mod native_cpu;
 pub mod options;

@@ -1,6 +1,7 @@
 //! What makes the actors a compiler cache: command lines become plans, options a configuration, and everything is
 //! wired up and kept alive as a daemon.
 
+pub mod any_tool;
 pub mod c_family;
 pub mod cli;
 pub mod config;

@@ -5,14 +5,17 @@
 //! runs, which the observer sees.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use zccache_actors::invocation::Invocation;
-use zccache_actors::plan::{PassThrough, Planned, Planner};
+use zccache_actors::plan::{Planned, Planner};
 use zccache_actors::signature::Signature;
 
+use crate::any_tool;
 use crate::c_family::language::base_name;
 use crate::c_family::names::{Compiler, Named, compiler_named};
 use crate::rust::names::{Driver, driver_named};
@@ -21,22 +24,29 @@ use crate::{c_family, rust};
 /// Tools remembered at most. A machine has a few dozen; a client that makes up paths must not fill the memory.
 const TOOLS_MAX: usize = 1024;
 
+/// What every program of ours begins with (elf.h: `ELFMAG`).
+const ELF_MAGIC: &[u8; 4] = b"\x7fELF";
+
 /// The planner of all families of tools known.
 #[derive(Debug, Default)]
 pub struct ToolPlanner {
     /// What tools resolved to, by path.
-    resolved: RwLock<HashMap<Vec<u8>, Resolved>>,
+    resolved: RwLock<HashMap<Vec<u8>, Arc<Resolved>>>,
     /// Rust's incremental compiles are run as others.
     strip_incremental: bool,
 }
 
 /// What a tool's path led to, once.
-#[derive(Debug, Clone, Copy)]
-struct Resolved {
-    /// Device and inode of the file it led to then. Another one means that some link was turned.
-    identity: (u64, u64),
+#[derive(Debug)]
+pub struct Resolved {
+    /// The signature of the file it led to then. Another one means that some link was turned, or the file replaced.
+    signature: Signature,
     /// The compiler by that file's name.
     compiler: Option<Compiler>,
+    /// The file's path without links.
+    pub path: Vec<u8>,
+    /// It is a program, no script.
+    pub is_program: bool,
 }
 
 impl Planner for ToolPlanner {
@@ -47,9 +57,11 @@ impl Planner for ToolPlanner {
         // Compilers also go by what they are called as: clang under the name of clang-cl is another tool.
         let is_called_so =
             invocation.argv.iter().next().is_some_and(|called| compiler_named(base_name(called)).is_some());
-        match self.compiler(&invocation.tool).filter(|_| is_called_so) {
+        let tool = invocation.cwd_path().join(OsStr::from_bytes(&invocation.tool));
+        let tool = tool.as_os_str().as_bytes();
+        match self.compiler(tool).filter(|_| is_called_so) {
             Some(compiler) => c_family::plan::plan(invocation, compiler),
-            None => Planned::PassThrough(PassThrough { reason: "unknown_tool" }),
+            None => any_tool::plan::plan(invocation, self.resolved(tool).as_deref()),
         }
     }
 }
@@ -78,37 +90,41 @@ impl ToolPlanner {
 
     fn compiler(&self, tool: &[u8]) -> Option<Compiler> {
         let typed = compiler_named(base_name(tool))?;
-        self.resolved_compiler(tool).or(match typed {
+        self.resolved(tool).and_then(|resolved| resolved.compiler).or(match typed {
             Named::Compiler(compiler) => Some(compiler),
             // Nobody else's `cc` is common, and gcc's conventions are what such a compiler has to follow.
             Named::Either => Some(Compiler::Gcc),
         })
     }
 
-    /// The compiler by the name of the file that `tool` leads to. One `stat` while that stays the same.
-    fn resolved_compiler(&self, tool: &[u8]) -> Option<Compiler> {
+    /// What `tool` leads to. One `stat` while that stays the same.
+    fn resolved(&self, tool: &[u8]) -> Option<Arc<Resolved>> {
         let signature = Signature::of(tool).ok()?;
-        let identity = (signature.dev, signature.ino);
-        let known = self.resolved.read().unwrap_or_else(PoisonError::into_inner).get(tool).copied();
-        if let Some(known) = known.filter(|known| known.identity == identity) {
-            return known.compiler;
+        let known = self.resolved.read().unwrap_or_else(PoisonError::into_inner).get(tool).cloned();
+        if let Some(known) = known.filter(|known| known.signature == signature) {
+            return Some(known);
         }
-        let compiler = resolve(tool);
+        let new = Arc::new(resolve(tool, signature)?);
         let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
         if resolved.len() >= TOOLS_MAX {
             resolved.clear();
         }
-        resolved.insert(tool.to_vec(), Resolved { identity, compiler });
-        compiler
+        resolved.insert(tool.to_vec(), Arc::clone(&new));
+        Some(new)
     }
 }
 
-fn resolve(tool: &[u8]) -> Option<Compiler> {
-    let real = std::fs::canonicalize(Path::new(std::ffi::OsStr::from_bytes(tool))).ok()?;
-    match compiler_named(base_name(real.as_os_str().as_bytes()))? {
-        Named::Compiler(compiler) => Some(compiler),
-        Named::Either => None,
-    }
+fn resolve(tool: &[u8], signature: Signature) -> Option<Resolved> {
+    let real = std::fs::canonicalize(Path::new(OsStr::from_bytes(tool))).ok()?;
+    let path = real.as_os_str().as_bytes().to_vec();
+    let compiler = match compiler_named(base_name(&path)) {
+        Some(Named::Compiler(compiler)) => Some(compiler),
+        Some(Named::Either) | None => None,
+    };
+    let mut magic = [0; ELF_MAGIC.len()];
+    let is_program = std::fs::File::open(&real).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && magic == *ELF_MAGIC;
+    Some(Resolved { signature, compiler, path, is_program })
 }
 
 #[cfg(test)]

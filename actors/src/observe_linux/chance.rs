@@ -45,10 +45,14 @@ impl Chance {
 
     /// Whether what this thread takes from chance can show in the result.
     pub fn matters(&self, tid: u32) -> bool {
-        let program = rustix::fs::readlink(format!("/proc/{tid}/exe"), Vec::new()).map(|p| p.into_bytes());
-        let is_harmless = |path: Vec<u8>| path.rsplit(|&b| b == b'/').next().is_some_and(self.is_harmless);
-        !program.is_ok_and(is_harmless)
+        !program_of(tid).is_some_and(|name| (self.is_harmless)(&name))
     }
+}
+
+/// The base name of the program that a thread executes.
+pub fn program_of(tid: u32) -> Option<Vec<u8>> {
+    let path = rustix::fs::readlink(format!("/proc/{tid}/exe"), Vec::new()).ok()?.into_bytes();
+    path.rsplit(|&b| b == b'/').next().map(<[u8]>::to_vec)
 }
 
 /// Whether random bytes go into libc's own memory: it seeds the allocator's check against double frees, once.

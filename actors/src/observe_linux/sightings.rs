@@ -40,6 +40,8 @@ const OWN: u8 = 64;
 #[derive(Default)]
 pub struct Sightings {
     asked: HashMap<Vec<u8>, u8>,
+    /// Paths that were to be read, and were not there.
+    not_read: HashSet<Vec<u8>>,
     list: Vec<Sighting>,
 }
 
@@ -53,6 +55,9 @@ impl Sightings {
     pub fn add(&mut self, path: &[u8], question: Question, seen: Seen) -> bool {
         let bits = question as u8 | if seen == Seen::Absent { ABSENT } else { 0 };
         self.mark(path, bits);
+        if question == Question::Read && seen == Seen::Absent {
+            self.not_read.insert(path.to_vec());
+        }
         if self.list.len() >= SIGHTINGS_MAX {
             return false;
         }
@@ -95,6 +100,11 @@ impl Sightings {
         true
     }
 
+    /// Paths that were to be read, and were not there.
+    pub fn take_not_read(&mut self) -> HashSet<Vec<u8>> {
+        std::mem::take(&mut self.not_read)
+    }
+
     /// All that was seen so far.
     pub fn seen(&self) -> &[Sighting] {
         &self.list
@@ -116,7 +126,11 @@ impl Sightings {
                 }
                 _ => {}
             }
-            if let Seen::Read { .. } = s.seen {
+            let first = match &s.seen {
+                Seen::Before { seen, .. } => seen,
+                seen => seen,
+            };
+            if let Seen::Read { .. } = first {
                 read.insert(normal(&s.path.0));
             }
         }

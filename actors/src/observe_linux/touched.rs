@@ -47,6 +47,8 @@ struct Touch {
     removed: bool,
     /// The run moved another file here.
     renamed_over: bool,
+    /// The run set times or attributes of what it wrote here.
+    marked: bool,
     /// What was here before was read, or asked about, and so is an input.
     before_is_input: bool,
     /// Keeps the inode of what was here before from being used again.
@@ -60,6 +62,8 @@ pub enum Deed {
     Write,
     /// Moves a file of its own here.
     RenameTo,
+    /// Sets times or attributes, which a hit would not restore.
+    Mark,
     /// Makes anything else.
     MakeOther,
     /// Takes away.
@@ -130,6 +134,7 @@ impl Touched {
                     other: false,
                     removed: false,
                     renamed_over: false,
+                    marked: false,
                     before_is_input: false,
                     _held: is_held.then(|| hold(place, path)).flatten(),
                 });
@@ -141,6 +146,7 @@ impl Touched {
         match deed {
             Deed::Write => touch.written = true,
             Deed::RenameTo => (touch.written, touch.renamed_over) = (true, true),
+            Deed::Mark => touch.marked = true,
             Deed::MakeOther => touch.other = true,
             Deed::Remove => touch.removed = true,
         }
@@ -154,12 +160,23 @@ impl Touched {
         }
     }
 
-    /// Makes of the sightings of changed paths what was seen before: they are inputs, and do not hold any more.
-    pub fn keep_before(&self, place: &Place, sightings: &mut [Sighting]) {
-        for sighting in sightings {
+    /// Makes of the sightings of changed paths what was seen before, where that `is_input`: it does not hold any more.
+    pub fn keep_before(
+        &self,
+        place: &Place,
+        sightings: &mut [Sighting],
+        is_input: impl Fn(&Sighting) -> bool,
+    ) {
+        for sighting in sightings.iter_mut().filter(|s| !self.list.is_empty() && is_input(s)) {
             let is_of_state =
                 !matches!(sighting.seen, Seen::Read { .. } | Seen::Listed { .. } | Seen::Before { .. });
-            if is_of_state && self.knows(&place.normal(&sighting.path.0)) {
+            if !is_of_state {
+                continue;
+            }
+            let normal = place.normal(&sighting.path.0);
+            let is_made_for_good =
+                self.by_normal.get(&normal).is_some_and(|&i| !is_temporary(place, &self.list[i]));
+            if is_made_for_good && !self.from_nothing.contains(&normal) {
                 let seen = Box::new(std::mem::replace(&mut sighting.seen, Seen::Absent));
                 sighting.seen = Seen::Before { seen, digest: None };
             }
@@ -168,7 +185,10 @@ impl Touched {
 
     /// Takes out of `sightings` those that the run itself made so: questions about its temporaries, and, if all
     /// went well, about its outputs. (A failing tool may have removed an old output, or not: there it shows.)
-    pub fn filter(&self, place: &Place, exit: Exit, sightings: &mut Vec<Sighting>) {
+    ///
+    /// Of a tool that nobody knows (`keeps_temporaries`), whether there was something in a temporary file's place is
+    /// an input nevertheless.
+    pub fn filter(&self, place: &Place, exit: Exit, keeps_temporaries: bool, sightings: &mut Vec<Sighting>) {
         if self.list.is_empty() {
             return;
         }
@@ -182,7 +202,8 @@ impl Touched {
             }
             let touch = self.by_normal.get(&normal).map(|&i| &self.list[i]);
             match touch {
-                Some(touch) => !exit.success() && !is_temporary(place, touch),
+                Some(touch) if is_temporary(place, touch) => keeps_temporaries && s.seen == Seen::Absent,
+                Some(_) => !exit.success(),
                 None => !self.is_within_made(&normal),
             }
         });
@@ -224,7 +245,9 @@ impl Touched {
             (Err(_), Before::Absent) => Err(Unstorable::NotCaptured(name())),
             (Err(_), Before::File { .. }) => Ok(Some(Left::Removed)),
             (Err(_), Before::Other) => Err(Unstorable::ChangedExisting(name())),
-            (Ok(_), _) if touch.other || !touch.written => Err(Unstorable::ChangedExisting(name())),
+            (Ok(_), _) if touch.other || !touch.written || touch.marked => {
+                Err(Unstorable::ChangedExisting(name()))
+            }
             // Opened for writing and yet untouched: refused.
             (Ok(now), Before::File { signature, settled: true }) if now == signature => {
                 Err(Unstorable::ChangedExisting(name()))

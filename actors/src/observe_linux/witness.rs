@@ -236,11 +236,13 @@ impl Witness {
         }
         self.look_at_words();
         self.walk_unseen();
+        let not_read = self.sightings.take_not_read();
         let mut sightings = self.sightings.into_list(|path| self.place.normal(path));
-        if self.policy.caution.old_outputs {
-            self.touched.keep_before(&self.place, &mut sightings);
-        }
-        self.touched.filter(&self.place, exit, &mut sightings);
+        self.touched.keep_before(&self.place, &mut sightings, |s| {
+            self.policy.caution.old_outputs || not_read.contains(&s.path.0)
+        });
+        let keeps_temporaries = self.policy.caution.old_outputs;
+        self.touched.filter(&self.place, exit, keeps_temporaries, &mut sightings);
         Testimony {
             sightings,
             effects: outcome.effects,

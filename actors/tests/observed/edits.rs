@@ -11,8 +11,8 @@ static UNKNOWN: Policy = Policy {
     knows_program: |_| true,
     reads_links_on_its_way_only: false,
     ignored_reads: &["/proc/filesystems"],
-    caution: Caution { chance_unless: None, ..Caution::FULL },
     review: None,
+    caution: Caution { chance: false, ..Caution::FULL },
 };
 
 /// Runs a script over a file that holds `old`.
@@ -84,6 +84,7 @@ fn times_and_attributes_that_a_hit_could_not_set_are_told() {
     for (script, is_told) in [
         ("echo >a; touch -d 2020-01-01 a", true),
         ("echo >a; touch a", false),
+        ("echo >a; touch -d 2020-01-01 a; rm a", false),
         ("cp -p file a", true),
         ("cp file a", false),
     ] {

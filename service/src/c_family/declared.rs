@@ -28,6 +28,11 @@ pub fn declared(
     }
 }
 
+/// What is declared about a command of which nothing is.
+pub fn undeclared(why: &'static str) -> DeclaredInputs {
+    DeclaredInputs { unsupported: Some(Cow::Borrowed(why)), ..DeclaredInputs::default() }
+}
+
 /// The search order of the GCC manual ("Options for Directory Search"): `-I`, `CPATH`, `-isystem`, the language's
 /// variables, (the compiler's own,) `-idirafter`. The variables of all languages are taken: one directory too
 /// many is only one more path that must stay absent.
@@ -55,6 +60,7 @@ fn path_list(env: &ByteStrings, name: &[u8]) -> Vec<Vec<u8>> {
 
 fn unsupported(line: &CommandLine, source: &Source, env: &ByteStrings) -> Option<&'static str> {
     let by_kind = match (source.language, line.mode) {
+        _ if source.path == b"-" => Some("source on standard input"),
         (_, Mode::Preprocess | Mode::Dependencies) => Some("preprocessor output"),
         (Language::Source, _) => None,
         (Language::Preprocessed, _) => Some("preprocessed source"),

@@ -5,6 +5,7 @@
 
 use super::command_line::{CommandLine, Mode, Source, is_device};
 use super::language::Language;
+use super::link;
 
 /// Every reason this family passes an invocation through for, sorted. `docs/pass-through.md` explains each.
 pub const REASONS: &[&str] = &[
@@ -14,7 +15,7 @@ pub const REASONS: &[&str] = &[
     "device_argument",
     "driver_log",
     "incomplete_command",
-    "link",
+    "link_by_chance",
     "modules",
     "no_source",
     "offload",
@@ -36,11 +37,23 @@ pub const REASONS: &[&str] = &[
     "working_directory",
 ];
 
-/// The one source of a command that can be cached.
+/// What a command that can be cached is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judged<'a> {
+    /// Compile this one source.
+    Compile(&'a Source),
+    /// Make a program or library.
+    Link,
+}
+
+/// What a command that can be cached is to do; `words` are the tool's path and the arguments, response files replaced.
 ///
 /// # Errors
 /// The reason why it cannot.
-pub fn judge(line: &CommandLine) -> Result<&Source, &'static str> {
+pub fn judge<'l, 'w>(
+    line: &'l CommandLine,
+    words: impl Iterator<Item = &'w [u8]> + Clone,
+) -> Result<Judged<'l>, &'static str> {
     let has_inputs = !line.sources.is_empty() || line.has_linker_inputs;
     if line.is_query || (line.is_verbose && !has_inputs) {
         return Err("query");
@@ -51,9 +64,6 @@ pub fn judge(line: &CommandLine) -> Result<&Source, &'static str> {
     if line.is_incomplete {
         return Err("incomplete_command");
     }
-    if line.mode == Mode::Link && has_inputs && line.refusal.is_none() && !makes_header(line) {
-        return Err("link");
-    }
     if let Some(reason) = line.refusal {
         return Err(reason);
     }
@@ -63,6 +73,9 @@ pub fn judge(line: &CommandLine) -> Result<&Source, &'static str> {
     if line.is_unrecognised {
         return Err("unrecognised");
     }
+    if line.mode == Mode::Link && has_inputs && !makes_header(line) {
+        return link::judge(line, words).map(|()| Judged::Link);
+    }
     let source = match line.sources.as_slice() {
         [] => return Err("no_source"),
         [source] => source,
@@ -70,7 +83,7 @@ pub fn judge(line: &CommandLine) -> Result<&Source, &'static str> {
     };
     judge_source(line, source)?;
     judge_output(line)?;
-    Ok(source)
+    Ok(Judged::Compile(source))
 }
 
 /// A header on its own, without `-c`: the compiler makes a precompiled header of it and does not link.
@@ -79,7 +92,8 @@ fn makes_header(line: &CommandLine) -> bool {
 }
 
 fn judge_source(line: &CommandLine, source: &Source) -> Result<(), &'static str> {
-    if source.path == b"-" {
+    // Of a kind that nobody named: an error of the compiler's.
+    if source.path == b"-" && source.language == Language::LinkerInput {
         return Err("source_on_stdin");
     }
     if line.names_device {

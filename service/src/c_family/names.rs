@@ -65,7 +65,32 @@ pub fn is_clang_program(name: &[u8]) -> bool {
 /// The assemblers, linkers and `objcopy` (`-gsplit-dwarf` runs it) that both families run.
 fn is_binutil(name: &[u8]) -> bool {
     let (_, stem) = split_target(without_version(name));
-    matches!(stem, b"as" | b"ld" | b"ld.bfd" | b"ld.gold" | b"ld.lld" | b"lld" | b"gold" | b"objcopy")
+    matches!(
+        stem,
+        b"as"
+            | b"ld"
+            | b"ld.bfd"
+            | b"ld.gold"
+            | b"ld.lld"
+            | b"ld.mold"
+            | b"lld"
+            | b"gold"
+            | b"mold"
+            | b"objcopy"
+    )
+}
+
+/// The base name of a tool without target and version: `ld.gold` of `x86_64-linux-gnu-ld.gold`, `clang-tidy` of
+/// `clang-tidy-14`. Only targets with three dashes or more are told from a name that holds dashes itself.
+pub fn stem_of(name: &[u8]) -> &[u8] {
+    const ARCHITECTURES: &[&[u8]] =
+        &[b"x86_64-", b"aarch64-", b"arm-", b"i686-", b"i586-", b"riscv64-", b"powerpc64le-"];
+    let name = without_version(name);
+    if !ARCHITECTURES.iter().any(|a| name.starts_with(a)) {
+        return name;
+    }
+    let dashes = name.iter().enumerate().filter(|(_, b)| **b == b'-').map(|(i, _)| i);
+    dashes.clone().nth(2).map_or(name, |third| &name[third + 1..])
 }
 
 /// The name without a version (`-12`, `-4.8.5`, `14`) and without mingw's thread model (`-posix`, `-win32`).

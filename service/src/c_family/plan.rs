@@ -9,12 +9,17 @@ use zccache_actors::observation::Spelled;
 use zccache_actors::plan::{Caution, PassThrough, Plan, Planned, Policy};
 
 use super::command_line::CommandLine;
+use super::judgement::Judged;
 use super::names::{self, Compiler};
-use super::{declared, environment, judgement, native_cpu, outputs, response_files, sharing};
+use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing};
+use crate::any_tool::known;
 
 /// Reads that say nothing of the result: random numbers for names that must be unique, and clang asking where its
 /// own program lies and by which path it opened a file (`readlink` of its own descriptors).
 const IGNORED_READS: &[&str] = &["/dev/null", "/dev/urandom", "/proc/self/exe", "/proc/self/fd"];
+
+/// What runs the parts of a link-time optimisation side by side, in an order that does not show.
+const MAKES: &[&[u8]] = &[b"make", b"gmake"];
 
 /// gcc's policy. Its driver reads the links of the programs that it executes, and its preprocessor those of the
 /// headers that it opens or looks for, by `realpath` (libiberty's `lrealpath`, libcpp's `maybe_shorter_path`).
@@ -24,7 +29,7 @@ pub static GCC: Policy = Policy {
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
     review: None,
-    caution: Caution::NONE,
+    caution: Caution { harmless: names::is_gcc_program, ..Caution::NONE },
 };
 
 /// clang's policy. It reads few links, so there is nothing to gain from knowing which.
@@ -34,7 +39,31 @@ pub static CLANG: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
     review: None,
-    caution: Caution::NONE,
+    caution: Caution { harmless: names::is_clang_program, ..Caution::NONE },
+};
+
+/// gcc's policy for links. The linkers ask how many processors and how much memory there are.
+pub static GCC_LINK: Policy = Policy {
+    family: "gcc",
+    knows_program: names::is_gcc_program,
+    reads_links_on_its_way_only: false,
+    ignored_reads: known::IGNORED_READS,
+    review: None,
+    caution: Caution {
+        harmless: |name| names::is_gcc_program(name) || MAKES.contains(&name),
+        edits: true,
+        ..Caution::NONE
+    },
+};
+
+/// clang's policy for links.
+pub static CLANG_LINK: Policy = Policy {
+    family: "clang",
+    knows_program: names::is_clang_program,
+    reads_links_on_its_way_only: false,
+    ignored_reads: known::IGNORED_READS,
+    review: None,
+    caution: Caution { harmless: names::is_clang_program, edits: true, ..Caution::NONE },
 };
 
 /// What an invocation of this compiler means.
@@ -50,7 +79,8 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
     let arguments =
         response_files::expand(invocation.argv.iter().skip(1), cwd).map_err(|_| "response_file")?;
     let line = CommandLine::parse(&arguments, compiler);
-    let source = judgement::judge(&line)?;
+    let words = std::iter::once(&invocation.tool[..]).chain(arguments.iter().map(Vec::as_slice));
+    let judged = judgement::judge(&line, words)?;
     if let Some(reason) = environment::refusal(&invocation.env, compiler) {
         return Err(reason);
     }
@@ -58,16 +88,25 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
     if asks_processor && native_cpu::key_entry().is_empty() {
         return Err("unknown_processor");
     }
-    let outputs = outputs::outputs(&line, source);
-    let sharing = sharing::sharing(invocation, &arguments, &line, &outputs);
+    let (declared, outputs, sharing) = match judged {
+        Judged::Compile(source) => {
+            let outputs = outputs::outputs(&line, source);
+            let sharing = sharing::sharing(invocation, &arguments, &line, &outputs);
+            let dependencies = outputs.dependencies.as_deref();
+            let declared = declared::declared(&line, source, dependencies, &invocation.env);
+            (declared, outputs.main.into_iter().chain(outputs.dependencies).collect(), sharing)
+        }
+        Judged::Link => (declared::undeclared("a link"), vec![link::output(&line)], None),
+    };
     Ok(Plan {
-        policy: policy(compiler),
+        policy: policy(compiler, judged),
         key_env: key_env(invocation, &line, asks_processor),
-        declared: declared::declared(&line, source, outputs.dependencies.as_deref(), &invocation.env),
+        declared,
         argv: None,
-        outputs: outputs.main.into_iter().chain(outputs.dependencies).map(Spelled).collect(),
+        outputs: outputs.into_iter().map(Spelled).collect(),
+        reads_input: line.sources.iter().any(|source| source.path == b"-"),
         pin_mtimes: pins_mtimes(invocation, &line),
-        foreign_code: may_run_foreign_code(invocation, &line),
+        foreign_code: judged == Judged::Link || may_run_foreign_code(invocation, &line),
         sharing,
         target: None,
         time_is_fixed: is_time_fixed(invocation, compiler),
@@ -80,10 +119,12 @@ fn may_run_foreign_code(invocation: &Invocation, line: &CommandLine) -> bool {
     line.reads_any_variable || line.undeclared.is_some() || environment::undeclared(&invocation.env).is_some()
 }
 
-fn policy(compiler: Compiler) -> &'static Policy {
-    match compiler {
-        Compiler::Gcc => &GCC,
-        Compiler::Clang => &CLANG,
+fn policy(compiler: Compiler, judged: Judged<'_>) -> &'static Policy {
+    match (compiler, judged) {
+        (Compiler::Gcc, Judged::Compile(_)) => &GCC,
+        (Compiler::Gcc, Judged::Link) => &GCC_LINK,
+        (Compiler::Clang, Judged::Compile(_)) => &CLANG,
+        (Compiler::Clang, Judged::Link) => &CLANG_LINK,
     }
 }
 

@@ -69,6 +69,7 @@ fn try_plan(invocation: &Invocation, driver: Driver, strip_incremental: bool) ->
         foreign_code: false,
         time_is_fixed: false,
         sharing: None,
+        reads_input: false,
         target: target_dir::target_dir(&line),
     })
 }

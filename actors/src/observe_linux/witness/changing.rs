@@ -130,6 +130,7 @@ impl Witness {
     /// Notes a change that cannot be restored with an output: of its times or attributes.
     pub(super) fn mark(&mut self, path: &[u8]) {
         match self.place.signature(path, true) {
+            Ok(_) if self.touched.made(&self.place.normal(path)) => self.note_deed(path, Deed::Mark),
             Ok(_) if !is_sink(path) => self.refuse(Unstorable::ChangedExisting(name(path))),
             _ => self.change(path),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use super::super::chance::program_of;
 use super::super::listener::{Listener, Notification, PATH_BYTES_MAX, read_memory};
 use super::super::resolve::{Lost, Open};
 use super::super::sightings::Question;
@@ -60,7 +61,10 @@ impl Witness {
         let writes =
             flags & libc::O_ACCMODE != libc::O_RDONLY || flags & (libc::O_TRUNC | libc::O_CREAT) != 0;
         if RANDOM_DEVICES.contains(&&path[..]) && !writes && self.chance.is_some() {
-            return self.chance_taken(n.tid, Unstorable::TookRandomNumbers);
+            self.chance_taken(n.tid, Unstorable::TookRandomNumbers);
+        }
+        if !writes && !self.asked_time && self.is_time_zone(&path) {
+            self.asked_time = !self.asks_zone_idly(n.tid);
         }
         if self.job_server.is_at(&path) {
             return;
@@ -92,6 +96,15 @@ impl Witness {
         Some(word(0) as i32)
     }
 
+    fn is_time_zone(&self, path: &[u8]) -> bool {
+        TIME_ZONES.iter().any(|zone| is_at_or_below(path, zone))
+            || self.time_zones.iter().any(|zone| is_at_or_below(path, zone))
+    }
+
+    fn asks_zone_idly(&self, tid: u32) -> bool {
+        program_of(tid).is_some_and(|name| (self.policy.caution.asks_zone_idly)(&name))
+    }
+
     pub(super) fn open_to_read(&mut self, path: &[u8], follow: bool) {
         if self.sightings.is_settled(path, Question::Read) {
             return;
@@ -99,8 +112,6 @@ impl Witness {
         if self.policy.ignores(path) || is_sink(path) {
             return self.sightings.ignore(path, Question::Read);
         }
-        self.asked_time |= TIME_ZONES.iter().any(|zone| is_at_or_below(path, zone))
-            || self.time_zones.iter().any(|zone| is_at_or_below(path, zone));
         if !follow && self.place.signature(path, false).is_ok_and(|s| s.kind() == FileKind::Symlink) {
             return self.stat(path, false);
         }

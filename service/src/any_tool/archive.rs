@@ -1,0 +1,112 @@
+//! Archives: whether what `ar` and `ranlib` write holds the times, owners and modes of files.
+//!
+//! With the modifier `D` it does not. Without, it hangs on how the tool was built, which its help tells; that text is
+//! found in the program itself.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use zccache_actors::invocation::Invocation;
+use zccache_actors::signature::Signature;
+
+use crate::c_family::names::stem_of;
+use crate::planner::Resolved;
+
+/// What the help of an `ar` says that is deterministic unless told otherwise.
+const DETERMINISTIC_HELP: &[&[u8]] =
+    &[b"use zero for timestamps and uids/gids (default)", b"Use zero for symbol map timestamp (default)"];
+
+/// The most bytes of a program that are looked through: an `ar` with all of LLVM in it has some ten million.
+const PROGRAM_BYTES_MAX: u64 = 256 << 20;
+
+/// How many programs are remembered: a machine has one or two for each target.
+const PROGRAMS_MAX: usize = 64;
+
+/// Whether the result of this command is told by its files' contents: no metadata of members are written or compared.
+pub fn is_repeatable(invocation: &Invocation, called: &[u8], real: &Resolved) -> bool {
+    let is_ranlib = stem_of(called).ends_with(b"ranlib");
+    let arguments: Vec<&[u8]> = invocation.argv.iter().skip(1).collect();
+    let modifiers = if is_ranlib { ranlib_options(&arguments) } else { ar_modifiers(&arguments) };
+    // Update by time; dates kept when extracting; metadata written or shown; a script on standard input.
+    let tells_metadata = if is_ranlib { &b"Ut"[..] } else { b"UuoOvM" };
+    let is_plain = !modifiers.iter().any(|m| tells_metadata.contains(m));
+    // Modifiers in a response file are not looked at; the names of members are what is usually there.
+    let has_operation = is_ranlib || arguments.first().is_some_and(|first| !first.starts_with(b"@"));
+    is_plain
+        && has_operation
+        && (modifiers.contains(&b'D')
+            || stem_of(called).starts_with(b"llvm-")
+            || is_deterministic(invocation, real))
+}
+
+/// The letters of `ar`'s operation: the first word that is no long option, with or without a dash, and all further
+/// words of letters with one.
+fn ar_modifiers(arguments: &[&[u8]]) -> Vec<u8> {
+    let is_long = |word: &[u8]| word.starts_with(b"--");
+    let is_option = |(i, word): &(usize, &&[u8])| !is_long(word) && (*i == 0 || word.starts_with(b"-"));
+    let words = arguments.iter().filter(|word| !is_long(word)).enumerate();
+    words.filter(is_option).flat_map(|(_, word)| word.to_vec()).collect()
+}
+
+fn ranlib_options(arguments: &[&[u8]]) -> Vec<u8> {
+    let short = arguments.iter().filter(|word| word.starts_with(b"-") && !word.starts_with(b"--"));
+    short.flat_map(|word| word.to_vec()).collect()
+}
+
+/// Whether every program that may come to write the archive is deterministic by itself. gcc's wrappers look for theirs
+/// beside themselves and on `PATH`.
+fn is_deterministic(invocation: &Invocation, real: &Resolved) -> bool {
+    let real = Path::new(OsStr::from_bytes(&real.path));
+    let stem = stem_of(real.file_name().map(OsStr::as_bytes).unwrap_or_default());
+    let Some(wrapped) = stem.strip_prefix(b"gcc-") else { return says_so(real) };
+    let path = invocation.env.value_of(b"PATH").unwrap_or_default();
+    let on_path = path.split(|&b| b == b':').map(|directory| Path::new(OsStr::from_bytes(directory)));
+    let mut found = real
+        .parent()
+        .into_iter()
+        .chain(on_path)
+        .map(|directory| directory.join(OsStr::from_bytes(wrapped)))
+        .filter(|program| program.is_file())
+        .peekable();
+    found.peek().is_some() && found.all(|program| says_so(&program))
+}
+
+fn says_so(program: &Path) -> bool {
+    static SAID: RwLock<Vec<(Signature, bool)>> = RwLock::new(Vec::new());
+    let Ok(signature) = Signature::of(program) else { return false };
+    let said = SAID.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, says)) = said.iter().find(|(known, _)| *known == signature) {
+        return *says;
+    }
+    drop(said);
+    let says = signature.size <= PROGRAM_BYTES_MAX
+        && std::fs::read(program).is_ok_and(|text| {
+            DETERMINISTIC_HELP.iter().any(|help| text.windows(help.len()).any(|w| w == *help))
+        });
+    let mut said = SAID.write().unwrap_or_else(PoisonError::into_inner);
+    if said.len() >= PROGRAMS_MAX {
+        said.clear();
+    }
+    said.push((signature, says));
+    says
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modifiers_are_found_where_ar_finds_them() {
+        for (line, expect) in [
+            ("rcs lib.a U.o", "rcs"),
+            ("-rcsD lib.a a.o", "-rcsD"),
+            ("--plugin=x rc lib.a u.o", "rc"),
+            ("r -u lib.a a.o", "r-u"),
+        ] {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            assert_eq!(String::from_utf8(ar_modifiers(&words)).unwrap(), expect, "{line}");
+        }
+    }
+}
