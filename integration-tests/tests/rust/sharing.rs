@@ -86,7 +86,7 @@ fn crates_of_a_registry_are_shared_between_projects() {
     // All but the one that includes what was made in the target directory, and the project itself.
     build(&mut s, TWO, counts(4, 2));
     let again = Cargo { s: &mut s, directory: TWO, vars: Vec::new() }
-        .step(counts(0, 0), "build -q --message-format=json");
+        .step(counts(0, 0), "build -q -j1 --message-format=json");
     assert!(!again.out().contains("\"fresh\":false"), "{}", again.out());
     s.edit(|work| std::fs::remove_dir_all(work.join(TWO).join("target")).unwrap());
     build(&mut s, TWO, counts(6, 0));
