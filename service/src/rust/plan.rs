@@ -74,7 +74,7 @@ fn try_plan(invocation: &Invocation, driver: Driver, strip_incremental: bool) ->
     })
 }
 
-/// Reads the command line of an invocation of a Rust compiler: all but the tool's name, and, for `clippy-driver`, the
+/// Reads the command line of an invocation of a Rust compiler: all but the tool's name, rustup's `+toolchain`, and, for `clippy-driver`, the
 /// `rustc` that Cargo puts after it.
 ///
 /// # Errors
@@ -86,6 +86,8 @@ pub fn command_line(
     let mut arguments = argv.iter();
     let name = crate::c_family::language::base_name(arguments.next().unwrap_or_default());
     let mut arguments = arguments.peekable();
+    // Which toolchain rustup's stand-in is to run.
+    arguments.next_if(|next| next.starts_with(b"+"));
     if names::driver_named(name) == Some(Driver::Clippy) {
         let is_rustc = |next: &&[u8]| stem(crate::c_family::language::base_name(next)) == b"rustc";
         arguments.next_if(is_rustc);
