@@ -22,6 +22,7 @@ use zccache_proto::message::Exit;
 use self::links::LinkWalk;
 use super::chance::{Chance, IsHarmless, is_for_libc};
 use super::filter;
+use super::job_server::JobServer;
 use super::links::Links;
 use super::listener::{Listener, Notification, read_memory, read_string};
 use super::memory::Memory;
@@ -31,7 +32,7 @@ use super::syscalls::{Base, Meaning, NAMESPACES, PathArg, meaning_of};
 use super::touched::Touched;
 use crate::invocation::Invocation;
 use crate::observation::{Sighting, Spelled};
-use crate::observer::{Effect, Unstorable};
+use crate::observer::{Effect, Listing, Unstorable};
 use crate::plan::Policy;
 use crate::signature::{Signature, coarse_now_ns};
 
@@ -41,6 +42,8 @@ pub struct Testimony {
     pub sightings: Vec<Sighting>,
     /// See [`crate::observer::Observed`].
     pub effects: Vec<Effect>,
+    /// See [`crate::observer::Observed`].
+    pub listings: Vec<Listing>,
     /// See [`crate::observer::Observed`].
     pub programs: Vec<Spelled>,
     /// See [`crate::observer::Observed`].
@@ -55,6 +58,9 @@ pub struct Witness {
     sightings: Sightings,
     touched: Touched,
     opened_directories: Vec<(u64, u64, Vec<u8>)>,
+    /// If the policy wants to know what was in directories that were listed.
+    listings: Option<Vec<Listing>>,
+    job_server: JobServer,
     programs: Vec<Vec<u8>>,
     asked_time: bool,
     unstorable: Option<Unstorable>,
@@ -97,6 +103,8 @@ impl Witness {
             sightings: Sightings::default(),
             touched: Touched::default(),
             opened_directories: Vec::new(),
+            listings: policy.review.map(|_| Vec::new()),
+            job_server: JobServer::of(&invocation.env),
             programs: Vec::new(),
             asked_time: false,
             unstorable: None,
@@ -250,6 +258,7 @@ impl Witness {
         Testimony {
             sightings,
             effects: outcome.effects,
+            listings: self.listings.unwrap_or_default(),
             programs: self.programs.into_iter().map(Spelled).collect(),
             asked_time: self.asked_time,
             unstorable: self.unstorable,
