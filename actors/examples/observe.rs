@@ -22,6 +22,7 @@ static POLICY: Policy = Policy {
     knows_program: |_| true,
     reads_links_on_its_way_only: true,
     ignored_reads: &[],
+    review: None,
     caution: Caution::NONE,
 };
 

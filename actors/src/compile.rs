@@ -24,6 +24,7 @@ use zccache_proto::message::{
 };
 use zccache_proto::transport::{RecvError, Timeout};
 
+use crate::blobs::PendingBlob;
 use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
@@ -37,10 +38,11 @@ use crate::lease::Lease;
 use crate::manifest::Manifest;
 use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
-use crate::record::RunResult;
+use crate::record::{Record, RunResult};
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
-use crate::sharing::{localise, shared_requests};
+use crate::sharing::target::localise as localise_target;
+use crate::sharing::{SharedRequest, localise, shared_requests};
 use crate::standard_input::StandardInput;
 use crate::store::{FindManifest, Insert};
 use crate::work::WorkGuard;
@@ -129,13 +131,16 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
     if !request.is_sound() {
         return Err("malformed");
     }
-    let invocation = Invocation::from(request);
+    let mut invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
     client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
-    let plan = match peers.planner.plan(&invocation) {
+    let mut plan = match peers.planner.plan(&invocation) {
         Planned::Cache(plan) => *plan,
         Planned::PassThrough(why) => return Err(why.reason),
     };
+    if let Some(argv) = plan.argv.take() {
+        invocation.argv = argv;
+    }
     let cwd = Arc::new(WorkingDirectory::open(&invocation.cwd).map_err(|_| "no_working_directory")?);
     let key = RequestKey::of(&invocation, &plan);
     let _work = peers.work.begin_request();
@@ -325,11 +330,42 @@ async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
     }
 }
 
+/// The first record of those made for other target directories that holds for this request's.
+fn from_other_target(
+    order: &Order,
+    request: &SharedRequest,
+    shared: &Manifest,
+    peers: &Peers,
+) -> Option<(Record, Vec<PendingBlob>)> {
+    let here = |live: Arc<LiveRecord>| {
+        let localised = localise_target(&live.record, &request.standpoint, &order.invocation, &peers.blobs);
+        let (record, contents) = localised.ok()?;
+        let local = LiveRecord::new(record);
+        local.check(&order.cwd, &peers.files).is_ok().then(|| (Arc::unwrap_or_clone(local.record), contents))
+    };
+    let is_for_us = |live: &Arc<LiveRecord>| {
+        let holds = live.record.variables.iter().all(|v| v.holds_in(&order.invocation.env));
+        holds && request.accepts(&live.record)
+    };
+    shared.records().into_iter().map(|(live, _)| live).filter(is_for_us).find_map(here)
+}
+
 /// Looks for a result that equal requests from elsewhere share. One that holds here becomes a record of this request,
 /// and is served as such.
 async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
     for request in shared_requests(&order.invocation, &order.plan, &order.cwd) {
         let Some(shared) = manifest(request.key, peers).await else { continue };
+        if order.plan.target.is_some() {
+            if let Some(local) = from_other_target(order, &request, &shared, peers) {
+                let (record, contents) = local;
+                let root = order.invocation.cwd.clone();
+                let insert = Insert { key: order.key, record, root, contents };
+                if let Ok(Ok(())) = peers.store.send(insert).await {
+                    return look_up(order, peers).await;
+                }
+            }
+            continue;
+        }
         let found = shared.find(&order.cwd, &peers.files, |_| true, |_| ());
         let Ok((live, ())) = found else { continue };
         match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {

@@ -11,7 +11,7 @@ use crate::file_table::FileTable;
 use crate::freshness::{LiveRecord, WorkingDirectory, identities, identity_of, listing_digest};
 use crate::observation::{Fact, Observation, Seen, Sighting};
 use crate::observer::Unstorable;
-use crate::record::{NO_FILE, Record, RunResult};
+use crate::record::{NO_FILE, Record, RunResult, Variable};
 use crate::signature::{FileKind, Signature};
 use rustix::fs::AtFlags;
 
@@ -26,10 +26,14 @@ pub struct Run {
     pub result: RunResult,
     /// The digest of the whole environment, if a program took part whose reads of it are not known.
     pub environment: Option<Digest>,
+    /// The environment variables that it is known to hang on, beyond those in the key.
+    pub variables: Vec<Variable>,
     /// The time stamps of files that were read can have entered the result.
     pub pin_mtimes: bool,
     /// Their permission bits can have.
     pub pin_modes: bool,
+    /// The time stamps of files with equal content can have.
+    pub pin_twins: bool,
 }
 
 /// Makes the record of a run, and makes sure that it holds now.
@@ -44,7 +48,7 @@ pub fn make_record(
     if run.sightings.len() > OBSERVATIONS_MAX {
         return Err(Unstorable::TooMany("observations"));
     }
-    let pins = Pins { modes: run.pin_modes, mtimes: run.pin_mtimes };
+    let pins = Pins { modes: run.pin_modes, mtimes: run.pin_mtimes, twins: run.pin_twins };
     let (mut before, mut still) = (Vec::new(), Vec::new());
     for sighting in run.sightings {
         let observations =
@@ -59,6 +63,7 @@ pub fn make_record(
         identities,
         observations: still,
         environment: run.environment,
+        variables: run.variables,
         origin: None,
         result: run.result,
     };
@@ -82,6 +87,7 @@ pub fn make_record(
 struct Pins {
     modes: bool,
     mtimes: bool,
+    twins: bool,
 }
 
 impl Pins {
@@ -97,7 +103,9 @@ impl Pins {
             let modes: Vec<_> = observations.iter().filter_map(mode).collect();
             observations.extend(modes);
         }
-        pin_mtimes(observations, &identities, self.mtimes);
+        if self.mtimes || self.twins {
+            pin_mtimes(observations, &identities, self.mtimes);
+        }
         // What pins metadata stands for no file of its own.
         identities.resize(observations.len(), NO_FILE);
         identities
@@ -146,7 +154,7 @@ fn fact_before(
         (Seen::Symlink { target }, _) => Fact::Symlink { target: target.clone() },
         (Seen::Kind { follow, kind }, _) => Fact::Kind { follow: *follow, kind: *kind },
         (Seen::Metadata { follow, signature }, _) => metadata(*follow, signature),
-        (Seen::Read { .. } | Seen::Listed { .. } | Seen::Before { .. }, _) => {
+        (Seen::Read { .. } | Seen::Listed { .. } | Seen::Names { .. } | Seen::Before { .. }, _) => {
             return Err(Unstorable::InputChanged(String::from_utf8_lossy(path).into_owned()));
         }
     })
@@ -188,6 +196,7 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
             }
             Fact::Listed { digest }
         }
+        Seen::Names { filter, digest } => Fact::Names { filter: filter.clone(), digest: *digest },
         Seen::Absent => Fact::Absent,
         Seen::Symlink { target } => Fact::Symlink { target: target.clone() },
         Seen::Kind { follow, kind } => Fact::Kind { follow: *follow, kind: *kind },
@@ -210,7 +219,15 @@ mod tests {
             stderr: Default::default(),
             outputs: vec![],
         };
-        Run { sightings, result, environment: None, pin_mtimes: false, pin_modes: false }
+        Run {
+            sightings,
+            result,
+            environment: None,
+            variables: vec![],
+            pin_mtimes: false,
+            pin_modes: false,
+            pin_twins: true,
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use groups::{Group, groups};
 
 use crate::digest::Digest;
 use crate::file_table::FileTable;
+use crate::name_filter::names_in;
 use crate::observation::{Fact, Observation};
 use crate::record::{NO_FILE, Record};
 use crate::second_hand;
@@ -28,6 +29,7 @@ use crate::signature::{FileKind, Signature, coarse_now_ns};
 const LISTED_NAMES_MAX: usize = 100_000;
 
 /// The requester's working directory, which relative paths mean.
+#[derive(Debug)]
 pub struct WorkingDirectory {
     fd: OwnedFd,
 }
@@ -316,6 +318,10 @@ impl Check {
                 let now = listing_digest(base, name).map_err(|_| broken())?;
                 holds(now == *digest)
             }
+            Fact::Names { filter, digest } => {
+                let now = names_in(base, name).map_err(|_| broken())?;
+                holds(filter.digest(&now) == *digest)
+            }
         }
     }
 
@@ -407,8 +413,14 @@ mod tests {
                 stderr: Default::default(),
                 outputs: vec![],
             };
-            let live =
-                LiveRecord::new(Record { observations, identities, environment: None, origin: None, result });
+            let live = LiveRecord::new(Record {
+                observations,
+                identities,
+                environment: None,
+                variables: vec![],
+                origin: None,
+                result,
+            });
             Self { temp, files, live }
         }
 

@@ -64,8 +64,9 @@ fn bytes(record: &Record) -> u64 {
 fn find(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<(Arc<LiveRecord>, Staged)> {
     let environment = std::cell::OnceCell::new();
     let accepts = |record: &Record| {
-        let digest = || *environment.get_or_init(|| environment_digest(&order.invocation.env));
-        record.environment.is_none_or(|recorded| recorded == digest())
+        let digest = || *environment.get_or_init(|| environment_digest(&order.invocation));
+        record.variables.iter().all(|variable| variable.holds_in(&order.invocation.env))
+            && record.environment.is_none_or(|recorded| recorded == digest())
     };
     let may_write = |output: &Output| reach::allows(&output.path.0, &order.invocation, &order.plan);
     let staged = |record: &Record| {

@@ -14,8 +14,10 @@ use zccache_proto::ByteStrings;
 use zccache_proto::message::StreamKind;
 
 use crate::digest::Digest;
+use crate::exec::Declaration;
 use crate::invocation::Invocation;
 use crate::plan::Plan;
+use crate::signature::Signature;
 
 /// Raised whenever the fields of a key, or the meaning of a record, change.
 const KEY_VERSION: u32 = 1;
@@ -56,7 +58,9 @@ trait Visitor {
 
 fn visit(invocation: &Invocation, plan: &Plan, v: &mut impl Visitor) {
     let argv: Vec<&[u8]> = invocation.argv.iter().collect();
-    visit_from(invocation, plan, &argv, &invocation.cwd, v);
+    let is_cwd_declared_away = Declaration::in_environment(&invocation.env).is_some_and(|d| d.no_cwd);
+    let cwd: &[u8] = if is_cwd_declared_away { b"" } else { &invocation.cwd };
+    visit_from(invocation, plan, &argv, cwd, v);
 }
 
 fn visit_from(invocation: &Invocation, plan: &Plan, argv: &[&[u8]], cwd: &[u8], v: &mut impl Visitor) {
@@ -110,11 +114,27 @@ fn processor() -> &'static [u8] {
     })
 }
 
-/// The digest of a whole environment, in order, less the names that tell nothing about what a tool does.
-pub fn environment_digest(env: &ByteStrings) -> Digest {
+/// The digest of an invocation's whole environment, in order, less the names that tell nothing about what a tool does.
+pub fn environment_digest(invocation: &Invocation) -> Digest {
+    environment_digest_of(&invocation.env, &invocation.cwd)
+}
+
+/// As [`environment_digest`], of this environment in this working directory. `PWD` tells something only if it is
+/// another name of that; otherwise it is where somebody's shell happens to be.
+pub fn environment_digest_of(env: &ByteStrings, cwd: &[u8]) -> Digest {
     let mut hash = HashVisitor(blake3::Hasher::new());
+    let is_cwd_declared_away = Declaration::in_environment(env).is_some_and(|d| d.no_cwd);
+    let is_other_name = |pwd: &[u8]| {
+        let identity = |path: &[u8]| Signature::of(path).ok().map(|s| (s.dev, s.ino));
+        pwd != cwd && pwd.starts_with(b"/") && identity(pwd).is_some_and(|id| Some(id) == identity(cwd))
+    };
     for entry in env.iter() {
         let name = entry.split(|&b| b == b'=').next().unwrap_or_default();
+        if let Some(pwd) = entry.strip_prefix(b"PWD=")
+            && (is_cwd_declared_away || !is_other_name(pwd))
+        {
+            continue;
+        }
         if !UNIMPORTANT_VARIABLES.iter().any(|v| v.as_bytes() == name) && !name.starts_with(b"ZCCACHE_") {
             hash.field("variable", entry);
         }
@@ -124,7 +144,7 @@ pub fn environment_digest(env: &ByteStrings) -> Digest {
 
 /// Variables that differ from shell to shell and on which no tool's result hangs: shell bookkeeping, session
 /// and window identities, the make and ninja that called.
-const UNIMPORTANT_VARIABLES: [&str; 22] = [
+const UNIMPORTANT_VARIABLES: [&str; 23] = [
     "_",
     "SHLVL",
     "OLDPWD",
@@ -141,6 +161,7 @@ const UNIMPORTANT_VARIABLES: [&str; 22] = [
     "XDG_SESSION_ID",
     "DBUS_SESSION_BUS_ADDRESS",
     "GPG_AGENT_INFO",
+    "CARGO_MAKEFLAGS",
     "MAKEFLAGS",
     "MFLAGS",
     "MAKELEVEL",
@@ -211,7 +232,7 @@ mod tests {
 
     #[test]
     fn shell_bookkeeping_is_no_environment_of_a_tool() {
-        let digest = |vars: &[&str]| environment_digest(&vars.iter().collect());
+        let digest = |vars: &[&str]| environment_digest_of(&vars.iter().collect(), b"/");
         assert_eq!(digest(&["A=1", "SHLVL=1", "_=/bin/x"]), digest(&["A=1", "SHLVL=2"]));
         assert_ne!(digest(&["A=1"]), digest(&["A=2"]));
         assert_ne!(digest(&["A=1", "B=2"]), digest(&["A=1B=2"]));

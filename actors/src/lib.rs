@@ -11,6 +11,7 @@ pub mod counters;
 pub mod delivery;
 pub mod digest;
 pub mod digesting;
+pub mod exec;
 pub mod faults;
 pub mod file_table;
 pub mod flights;
@@ -24,6 +25,7 @@ pub mod kept_threads;
 pub mod key;
 pub mod lease;
 pub mod manifest;
+pub mod name_filter;
 pub mod observation;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_declared;

@@ -120,7 +120,9 @@ impl Manifest {
         let mut records = self.records.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let same = |held: &Held| {
             let old = &held.live.record;
-            old.environment == record.environment && old.observations.iter().eq(&record.observations)
+            old.environment == record.environment
+                && old.variables == record.variables
+                && old.observations.iter().eq(&record.observations)
         };
         let (mut gone, mut kept): (Vec<_>, Vec<_>) = records.drain(..).partition(same);
         kept.insert(0, Held::new(record, used));

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::name_filter::NameFilter;
 use crate::signature::{FileKind, Signature};
 
 /// A path as the tool spelled it.
@@ -39,6 +40,13 @@ pub enum Seen {
     Listed {
         /// The directory's signature before the listing.
         signature: Signature,
+    },
+    /// A directory's names were looked through for certain ones.
+    Names {
+        /// Which ones.
+        filter: NameFilter,
+        /// Digest of those that were there.
+        digest: Digest,
     },
     /// A symbolic link was read (`readlink`, `lstat`).
     Symlink {
@@ -98,6 +106,13 @@ pub enum Fact {
     /// A directory with these names.
     Listed {
         /// Digest of the sorted names.
+        digest: Digest,
+    },
+    /// A directory with, of certain names, these.
+    Names {
+        /// Which names.
+        filter: NameFilter,
+        /// Digest of those that are there.
         digest: Digest,
     },
     /// A symbolic link to this target.

@@ -17,6 +17,7 @@
 mod chance;
 mod filter;
 mod include_names;
+mod job_server;
 mod links;
 mod listener;
 mod memory;
@@ -116,6 +117,7 @@ static TRIAL: Policy = Policy {
     knows_program: |_| false,
     reads_links_on_its_way_only: false,
     ignored_reads: &[],
+    review: None,
     caution: Caution::NONE,
 };
 
@@ -149,6 +151,7 @@ impl Observer for ObservedObserver {
         Ok(Observed {
             exit: ended.exit,
             effects: testimony.effects,
+            listings: testimony.listings,
             programs: testimony.programs,
             asked_time: testimony.asked_time
                 && time_words::may_be_told(

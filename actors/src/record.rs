@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use zccache_proto::ByteStrings;
 use zccache_proto::message::Exit;
 
 use crate::digest::Digest;
@@ -11,7 +12,7 @@ use crate::observation::{Observation, Spelled};
 use crate::sharing::Standpoint;
 
 /// Raised whenever `Record`'s encoding changes; records of another version are not read.
-pub const RECORD_VERSION: u8 = 4;
+pub const RECORD_VERSION: u8 = 6;
 
 /// How many records a manifest keeps: enough to switch between a dozen branches and hit on each; the oldest
 /// go first. Each is checked in turn on a miss, so the number bounds that cost too.
@@ -28,10 +29,35 @@ pub struct Record {
     pub identities: Vec<u32>,
     /// The digest of the whole environment, if a program took part whose reads of it are not known.
     pub environment: Option<Digest>,
+    /// Variables that the run is known to hang on, beyond those in the key.
+    pub variables: Vec<Variable>,
     /// Of a record under a shared key: where the request stood whose run it is.
     pub origin: Option<Standpoint>,
     /// What to replay.
     pub result: RunResult,
+}
+
+/// An environment variable as a run found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Its name.
+    #[serde(with = "serde_bytes")]
+    pub name: Vec<u8>,
+    /// Its value, if it was set.
+    pub value: Option<ByteBuf>,
+}
+
+impl Variable {
+    /// The variable of this name in `env`.
+    pub fn in_environment(name: Vec<u8>, env: &ByteStrings) -> Self {
+        let value = env.value_of(&name).map(ByteBuf::from);
+        Self { name, value }
+    }
+
+    /// Whether it is the same in `env`.
+    pub fn holds_in(&self, env: &ByteStrings) -> bool {
+        env.value_of(&self.name) == self.value.as_ref().map(|value| value.as_slice())
+    }
 }
 
 /// In `Record::identities`: this observation is not of an existing file.
@@ -128,6 +154,7 @@ mod tests {
             observations: vec![Observation { path: Spelled(b"a.h".to_vec()), fact: Fact::Absent }],
             identities: vec![NO_FILE],
             environment: None,
+            variables: vec![Variable { name: b"OUT_DIR".to_vec(), value: Some(ByteBuf::from(*b"/t")) }],
             origin: None,
             result: RunResult {
                 exit: Exit::Code(1),

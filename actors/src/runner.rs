@@ -20,12 +20,14 @@ use zccache_proto::message::{OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 
 use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
+use crate::exec::Declaration;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::kept_threads::KeptThreads;
 use crate::lease::Lease;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
+use crate::plan::{Printed, Variables};
 use crate::second_hand;
 use crate::signature::{FileKind, Signature};
 use crate::supervision::Probe;
@@ -68,6 +70,8 @@ pub enum RunEvent {
 pub struct RunReport {
     /// What the observer saw.
     pub observed: Observed,
+    /// The variables that the result hangs on, beyond those in the key.
+    pub reviewed: Variables,
     /// What the run left, copied; or why that could not be.
     pub captured: Result<Captured, Unstorable>,
     /// All of standard output.
@@ -142,6 +146,10 @@ impl Handler<Probe> for Runner {
 
 fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> std::io::Result<RunReport> {
     let umask = message.job.invocation.umask;
+    let directory = message.job.invocation.cwd_path().to_path_buf();
+    let declaration = Declaration::in_environment(&message.job.invocation.env);
+    let inputs = declaration.as_ref().map(|declared| declared.look(&message.cwd));
+    let review = message.job.policy.review.map(|review| (review, message.job.invocation.clone()));
     faults::pass("run.begin");
     if !message.lease.holds() {
         // It runs the tool itself by now.
@@ -149,12 +157,23 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     }
     let mut observed = observer.run(message.job, tap)?;
     faults::pass("run.ended");
+    if let (Some(declared), Some(inputs)) = (declaration, inputs) {
+        declared.add_to(&mut observed, inputs, &message.cwd, &directory);
+    }
     if tap.overflow {
         observed.unstorable.get_or_insert(Unstorable::OutputTooLarge(KEPT_OUTPUT_BYTES_MAX));
     }
     if !observed.exit.success() {
         let places = message.outputs.iter().filter_map(|path| empty_place(path, &message.cwd));
         observed.sightings.extend(places.flatten());
+    }
+    let mut reviewed = Variables::None;
+    if let (Some((review, invocation)), None) = (review, &observed.unstorable) {
+        let printed = Printed { stdout: &tap.stdout, stderr: &tap.stderr };
+        match review(&invocation, &mut observed, &printed) {
+            Ok(variables) => reviewed = variables,
+            Err(why) => observed.unstorable = Some(why),
+        }
     }
     let captured = match &observed.unstorable {
         // Nothing will be stored, so nothing need be copied.
@@ -163,7 +182,7 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     };
     faults::pass("run.captured");
     let (stdout, stderr) = (std::mem::take(&mut tap.stdout), std::mem::take(&mut tap.stderr));
-    Ok(RunReport { observed, captured, stdout, stderr })
+    Ok(RunReport { observed, reviewed, captured, stdout, stderr })
 }
 
 /// That there is no output, and whether there is a directory for it, if a failed run left nothing here. Whether it

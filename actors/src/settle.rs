@@ -21,8 +21,8 @@ use crate::journal::Note;
 use crate::key::{RequestKey, environment_digest};
 use crate::observation::Spelled;
 use crate::observer::Unstorable;
-use crate::plan::{Plan, Policy, ShownMetadata};
-use crate::record::{Record, RunResult};
+use crate::plan::{Plan, Policy, ShownMetadata, Variables};
+use crate::record::{Record, RunResult, Variable};
 use crate::runner::RunReport;
 use crate::sharing::shared_requests;
 use crate::store::Insert;
@@ -76,7 +76,7 @@ pub async fn prepare(
     report: RunReport,
     peers: &Peers,
 ) -> Prepared {
-    let RunReport { observed, captured, stdout, stderr } = report;
+    let RunReport { observed, reviewed, captured, stdout, stderr } = report;
     if let Some(why) = observed.unstorable {
         return Err(why.into());
     }
@@ -84,16 +84,26 @@ pub async fn prepare(
         return Err(Unstorable::AskedTime.into());
     }
     let captured = captured?;
-    let known = knows_all(&observed.programs, plan.policy, invocation);
+    let (variables, any_variable) = match reviewed {
+        Variables::None => (Vec::new(), false),
+        Variables::Named(names) => {
+            let variable = |name| Variable::in_environment(name, &invocation.env);
+            (names.into_iter().map(variable).collect(), false)
+        }
+        Variables::Any => (Vec::new(), true),
+    };
+    let known = !any_variable && knows_all(&observed.programs, plan.policy, invocation);
     let metadata = plan.policy.caution.metadata;
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
     let run = Run {
         sightings: observed.sightings,
         result: RunResult { exit: observed.exit, stdout, stderr, outputs: captured.outputs },
-        environment: (!known).then(|| environment_digest(&invocation.env)),
+        variables,
+        environment: (!known).then(|| environment_digest(invocation)),
         // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
         pin_mtimes: plan.pin_mtimes || observed.asked_time || metadata == ShownMetadata::All,
         pin_modes: metadata == ShownMetadata::Mode,
+        pin_twins: metadata != ShownMetadata::ContentOnly,
     };
     let made = tokio::time::timeout(RECORD_PATIENCE, peers.hasher.send(MakeRecord { run, cwd })).await;
     let made = made.map_err(|e| NotStored::Degraded("hasher_slow", e.to_string()))?;

@@ -10,6 +10,7 @@
 
 mod portable;
 mod rules;
+pub mod target;
 mod traces;
 
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,7 @@ use rustix::fs::AtFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::{Blobs, PendingBlob};
+use crate::digest::Digest;
 use crate::freshness::WorkingDirectory;
 use crate::invocation::Invocation;
 use crate::key::RequestKey;
@@ -73,11 +75,16 @@ pub struct SharedRequest {
     pub key: RequestKey,
     /// The command line names something below the base, which only requests with this key may have elsewhere.
     names_base: bool,
+    /// The digest of the whole environment as those who share have it in common, where they do.
+    environment: Option<Digest>,
 }
 
 /// The ways in which a request may share results, in the order in which they are worth trying. Empty if none is open
 /// to it.
 pub fn shared_requests(invocation: &Invocation, plan: &Plan, cwd: &WorkingDirectory) -> Vec<SharedRequest> {
+    if let Some(target) = &plan.target {
+        return target::shared_request(invocation, plan, target).into_iter().collect();
+    }
     let Some(sharing) = &plan.sharing else { return Vec::new() };
     // Under another name of the directory (`PWD`, links), tools see more than one path.
     if plan.foreign_code || plan.pin_mtimes || cwd.path().ok().as_deref() != Some(&invocation.cwd[..]) {
@@ -133,7 +140,7 @@ fn shared_request(
     }
     let place = [reach.name(), &standpoint.within].concat();
     let key = RequestKey::shared(invocation, plan, &argv, &place);
-    Some(SharedRequest { standpoint, key, names_base })
+    Some(SharedRequest { standpoint, key, names_base, environment: None })
 }
 
 /// Whether a directory's path stands everywhere as it is: nothing quotes any of its characters, or breaks it.
@@ -180,7 +187,11 @@ pub fn shared_records(
     let mut records = Vec::new();
     for request in requests {
         if records.is_empty() || request.names_base {
-            match generalise(record, &request.standpoint, plan, cwd, blobs) {
+            let general = match plan.target {
+                Some(_) => target::generalise(record, &request, blobs),
+                None => generalise(record, &request.standpoint, plan, cwd, blobs),
+            };
+            match general {
                 Ok(general) => records.push((request.key, general)),
                 Err(tie) => tracing::debug!(%tie, "a result is good for its own place alone"),
             }
@@ -307,6 +318,13 @@ pub fn localise(
         }
     }
     Ok((local, contents))
+}
+
+impl SharedRequest {
+    /// Whether a record asks for the environment that this request has, as far as it is shared.
+    pub fn accepts(&self, record: &Record) -> bool {
+        record.environment.is_none() || record.environment == self.environment
+    }
 }
 
 impl Standpoint {

@@ -445,8 +445,14 @@ mod tests {
             };
             let path = Spelled(format!("{version}.h").into_bytes());
             let observations = vec![Observation { path, fact: Fact::Absent }];
-            let identities = vec![NO_FILE];
-            let record = Record { observations, identities, environment: None, origin: None, result };
+            let record = Record {
+                observations,
+                identities: vec![NO_FILE],
+                environment: None,
+                variables: vec![],
+                origin: None,
+                result,
+            };
             self.storage.insert(key, record, b"/project", &[pending])
         }
 
@@ -588,6 +594,7 @@ mod tests {
             observations: vec![],
             identities: vec![],
             environment: None,
+            variables: vec![],
             origin: None,
             result: RunResult {
                 exit: Exit::Code(0),

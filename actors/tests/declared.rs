@@ -24,12 +24,14 @@ static GCC: Policy = Policy {
     knows_program: |_| true,
     ignored_reads: &[],
     reads_links_on_its_way_only: false,
+    review: None,
     caution: Caution { harmless: |_| true, ..Caution::NONE },
 };
 static CLANG: Policy = Policy {
     family: "clang",
     knows_program: |_| true,
     ignored_reads: &["/dev/urandom"],
+    review: None,
     reads_links_on_its_way_only: false,
     caution: Caution { harmless: |_| true, ..Caution::NONE },
 };

@@ -83,6 +83,7 @@ pub struct Scenario {
     steps: u32,
     /// Files whose content is a measurement or a stamp: any two runs of the bare tool differ in it.
     unlike: Vec<PathBuf>,
+    unlike_where: Option<fn(&Path) -> bool>,
 }
 
 impl Default for Scenario {
@@ -109,7 +110,7 @@ impl Scenario {
             std::fs::create_dir(sandbox.path(twin)).expect("a directory can be made");
         }
         std::fs::remove_dir(sandbox.work()).expect("the empty directory can be removed");
-        let scenario = Self { sandbox, umask: None, steps: 0, unlike: Vec::new() };
+        let scenario = Self { sandbox, umask: None, steps: 0, unlike: Vec::new(), unlike_where: None };
         scenario.within("cached", |s| s.sandbox.start());
         scenario
     }
@@ -131,6 +132,11 @@ impl Scenario {
     /// number, so that any two runs of the bare tool differ in it.
     pub fn unlike(&mut self, path: impl Into<PathBuf>) {
         self.unlike.push(path.into());
+    }
+
+    /// The same for every file whose path within the project is of this kind.
+    pub fn unlike_where(&mut self, is_unlike: fn(&Path) -> bool) {
+        self.unlike_where = Some(is_unlike);
     }
 
     /// Writes a file of the project, and gives it this modification time (seconds since the epoch).
@@ -248,6 +254,7 @@ impl Scenario {
         let step = self.steps;
         for tree in [&mut expected_tree, &mut actual_tree] {
             self.unlike.iter().for_each(|path| tree.forget_content(path));
+            self.unlike_where.into_iter().for_each(|is_unlike| tree.forget_contents(is_unlike));
         }
         let differences = expected_tree.differences(&actual_tree);
         assert_eq!(differences, "", "step {step}: {line}\nthe files differ\n{differences}{actual:?}");

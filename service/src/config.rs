@@ -21,7 +21,7 @@ struct Setting {
     help: &'static str,
 }
 
-const SETTINGS: [Setting; 7] = [
+const SETTINGS: [Setting; 8] = [
     Setting { key: "cache.dir", alias: Some("ZCCACHE_DIR"), help: "cache directory" },
     Setting {
         key: "cache.limit",
@@ -43,6 +43,11 @@ const SETTINGS: [Setting; 7] = [
         key: "observer.kind",
         alias: Some("ZCCACHE_OBSERVER"),
         help: "how tools are watched: auto, observed, declared",
+    },
+    Setting {
+        key: "rust.incremental",
+        alias: None,
+        help: "Rust's incremental compiles: pass (run as they are) or strip (run and cached as if not incremental)",
     },
     Setting {
         key: "service.workers",
@@ -77,6 +82,8 @@ pub struct Config {
     pub log_level: String,
     /// How tools are watched.
     pub observer: ObserverKind,
+    /// Rust's incremental compiles are run and cached as if they were not.
+    pub strip_incremental: bool,
     /// `None`: to be chosen by the number of processors.
     pub workers: Option<usize>,
     /// Each option's key, value and origin, for people.
@@ -209,6 +216,11 @@ impl Config {
                 ));
             }
         };
+        let strip_incremental = match get("rust.incremental").value.as_str() {
+            "pass" => false,
+            "strip" => true,
+            other => return Err(wrong("rust.incremental", format!("`{other}` is not one of pass, strip"))),
+        };
         let workers = match get("service.workers").value.as_str() {
             "auto" => None,
             text => Some(text.parse().ok().filter(|n| (1..=WORKERS_MAX).contains(n)).ok_or_else(|| {
@@ -226,6 +238,7 @@ impl Config {
             log_dir: get("log.dir").value.clone().into(),
             log_level,
             observer,
+            strip_incremental,
             workers,
             shown,
         })
@@ -257,6 +270,7 @@ impl Defaults {
             "cache.dir" => self.cache.display().to_string(),
             "log.dir" => self.state.display().to_string(),
             "log.level" => "info".into(),
+            "rust.incremental" => "pass".into(),
             _ => "auto".into(),
         }
     }
@@ -361,7 +375,7 @@ mod tests {
             (
                 "nonsense = 1\n",
                 &[],
-                "FILE: unknown key `nonsense`; the keys are cache.dir, cache.limit, cache.max_age, log.dir, log.level, observer.kind, service.workers",
+                "FILE: unknown key `nonsense`; the keys are cache.dir, cache.limit, cache.max_age, log.dir, log.level, observer.kind, rust.incremental, service.workers",
             ),
             ("[cache]\nlimit = \"much\"\n", &[], "FILE: cache.limit: `much` is no size"),
             ("[cache]\nmax_age = \"old\"\n", &[], "FILE: cache.max_age: `old` is no age"),

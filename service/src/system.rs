@@ -116,7 +116,7 @@ async fn build(
         watch(&root, worker.alive.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
     }
     let peers = Arc::new(Peers {
-        planner: Box::new(ToolPlanner::default()),
+        planner: Box::new(ToolPlanner::new(config.strip_incremental)),
         hot,
         files,
         blobs,

@@ -277,6 +277,7 @@ impl Touched {
         match touch.before {
             Before::File { .. } if touch.before_is_input => Origin::Edited,
             _ if self.list.iter().any(is_now) => Origin::Kept,
+            Before::Absent if touch.renamed_over => Origin::Moved,
             Before::Absent => Origin::Made,
             Before::File { .. } if touch.removed || touch.renamed_over => Origin::Replaced,
             Before::File { .. } | Before::Other => Origin::Kept,

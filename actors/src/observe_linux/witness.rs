@@ -22,6 +22,7 @@ use zccache_proto::message::Exit;
 use self::links::LinkWalk;
 use super::chance::{Chance, IsHarmless, is_for_libc};
 use super::filter;
+use super::job_server::JobServer;
 use super::links::Links;
 use super::listener::{Listener, Notification, read_memory, read_string};
 use super::memory::Memory;
@@ -31,7 +32,7 @@ use super::syscalls::{Base, Meaning, NAMESPACES, PathArg, meaning_of};
 use super::touched::Touched;
 use crate::invocation::Invocation;
 use crate::observation::{Sighting, Spelled};
-use crate::observer::{Effect, Unstorable};
+use crate::observer::{Effect, Listing, Unstorable};
 use crate::plan::Policy;
 use crate::signature::{Signature, coarse_now_ns};
 
@@ -41,6 +42,8 @@ pub struct Testimony {
     pub sightings: Vec<Sighting>,
     /// See [`crate::observer::Observed`].
     pub effects: Vec<Effect>,
+    /// See [`crate::observer::Observed`].
+    pub listings: Vec<Listing>,
     /// See [`crate::observer::Observed`].
     pub programs: Vec<Spelled>,
     /// See [`crate::observer::Observed`].
@@ -55,6 +58,9 @@ pub struct Witness {
     sightings: Sightings,
     touched: Touched,
     opened_directories: Vec<(u64, u64, Vec<u8>)>,
+    /// If the policy wants to know what was in directories that were listed.
+    listings: Option<Vec<Listing>>,
+    job_server: JobServer,
     programs: Vec<Vec<u8>>,
     asked_time: bool,
     unstorable: Option<Unstorable>,
@@ -63,6 +69,8 @@ pub struct Witness {
     time_zones: Vec<Vec<u8>>,
     /// Device and inode of the client's standard input, if it can be read at all.
     input: Option<(u64, u64)>,
+    /// The last file that was opened to read for the first time, if its thread has only asked about files since.
+    just_opened: Option<(u32, Vec<u8>)>,
     /// If the filter has the clock and random numbers.
     chance: Option<Chance>,
     /// If the filter leaves readings of links out.
@@ -95,12 +103,15 @@ impl Witness {
             sightings: Sightings::default(),
             touched: Touched::default(),
             opened_directories: Vec::new(),
+            listings: policy.review.map(|_| Vec::new()),
+            job_server: JobServer::of(&invocation.env),
             programs: Vec::new(),
             asked_time: false,
             unstorable: None,
             policy,
             time_zones: zone.into_iter().chain(variable(b"TZDIR")).map(<[u8]>::to_vec).collect(),
             input,
+            just_opened: None,
             chance: None,
             walk: memory.map(|memory| LinkWalk {
                 links: Links::default(),
@@ -128,6 +139,9 @@ impl Witness {
         }
         let Some(meaning) = meaning_of(n.number) else { return };
         self.meet(n.tid, meaning);
+        if !matches!(meaning, Meaning::Stat(..) | Meaning::Lstat(_) | Meaning::Remove(_)) {
+            self.just_opened = None;
+        }
         let a = &n.arguments;
         match meaning {
             Meaning::Open(path, flags) => self.open_call(listener, n, path, flags),
@@ -139,7 +153,10 @@ impl Witness {
             Meaning::Readlink(path) => self.stat_call(n, path, Question::Readlink),
             Meaning::Execute(path, flags) => self.execute_call(listener, n, path, flags),
             Meaning::List => self.list(n.tid, a[0] as i32),
-            Meaning::Remove(path) => self.change_call(listener, n, path, Self::remove),
+            Meaning::Remove(path) => {
+                self.forget_what_was_opened_to_be_removed(n, path);
+                self.change_call(listener, n, path, Self::remove);
+            }
             Meaning::MakeOther(path) => self.change_call(listener, n, path, Self::make_other),
             Meaning::Change(path) => self.change_call(listener, n, path, Self::change),
             Meaning::ChangeOpen => self.change_open(n.tid, a[0] as i32, Self::change),
@@ -241,6 +258,7 @@ impl Witness {
         Testimony {
             sightings,
             effects: outcome.effects,
+            listings: self.listings.unwrap_or_default(),
             programs: self.programs.into_iter().map(Spelled).collect(),
             asked_time: self.asked_time,
             unstorable: self.unstorable,

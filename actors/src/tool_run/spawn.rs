@@ -18,6 +18,7 @@ use std::sync::mpsc;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
+use crate::exec;
 use crate::invocation::Invocation;
 use crate::kept_threads::KeptThreads;
 
@@ -133,7 +134,10 @@ pub fn spawn(
     let launch = Launch {
         program: CString::new(invocation.tool.as_slice())?,
         argv: Strings::new(invocation.argv.iter().map(AsRef::as_ref))?,
-        env: Strings::new(invocation.env.iter().map(AsRef::as_ref))?,
+        env: Strings::new(
+            // What the user told us about the run is not the tool's.
+            invocation.env.iter().map(AsRef::as_ref).filter(|entry: &&[u8]| !entry.starts_with(exec::PREFIX)),
+        )?,
         cwd: CString::new(invocation.cwd.as_slice())?,
         umask: invocation.umask & 0o777,
         descriptors: descriptors

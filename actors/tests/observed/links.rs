@@ -21,6 +21,7 @@ static GCC: Policy = Policy {
     },
     reads_links_on_its_way_only: true,
     ignored_reads: &[],
+    review: None,
     caution: Caution { harmless: |_| true, ..Caution::NONE },
 };
 

@@ -64,8 +64,14 @@ const fn policy(family: &'static str, programs: fn(&[u8]) -> bool, metadata: Sho
         knows_program: |_| false,
         reads_links_on_its_way_only: false,
         ignored_reads: IGNORED_READS,
+        review: None,
         caution,
     }
+}
+
+/// Whether this is LLVM's linker, under any of its names.
+pub fn is_lld(name: &[u8]) -> bool {
+    is_in(&["ld.lld", "lld", "wasm-ld"], name)
 }
 
 /// Whether a program of this base name is in the list.
@@ -144,7 +150,13 @@ const NVCC: &[&str] = &[
     "ptxas",
 ];
 
-static LINKER: Policy = policy("linker", |n| is_in(LINKERS, n), ShownMetadata::None);
+static LINKER: Policy = Policy {
+    caution: Caution {
+        opens_to_remove: is_lld,
+        ..policy("", |n| is_in(LINKERS, n), ShownMetadata::None).caution
+    },
+    ..policy("linker", |n| is_in(LINKERS, n), ShownMetadata::None)
+};
 /// Whether there is an archive already is what decides between making one and adding to it.
 static ARCHIVER: Policy = Policy {
     caution: Caution {
@@ -170,6 +182,7 @@ static META_OBJECT: Policy = policy("moc", |n| is_in(MOC, n), ShownMetadata::Non
 /// Python and node ask for the time zone when they start; clang for the time that it tells.
 static EMCC: Policy = Policy {
     caution: Caution {
+        opens_to_remove: is_lld,
         asks_zone_idly: |n| is_in(&["node", "nodejs", "python", "python3"], n),
         ..policy("", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None).caution
     },
@@ -255,7 +268,7 @@ pub static KNOWN: &[Known] = &[
     Known {
         tools: &["em++", "emar", "emcc", "emranlib"],
         policy: &EMCC,
-        telling: &["--profile", "-ftime"],
+        telling: &["--preload-file", "--profile", "-ftime"],
         are_scripts: true,
         why: "Python and node read clocks and take random numbers when they start; temporary files have random names",
     },

@@ -27,6 +27,7 @@ static UNKNOWN: Policy = Policy {
     knows_program: |_| false,
     reads_links_on_its_way_only: false,
     ignored_reads: KERNEL_FACTS,
+    review: None,
     caution: Caution::FULL,
 };
 
@@ -64,6 +65,8 @@ fn try_plan(invocation: &Invocation, real: Option<&Resolved>) -> Result<Plan, &'
         pin_mtimes: false,
         foreign_code: false,
         sharing: None,
+        argv: None,
+        target: None,
         time_is_fixed: false,
     })
 }
@@ -75,7 +78,7 @@ fn known(invocation: &Invocation, called: &[u8], real: &Resolved) -> Option<&'st
     let known = known::find(called, &arguments)?;
     let is_installed = known.are_scripts && real.path.windows(12).any(|w| w == b"/emscripten/");
     let programs = known.policy.caution.harmless;
-    ((real.is_program || is_installed) && (is_installed || programs(base_name(&real.path)))).then_some(known)
+    (is_installed || (real.is_program && programs(base_name(&real.path)))).then_some(known)
 }
 
 fn is_terminal(kind: StreamKind) -> bool {

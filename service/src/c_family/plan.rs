@@ -28,6 +28,7 @@ pub static GCC: Policy = Policy {
     knows_program: names::is_gcc_program,
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
+    review: None,
     caution: Caution { harmless: names::is_gcc_program, ..Caution::NONE },
 };
 
@@ -37,6 +38,7 @@ pub static CLANG: Policy = Policy {
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
+    review: None,
     caution: Caution { harmless: names::is_clang_program, ..Caution::NONE },
 };
 
@@ -46,9 +48,11 @@ pub static GCC_LINK: Policy = Policy {
     knows_program: names::is_gcc_program,
     reads_links_on_its_way_only: false,
     ignored_reads: known::IGNORED_READS,
+    review: None,
     caution: Caution {
         harmless: |name| names::is_gcc_program(name) || MAKES.contains(&name),
         edits: true,
+        opens_to_remove: known::is_lld,
         ..Caution::NONE
     },
 };
@@ -59,7 +63,13 @@ pub static CLANG_LINK: Policy = Policy {
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
     ignored_reads: known::IGNORED_READS,
-    caution: Caution { harmless: names::is_clang_program, edits: true, ..Caution::NONE },
+    review: None,
+    caution: Caution {
+        harmless: names::is_clang_program,
+        edits: true,
+        opens_to_remove: known::is_lld,
+        ..Caution::NONE
+    },
 };
 
 /// What an invocation of this compiler means.
@@ -98,11 +108,13 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         policy: policy(compiler, judged),
         key_env: key_env(invocation, &line, asks_processor),
         declared,
+        argv: None,
         outputs: outputs.into_iter().map(Spelled).collect(),
         reads_input: line.sources.iter().any(|source| source.path == b"-"),
         pin_mtimes: pins_mtimes(invocation, &line),
         foreign_code: judged == Judged::Link || may_run_foreign_code(invocation, &line),
         sharing,
+        target: None,
         time_is_fixed: is_time_fixed(invocation, compiler),
     })
 }

@@ -12,8 +12,9 @@ use super::super::sightings::Question;
 use super::super::syscalls::{OpenFlags, PathArg};
 use super::kernel_links::is_kernel_link;
 use super::{Witness, has_terminal, is_sink, name};
+use crate::name_filter::names_in;
 use crate::observation::{Seen, Spelled};
-use crate::observer::Unstorable;
+use crate::observer::{Listing, Unstorable};
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// How long a young file is waited for until any later change must show in its signature: the longest clock
@@ -71,17 +72,37 @@ impl Witness {
         if !writes && !self.asked_time && self.is_time_zone(&path) {
             self.asked_time = !self.asks_zone_idly(n.tid);
         }
+        if self.job_server.is_at(&path) {
+            return;
+        }
         let is_link_to_open = flags & libc::O_PATH == 0 && is_kernel_link(&path);
         if is_link_to_open {
             self.open_kernel_link(n.tid, &path, writes, flags);
         } else if flags & libc::O_PATH != 0 {
             self.stat(&path, flags & libc::O_NOFOLLOW == 0);
         } else if !writes {
+            let is_new = !self.sightings.is_settled(&path, Question::Read);
             self.open_to_read(&path, flags & libc::O_NOFOLLOW == 0);
+            self.just_opened = None;
+            if is_new {
+                self.just_opened = Some((n.tid, path));
+                return;
+            }
         } else if listener.is_valid(n.id) {
             self.open_to_write(&path, flags);
         }
         self.spare = path;
+    }
+
+    /// lld opens its old output, so that removing it takes no time, and closes it behind: it reads nothing of it.
+    pub(super) fn forget_what_was_opened_to_be_removed(&mut self, n: &Notification, path: PathArg) {
+        let Some((tid, opened)) = self.just_opened.take() else { return };
+        if tid == n.tid
+            && self.path(n, path).is_some_and(|path| path == opened)
+            && program_of(tid).is_some_and(|name| (self.policy.caution.opens_to_remove)(&name))
+        {
+            self.sightings.forget_reading(&opened);
+        }
     }
 
     /// The flags of `openat2`, if we can stand for what it does.
@@ -112,7 +133,7 @@ impl Witness {
         if self.sightings.is_settled(path, Question::Read) {
             return;
         }
-        if self.policy.ignored_reads.iter().any(|p| p.as_bytes() == path) || is_sink(path) {
+        if self.policy.ignores(path) || is_sink(path) {
             return self.sightings.ignore(path, Question::Read);
         }
         if !follow && self.place.signature(path, false).is_ok_and(|s| s.kind() == FileKind::Symlink) {
@@ -244,7 +265,7 @@ impl Witness {
     /// Notes what `Stat`, `Lstat` or `Readlink` finds out.
     fn ask(&mut self, path: &[u8], question: Question) {
         let follow = question == Question::Stat;
-        if self.sightings.is_settled(path, question) {
+        if self.sightings.is_settled(path, question) || self.policy.ignores(path) {
             return;
         }
         let Some(Look { signature, linked }) = self.look(path, question, follow) else { return };
@@ -291,6 +312,11 @@ impl Witness {
                 self.refuse(Unstorable::ReadUnstable(name(&path)));
             }
             let signature = self.settled(&path, signature);
+            if let Some(listings) = &mut self.listings
+                && let Ok(names) = names_in(self.place.cwd(), &path)
+            {
+                listings.push(Listing { path: Spelled(path.clone()), names });
+            }
             self.add(&path, Question::List, Seen::Listed { signature }, true);
         }
     }
