@@ -187,7 +187,14 @@ static EMCC: Policy = Policy {
     },
     ..policy("emscripten", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None)
 };
-static CUDA: Policy = policy("nvcc", |n| is_in(NVCC, n), ShownMetadata::None);
+/// NVIDIA's programs ask for the time zone when they start; gcc, which preprocesses for them, for the time that it tells.
+static CUDA: Policy = Policy {
+    caution: Caution {
+        asks_zone_idly: |n| is_in(&["cicc", "cudafe++", "fatbinary", "nvcc", "ptxas"], n),
+        ..policy("", |n| is_in(NVCC, n), ShownMetadata::None).caution
+    },
+    ..policy("nvcc", |n| is_in(NVCC, n), ShownMetadata::None)
+};
 
 /// What is known, each tool once.
 pub static KNOWN: &[Known] = &[
@@ -223,6 +230,8 @@ pub static KNOWN: &[Known] = &[
             "-ftime",
             "-extra-arg=-ftime",
             "--extra-arg=-ftime",
+            "-load",
+            "--load",
             "-print-stats",
             "-plugin",
         ],

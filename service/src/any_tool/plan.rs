@@ -73,7 +73,7 @@ fn known(invocation: &Invocation, called: &[u8], real: &Resolved) -> Option<&'st
     let known = known::find(called, &arguments)?;
     let is_installed = known.are_scripts && real.path.windows(12).any(|w| w == b"/emscripten/");
     let programs = known.policy.caution.harmless;
-    ((real.is_program || is_installed) && (is_installed || programs(base_name(&real.path)))).then_some(known)
+    (is_installed || (real.is_program && programs(base_name(&real.path)))).then_some(known)
 }
 
 fn is_terminal(kind: StreamKind) -> bool {
