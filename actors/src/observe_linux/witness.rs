@@ -228,7 +228,8 @@ impl Witness {
 
     /// Shells ask for their number when they start, and tell it where a script says so: that is looked for in the end.
     fn identity_asked(&mut self, tid: u32) {
-        if self.asked_identity || self.unstorable.is_some() {
+        let matters = self.chance.as_ref().is_some_and(|chance| chance.matters(tid));
+        if !matters || self.asked_identity || self.unstorable.is_some() {
             return;
         }
         if program_of(tid).is_some_and(|name| SHELLS.contains(&&name[..])) {

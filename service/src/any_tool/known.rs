@@ -113,6 +113,7 @@ const MOC: &[&str] = &["moc", "uic"];
 const EMSCRIPTEN: &[&str] = &[
     "clang",
     "clang++",
+    "dash",
     "em++",
     "emar",
     "emcc",
@@ -127,6 +128,7 @@ const EMSCRIPTEN: &[&str] = &[
     "nodejs",
     "python",
     "python3",
+    "sh",
     "wasm-emscripten-finalize",
     "wasm-ld",
     "wasm-metadce",
@@ -140,6 +142,7 @@ const NVCC: &[&str] = &[
     "cicc",
     "collect2",
     "cudafe++",
+    "dash",
     "fatbinary",
     "g++",
     "gcc",
@@ -147,6 +150,7 @@ const NVCC: &[&str] = &[
     "nvcc",
     "nvlink",
     "ptxas",
+    "sh",
 ];
 
 static LINKER: Policy = Policy {
@@ -191,6 +195,8 @@ static EMCC: Policy = Policy {
 static CUDA: Policy = Policy {
     caution: Caution {
         asks_zone_idly: |n| is_in(&["cicc", "cudafe++", "fatbinary", "nvcc", "ptxas"], n),
+        // It looks through the directory of temporary files for names that are free.
+        lists_idly: |n| is_in(&["nvcc"], n),
         ..policy("", |n| is_in(NVCC, n), ShownMetadata::None).caution
     },
     ..policy("nvcc", |n| is_in(NVCC, n), ShownMetadata::None)
