@@ -28,10 +28,11 @@ build: wrapper ## release binaries, in target/release
 wrapper:
 	$(CARGO) rustc $(LOCKED) --release -p zccache-client --no-default-features --bin zccache -- $(STATIC)
 
-demo: ## build Lua and GoogleTest bare, cold and warm; compare all objects; print a table
+demo: ## build projects in C, C++ and Rust bare, cold and warm; compare the results; print tables
 	$(SCRIPTS)/install-tools.sh demo
 	$(MAKE) --no-print-directory build
 	$(SCRIPTS)/demo.sh target/release
+	$(SCRIPTS)/demo-rust.sh target/release
 
 test: tools test-binaries ## every test there is: unit, golden, scenario, integration
 	$(SCRIPTS)/run-tests.sh

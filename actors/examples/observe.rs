@@ -22,6 +22,7 @@ static POLICY: Policy = Policy {
     knows_program: |_| true,
     reads_links_on_its_way_only: true,
     ignored_reads: &[],
+    review: None,
     caution: Caution::NONE,
 };
 
@@ -64,6 +65,7 @@ fn job(tool: &[u8], arguments: &[Vec<u8>]) -> std::io::Result<Job> {
         declared: Default::default(),
         outputs: Vec::new(),
         foreign_code: std::env::var_os("FULL").is_some(),
+        input_is_known: false,
     })
 }
 

@@ -5,7 +5,8 @@
 //! - Receives: `StopAccepting` from root.
 //! - Sends: nothing; it starts connections.
 //! - Mailbox: 16, root's messages only.
-//! - On failure: the process exits, since a listener whose state is unknown may hold clients in its queue.
+//! - On failure: the process exits, since a listener whose state is unknown may hold clients in its queue. A worker
+//!   that does not answer gets no new clients until it does.
 //! - Never reads a byte from a client.
 
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use zccache_proto::async_unix::Listener;
 use zccache_proto::endpoint::Endpoint;
 
 use crate::connection::{Connection, Peers};
+use crate::faults;
 use crate::root::Escalate;
-use crate::supervision::Probe;
+use crate::supervision::{Probe, Supervised};
 
 /// The pause after the system ran out of descriptors or memory: long enough for some to be given back, short
 /// enough that a client that waits (1 s) is still let in.
@@ -28,10 +30,32 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 #[rtype(result = "()")]
 pub struct StopAccepting;
 
+/// A thread that serves clients, and the actor on it that shows whether it is alive.
+pub struct Worker {
+    /// The thread.
+    pub thread: ArbiterHandle,
+    /// Passed over while a client's disk holds the thread up.
+    pub alive: Supervised<Alive>,
+}
+
+/// Shows, by answering probes, that the thread it lives on is not held up.
+#[derive(Debug, Default)]
+pub struct Alive;
+
+impl Actor for Alive {
+    type Context = Context<Self>;
+}
+
+impl Handler<Probe> for Alive {
+    type Result = ();
+
+    fn handle(&mut self, _: Probe, _: &mut Self::Context) {}
+}
+
 /// The actor.
 pub struct Acceptor {
     endpoint: Endpoint,
-    workers: Vec<ArbiterHandle>,
+    workers: Vec<Worker>,
     peers: Arc<Peers>,
     escalate: Recipient<Escalate>,
     accepting: Option<SpawnHandle>,
@@ -41,7 +65,7 @@ impl Acceptor {
     /// An acceptor at `endpoint` that starts connections on `workers` in turn. The caller holds the service lock.
     pub fn new(
         endpoint: Endpoint,
-        workers: Vec<ArbiterHandle>,
+        workers: Vec<Worker>,
         peers: Arc<Peers>,
         escalate: Recipient<Escalate>,
     ) -> Self {
@@ -63,21 +87,30 @@ impl Actor for Acceptor {
             }
         };
         tracing::info!(socket = %self.endpoint.socket().display(), "listening");
-        let accepting = accept(listener, self.workers.clone(), Arc::clone(&self.peers));
+        let accepting = accept(listener, std::mem::take(&mut self.workers), Arc::clone(&self.peers));
         let told = move |why| escalate.do_send(Escalate(why));
         self.accepting = Some(ctx.spawn(accepting.into_actor(self).map(move |why, _, _| told(why))));
     }
 }
 
+/// The next worker that answers; just the next one if none does.
+fn next_turn(turn: usize, workers: &[Worker]) -> usize {
+    let following = (1..=workers.len()).map(|step| (turn + step) % workers.len());
+    let answers = |at: &usize| workers[*at].alive.trouble().is_none();
+    following.clone().find(answers).or(following.clone().next()).unwrap_or(0)
+}
+
 /// Accepts for as long as that is possible; returns why it is not any more.
-async fn accept(listener: Listener, workers: Vec<ArbiterHandle>, peers: Arc<Peers>) -> String {
+async fn accept(listener: Listener, workers: Vec<Worker>, peers: Arc<Peers>) -> String {
     let mut turn = 0usize;
     loop {
         match listener.accept().await {
             Ok(incoming) => {
+                faults::pass("acceptor");
                 let peers = Arc::clone(&peers);
-                turn = (turn + 1) % workers.len();
-                Connection::start_in_arbiter(&workers[turn], move |_| Connection::new(incoming, peers));
+                turn = next_turn(turn, &workers);
+                let thread = &workers[turn].thread;
+                Connection::start_in_arbiter(thread, move |_| Connection::new(incoming, peers));
             }
             Err(e) if e.is_fatal() => return e.to_string(),
             Err(e) => {

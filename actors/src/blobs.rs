@@ -9,15 +9,16 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::digest::Digest;
+use crate::faults;
 use crate::record::OutputFile;
-use crate::signature::{Signature, coarse_now_ns};
+use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 128 * 1024;
@@ -29,6 +30,8 @@ const VERIFIED_MAX: usize = 100_000;
 pub struct Blobs {
     directory: PathBuf,
     next_temporary: AtomicU64,
+    /// Bytes of contents on their way in.
+    pending_bytes: Arc<AtomicU64>,
     verified: DashMap<Digest, Signature>,
     trouble: Mutex<Option<String>>,
 }
@@ -37,6 +40,7 @@ pub struct Blobs {
 #[derive(Debug)]
 pub struct PendingBlob {
     temporary: PathBuf,
+    all_pending_bytes: Arc<AtomicU64>,
     /// The content's digest.
     pub digest: Digest,
     /// The content's length.
@@ -45,6 +49,7 @@ pub struct PendingBlob {
 
 impl Drop for PendingBlob {
     fn drop(&mut self) {
+        self.all_pending_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         // Already renamed away, or of no use any more.
         let _ = std::fs::remove_file(&self.temporary);
     }
@@ -56,6 +61,7 @@ impl Blobs {
         Self {
             directory: cache_dir.join("blobs"),
             next_temporary: AtomicU64::new(0),
+            pending_bytes: Arc::default(),
             verified: DashMap::new(),
             trouble: Mutex::new(None),
         }
@@ -64,6 +70,17 @@ impl Blobs {
     /// Why the last content could not be written, if it could not: for `status`.
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Bytes of contents that are on their way in, whether or not they will stay.
+    pub fn pending_bytes(&self) -> u64 {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a content of this length is there. What it holds is looked at when it is used.
+    pub fn is_there(&self, file: &OutputFile) -> bool {
+        let found = std::fs::symlink_metadata(self.path(file.digest));
+        found.is_ok_and(|m| m.is_file() && m.len() == file.bytes)
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
@@ -75,7 +92,7 @@ impl Blobs {
     ///
     /// # Errors
     /// Those of reading and writing, a full disk among them.
-    pub fn receive(&self, source: &mut File) -> io::Result<PendingBlob> {
+    pub fn receive(&self, source: &mut impl Read) -> io::Result<PendingBlob> {
         let mut read_failed = false;
         let received = self.receive_noting(source, &mut read_failed);
         let trouble = match &received {
@@ -86,7 +103,8 @@ impl Blobs {
         received
     }
 
-    fn receive_noting(&self, source: &mut File, read_failed: &mut bool) -> io::Result<PendingBlob> {
+    fn receive_noting(&self, source: &mut impl Read, read_failed: &mut bool) -> io::Result<PendingBlob> {
+        faults::check("receive.create")?;
         let temporary = self.new_temporary();
         let mut file = match create(&temporary) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -95,7 +113,8 @@ impl Blobs {
             }
             other => other?,
         };
-        let mut pending = PendingBlob { temporary, digest: Digest([0; 32]), bytes: 0 };
+        let all_pending_bytes = Arc::clone(&self.pending_bytes);
+        let mut pending = PendingBlob { temporary, all_pending_bytes, digest: Digest([0; 32]), bytes: 0 };
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; COPY_BYTES];
         loop {
@@ -104,11 +123,21 @@ impl Blobs {
                 break;
             }
             hasher.update(&buffer[..n]);
+            faults::check("receive.write")?;
             file.write_all(&buffer[..n])?;
             pending.bytes += n as u64;
+            self.pending_bytes.fetch_add(n as u64, Ordering::Relaxed);
         }
         pending.digest = Digest(*hasher.finalize().as_bytes());
         Ok(pending)
+    }
+
+    /// Writes `content` into a temporary file of the store.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn receive_bytes(&self, content: &[u8]) -> io::Result<PendingBlob> {
+        self.receive(&mut &content[..])
     }
 
     /// Gives a received content its name. Says whether it was new.
@@ -116,6 +145,7 @@ impl Blobs {
     /// # Errors
     /// Those of the file system.
     pub fn commit(&self, pending: &PendingBlob) -> io::Result<bool> {
+        faults::check("commit")?;
         let path = self.path(pending.digest);
         let new = !path.exists();
         if let Err(e) = std::fs::rename(&pending.temporary, &path) {
@@ -134,12 +164,15 @@ impl Blobs {
     /// `NotFound` if it is not there; `InvalidData` if it is not what it should be (it is then deleted).
     pub fn open(&self, file: &OutputFile) -> io::Result<File> {
         let path = self.path(file.digest);
-        let mut opened = File::open(&path)?;
+        // What lies there may be anything: a link is not followed, a pipe not waited for.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut opened = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
         let now_ns = coarse_now_ns();
         let signature = Signature::at(opened.as_fd(), c"", AtFlags::EMPTY_PATH)?;
         let known = self.verified.get(&file.digest).is_some_and(|s| *s == signature);
         if !known {
-            if signature.size != file.bytes || read_digest(&mut opened)? != file.digest {
+            let is_file = signature.kind() == FileKind::File;
+            if !is_file || signature.size != file.bytes || read_digest(&mut opened)? != file.digest {
                 self.remove(file.digest)?;
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a blob is not what its name says"));
             }
@@ -157,6 +190,7 @@ impl Blobs {
     /// # Errors
     /// Those of the file system.
     pub fn remove(&self, digest: Digest) -> io::Result<()> {
+        faults::check("remove")?;
         self.verified.remove(&digest);
         match std::fs::remove_file(self.path(digest)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -179,17 +213,37 @@ impl Blobs {
     /// Deletes what an earlier service left half done, and contents that `is_known` does not know. Only files
     /// last changed before `before_ns` (nanoseconds since the epoch) are looked at: younger ones are ours.
     pub fn sweep(&self, before_ns: i64, is_known: impl Fn(Digest) -> bool) {
-        let Ok(directories) = std::fs::read_dir(&self.directory) else { return };
-        for directory in directories.flatten() {
-            let Ok(files) = std::fs::read_dir(directory.path()) else { continue };
-            for file in files.flatten() {
+        let is_old = |path: &Path| Signature::of(path).is_ok_and(|s| s.ctime_ns < before_ns);
+        self.delete_files(|_, path| is_old(path), is_known);
+    }
+
+    /// Deletes contents that `is_known` does not know; returns how many there were, and their bytes. What is on its
+    /// way in stays. Only while nothing is committed.
+    pub fn delete_unknown(&self, is_known: impl Fn(Digest) -> bool) -> (u64, u64) {
+        self.delete_files(|directory, _| !directory.ends_with(TEMPORARY), is_known)
+    }
+
+    fn delete_files(
+        &self,
+        may: impl Fn(&Path, &Path) -> bool,
+        is_known: impl Fn(Digest) -> bool,
+    ) -> (u64, u64) {
+        let mut deleted = (0, 0);
+        for directory in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let directory = directory.path();
+            for file in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let known = file.file_name().to_str().and_then(|n| blake3::Hash::from_hex(n).ok());
                 let keep = known.is_some_and(|hash| is_known(Digest(*hash.as_bytes())));
-                if !keep && Signature::of(file.path()).is_ok_and(|s| s.ctime_ns < before_ns) {
-                    let _ = std::fs::remove_file(file.path());
+                if keep || !may(&directory, &file.path()) {
+                    continue;
+                }
+                let bytes = file.metadata().map_or(0, |m| m.len());
+                if std::fs::remove_file(file.path()).is_ok() {
+                    deleted = (deleted.0 + 1, deleted.1 + bytes);
                 }
             }
         }
+        deleted
     }
 
     fn remember(&self, digest: Digest, signature: Signature) {
@@ -254,10 +308,14 @@ mod tests {
     #[test]
     fn a_damaged_blob_is_an_error_and_gone() {
         type Damage = fn(&Path);
-        let damages: [Damage; 3] = [
+        let damages: [Damage; 4] = [
             |p| std::fs::write(p, "objecT").unwrap(),
             |p| std::fs::write(p, "obj").unwrap(),
             |p| std::fs::remove_file(p).unwrap(),
+            |p| {
+                std::fs::remove_file(p).unwrap();
+                rustix::fs::mknodat(rustix::fs::CWD, p, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+            },
         ];
         for damage in damages {
             let temp = tempfile::tempdir().unwrap();

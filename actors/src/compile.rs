@@ -24,21 +24,27 @@ use zccache_proto::message::{
 };
 use zccache_proto::transport::{RecvError, Timeout};
 
+use crate::blobs::PendingBlob;
 use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
-use crate::delivery::{DeliveryError, deliver};
+use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::{LiveRecord, WorkingDirectory};
+use crate::hit;
 use crate::invocation::Invocation;
-use crate::key::{RequestKey, environment_digest};
+use crate::key::RequestKey;
+use crate::lease::Lease;
 use crate::manifest::Manifest;
 use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
 use crate::record::{Record, RunResult};
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
-use crate::store::FindManifest;
+use crate::sharing::target::localise as localise_target;
+use crate::sharing::{SharedRequest, localise, shared_requests};
+use crate::standard_input::StandardInput;
+use crate::store::{FindManifest, Insert};
 use crate::work::WorkGuard;
 
 /// How many flights of others a request follows before it runs for itself: each landing "stored" whose record
@@ -52,13 +58,21 @@ const INLINE_OUTPUT_BYTES_MAX: usize = 256 * 1024;
 const OUTBOX: usize = 8;
 
 /// A request on its way.
-struct Order {
-    invocation: Invocation,
-    plan: Plan,
-    key: RequestKey,
-    cwd: Arc<WorkingDirectory>,
+pub struct Order {
+    /// What was typed.
+    pub invocation: Invocation,
+    /// What it means.
+    pub plan: Plan,
+    /// The digest of both.
+    pub key: RequestKey,
+    /// Where relative paths begin.
+    pub cwd: Arc<WorkingDirectory>,
+    /// How long the client is sure to wait still.
+    pub lease: Arc<Lease>,
     recache: bool,
     client_pid: Option<u32>,
+    /// What there is to read on standard input, if that is part of the request.
+    pub input: Option<StandardInput>,
     _work: WorkGuard,
 }
 
@@ -67,6 +81,7 @@ enum Outcome {
     Hit(Arc<LiveRecord>),
     Finished(Finished),
     Refused(String),
+    PassedThrough(&'static str),
 }
 
 /// Serves one `Compile` request.
@@ -80,21 +95,19 @@ pub async fn serve(
     peers: &Arc<Peers>,
 ) -> Result<(), End> {
     count(&peers.counters.requests);
+    faults::pass("connection");
     if peers.work.is_draining() {
         return send(stream, &Reply::Refused { reason: "the service is shutting down".into() }).await;
     }
     let numbers = request.descriptors.clone();
     let order = match order(request, stream.peer_pid(), peers) {
         Ok(order) => order,
-        Err(reason) => {
-            count(&peers.counters.passed_through);
-            peers.counters.pass_through_reasons.count(reason);
-            return send(stream, &Reply::PassThrough { reason: reason.into() }).await;
-        }
+        Err(reason) => return pass_through(reason, stream, peers).await,
     };
     if !order.recache
+        && !order.plan.reads_input
         && let Some(manifest) = peers.hot.get(order.key)
-        && let Some(live) = hit(&order, &manifest, peers)
+        && let Some(live) = hit::at_once(&order, &manifest, peers)
     {
         return replay(stream, &live.record.result).await;
     }
@@ -105,51 +118,33 @@ pub async fn serve(
     converse(order, descriptors, stream, peers).await
 }
 
+async fn pass_through(reason: &'static str, stream: &mut Stream, peers: &Peers) -> Result<(), End> {
+    count(&peers.counters.passed_through);
+    peers.counters.pass_through_reasons.count(reason);
+    send(stream, &Reply::PassThrough { reason: reason.into() }).await
+}
+
 /// What is to be done, or the reason to pass the request through.
 fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let recache = request.recache;
-    let invocation = Invocation::from(request);
+    let lease = Arc::new(Lease::new(request.patient_until_ns));
+    if !request.is_sound() {
+        return Err("malformed");
+    }
+    let mut invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
     client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
-    let plan = match peers.planner.plan(&invocation) {
-        Planned::Cache(plan) => plan,
+    let mut plan = match peers.planner.plan(&invocation) {
+        Planned::Cache(plan) => *plan,
         Planned::PassThrough(why) => return Err(why.reason),
     };
+    if let Some(argv) = plan.argv.take() {
+        invocation.argv = argv;
+    }
     let cwd = Arc::new(WorkingDirectory::open(&invocation.cwd).map_err(|_| "no_working_directory")?);
     let key = RequestKey::of(&invocation, &plan);
-    Ok(Order { invocation, plan, key, cwd, recache, client_pid, _work: peers.work.begin_request() })
-}
-
-/// The result of the first record that holds, delivered; `None` if the tool has to run.
-fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let environment = std::cell::OnceCell::new();
-    let accepts = |record: &Record| {
-        record
-            .environment
-            .is_none_or(|d| d == *environment.get_or_init(|| environment_digest(&order.invocation.env)))
-    };
-    let live = match manifest.find(&order.cwd, &peers.files, accepts) {
-        Ok(live) => live,
-        Err(broken) => {
-            if let Some(broken) = broken {
-                tracing::debug!(path = %broken.path.escape_ascii(), "an observation does not hold any more");
-            }
-            return None;
-        }
-    };
-    match deliver(&live.record.result.outputs, &peers.blobs, &order.cwd) {
-        Ok(()) => {
-            count(&peers.counters.hits);
-            Some(live)
-        }
-        Err(e) => {
-            tracing::debug!(%e, "a result could not be delivered; running the tool");
-            if let DeliveryError::Blob(_) = e {
-                peers.counters.degraded.count("blob_missing_or_damaged");
-            }
-            None
-        }
-    }
+    let _work = peers.work.begin_request();
+    Ok(Order { invocation, plan, key, cwd, lease, recache, client_pid, input: None, _work })
 }
 
 /// Sends a stored result's output and end.
@@ -165,6 +160,7 @@ async fn replay(stream: &mut Stream, result: &RunResult) -> Result<(), End> {
             }
         }
     }
+    faults::pass("replay");
     send(stream, &Reply::Finished(end)).await
 }
 
@@ -175,6 +171,12 @@ async fn converse(
     stream: &mut Stream,
     peers: &Arc<Peers>,
 ) -> Result<(), End> {
+    let lease = EndsWhenDropped(Arc::clone(&order.lease));
+    if !lease.0.holds() {
+        // It took us long to come to this; if the client is there still, it waits on.
+        check_presence(stream).await?;
+        send_patiently(stream, &Reply::Heartbeat, &lease.0).await?;
+    }
     let (outbox, mut outgoing) = mpsc::channel(OUTBOX);
     let work = work(order, descriptors, outbox, peers);
     tokio::pin!(work);
@@ -189,38 +191,74 @@ async fn converse(
                 // The client is gone, or does not keep to the protocol. Dropping `work` kills its tool.
                 return Err(unexpected.err().unwrap_or(RecvError::Closed).into());
             }
-            Some(reply) = outgoing.recv() => send_patiently(stream, &reply).await?,
+            Some(reply) = outgoing.recv() => send_patiently(stream, &reply, &lease.0).await?,
             outcome = &mut work => break outcome,
-            _ = heartbeat.tick() => send_patiently(stream, &Reply::Heartbeat).await?,
+            _ = heartbeat.tick() => send_patiently(stream, &Reply::Heartbeat, &lease.0).await?,
         }
     };
     while let Ok(reply) = outgoing.try_recv() {
-        send_patiently(stream, &reply).await?;
+        send_patiently(stream, &reply, &lease.0).await?;
     }
     match outcome {
         Outcome::Hit(live) => replay(stream, &live.record.result).await,
-        Outcome::Finished(end) => send(stream, &Reply::Finished(end)).await,
+        Outcome::Finished(end) => {
+            faults::pass("finish");
+            send(stream, &Reply::Finished(end)).await
+        }
         Outcome::Refused(reason) => send(stream, &Reply::Refused { reason }).await,
+        Outcome::PassedThrough(reason) => pass_through(reason, stream, peers).await,
     }
 }
 
 /// Sends with no time-out: while a tool runs, a client may be stopped (Ctrl-Z) for as long as its user likes.
-async fn send_patiently(stream: &mut Stream, reply: &Reply) -> Result<(), End> {
-    stream.send(reply).await.map_err(|e| End::Send(e.to_string()))
+async fn send_patiently(stream: &mut Stream, reply: &Reply, lease: &Lease) -> Result<(), End> {
+    stream.send(reply).await.map_err(|e| End::Send(e.to_string()))?;
+    lease.renew();
+    Ok(())
+}
+
+/// A client's lease, for as long as somebody talks with it.
+struct EndsWhenDropped(Arc<Lease>);
+
+impl Drop for EndsWhenDropped {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Whether the client is there still, as far as the socket knows.
+async fn check_presence(stream: &mut Stream) -> Result<(), End> {
+    tokio::select! {
+        biased;
+        unexpected = stream.recv_with::<Request>(Timeout::Never) => {
+            Err(unexpected.err().unwrap_or(RecvError::Closed).into())
+        }
+        () = std::future::ready(()) => Ok(()),
+    }
 }
 
 async fn work(
-    order: Order,
+    mut order: Order,
     descriptors: Vec<(i32, OwnedFd)>,
     outbox: mpsc::Sender<Reply>,
     peers: &Arc<Peers>,
 ) -> Outcome {
+    if order.plan.reads_input
+        && let Err(e) = look_at_input(&mut order, &descriptors).await
+    {
+        tracing::debug!(%e, "standard input cannot be known beforehand");
+        return Outcome::PassedThrough("source_on_stdin");
+    }
     let mut flight = None;
     if !order.recache {
         for _ in 0..FLIGHTS_FOLLOWED_MAX {
             match enter(&order, peers).await {
                 Entry::Lead(led) => {
                     if let Some(live) = look_up(&order, peers).await {
+                        led.land(Landing::Stored);
+                        return Outcome::Hit(live);
+                    }
+                    if let Some(live) = look_elsewhere(&order, peers).await {
                         led.land(Landing::Stored);
                         return Outcome::Hit(live);
                     }
@@ -240,6 +278,20 @@ async fn work(
     run(order, flight, descriptors, outbox, peers).await
 }
 
+/// Makes what there is to read on standard input part of the request.
+async fn look_at_input(order: &mut Order, descriptors: &[(i32, OwnedFd)]) -> std::io::Result<()> {
+    let closed = || std::io::Error::other("standard input is closed");
+    let (_, input) = descriptors.iter().find(|(number, _)| *number == 0).ok_or_else(closed)?;
+    let input = input.try_clone()?;
+    let looked = tokio::task::spawn_blocking(|| StandardInput::look(input)).await;
+    let input = looked.map_err(std::io::Error::other)??;
+    // A name that no variable has.
+    order.plan.key_env.push([b"=standard input=", &input.digest.0[..]].concat());
+    order.key = RequestKey::of(&order.invocation, &order.plan);
+    order.input = Some(input);
+    Ok(())
+}
+
 enum Entry {
     Lead(Flight),
     Landed(Landing),
@@ -257,21 +309,78 @@ async fn enter(order: &Order, peers: &Peers) -> Entry {
 
 /// Looks in memory and in the index.
 async fn look_up(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let manifest = match peers.hot.get(order.key) {
-        Some(manifest) => manifest,
-        None => match peers.store.send(FindManifest { key: order.key }).await {
-            Ok(Ok(manifest)) => manifest?,
-            Ok(Err(_)) => {
-                peers.counters.degraded.count("index_unavailable");
-                return None;
-            }
-            Err(_) => {
-                peers.counters.degraded.count("store_gone");
-                return None;
-            }
-        },
+    let manifest = manifest(order.key, peers).await?;
+    hit::however_long(order, &manifest, peers).await
+}
+
+async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
+    if let Some(manifest) = peers.hot.get(key) {
+        return Some(manifest);
+    }
+    match peers.store.send(FindManifest { key }).await {
+        Ok(Ok(manifest)) => manifest,
+        Ok(Err(_)) => {
+            peers.counters.degraded.count("index_unavailable");
+            None
+        }
+        Err(_) => {
+            peers.counters.degraded.count("store_gone");
+            None
+        }
+    }
+}
+
+/// The first record of those made for other target directories that holds for this request's.
+fn from_other_target(
+    order: &Order,
+    request: &SharedRequest,
+    shared: &Manifest,
+    peers: &Peers,
+) -> Option<(Record, Vec<PendingBlob>)> {
+    let here = |live: Arc<LiveRecord>| {
+        let localised = localise_target(&live.record, &request.standpoint, &order.invocation, &peers.blobs);
+        let (record, contents) = localised.ok()?;
+        let local = LiveRecord::new(record);
+        local.check(&order.cwd, &peers.files).is_ok().then(|| (Arc::unwrap_or_clone(local.record), contents))
     };
-    hit(order, &manifest, peers)
+    let is_for_us = |live: &Arc<LiveRecord>| {
+        let holds = live.record.variables.iter().all(|v| v.holds_in(&order.invocation.env));
+        holds && request.accepts(&live.record)
+    };
+    shared.records().into_iter().map(|(live, _)| live).filter(is_for_us).find_map(here)
+}
+
+/// Looks for a result that equal requests from elsewhere share. One that holds here becomes a record of this request,
+/// and is served as such.
+async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
+    for request in shared_requests(&order.invocation, &order.plan, &order.cwd) {
+        let Some(shared) = manifest(request.key, peers).await else { continue };
+        if order.plan.target.is_some() {
+            if let Some(local) = from_other_target(order, &request, &shared, peers) {
+                let (record, contents) = local;
+                let root = order.invocation.cwd.clone();
+                let insert = Insert { key: order.key, record, root, contents };
+                if let Ok(Ok(())) = peers.store.send(insert).await {
+                    return look_up(order, peers).await;
+                }
+            }
+            continue;
+        }
+        let found = shared.find(&order.cwd, &peers.files, |_| true, |_| ());
+        let Ok((live, ())) = found else { continue };
+        match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
+            Ok((record, contents)) => {
+                shared.note_use(&live, peers.hot.clock.stamp());
+                let root = order.invocation.cwd.clone();
+                let insert = Insert { key: order.key, record, root, contents };
+                if let Ok(Ok(())) = peers.store.send(insert).await {
+                    return look_up(order, peers).await;
+                }
+            }
+            Err(e) => tracing::debug!(%e, "a shared result could not be used"),
+        }
+    }
+    None
 }
 
 /// Runs the tool for the client, and has the result stored behind the reply.
@@ -290,8 +399,10 @@ async fn run(
         declared: order.plan.declared.clone(),
         outputs: order.plan.outputs.clone(),
         foreign_code: order.plan.foreign_code,
+        input_is_known: order.input.is_some(),
     };
-    let run = Run { job, cwd: Arc::clone(&order.cwd), outputs: order.plan.outputs.clone() };
+    let (cwd, lease) = (Arc::clone(&order.cwd), Arc::clone(&order.lease));
+    let run = Run { job, cwd, outputs: order.plan.outputs.clone(), lease };
     let started = peers.runner.send(run).await;
     let mut running = match started {
         Ok(Ok(running)) => running,
@@ -316,11 +427,17 @@ async fn run(
         return refuse(peers, "cancelled", &"the run was cancelled");
     }
     count(&peers.counters.misses);
+    faults::pass("run.reported");
     let exit = report.observed.exit;
-    let prepared = prepare(&order.invocation, &order.plan, order.cwd, report, peers).await;
+    let prepared = match &order.input {
+        Some(input) if !input.is_used_up() => Err(Unstorable::ReadStdin.into()),
+        _ => prepare(&order.invocation, &order.plan, Arc::clone(&order.cwd), report, peers).await,
+    };
     let settlement = Settlement {
         key: order.key,
         invocation: order.invocation,
+        plan: order.plan,
+        cwd: order.cwd,
         prepared,
         flight,
         work: peers.work.begin_settling(),

@@ -29,7 +29,8 @@ use crate::manifest::HotManifests;
 use crate::plan::Planner;
 use crate::root::{BeginShutdown, Description};
 use crate::runner::Runner;
-use crate::store::{Clear, Report, Store};
+use crate::storage::{Gone, StorageError};
+use crate::store::{Clear, CollectGarbage, EvictSome, Report, Store};
 use crate::supervision::Supervised;
 use crate::work::Work;
 
@@ -178,6 +179,8 @@ async fn answer(request: Request, stream: &mut Stream, peers: &Arc<Peers>) -> Re
         Request::Stats { zero } => stats(peers, zero).await,
         Request::Status => status(peers).await,
         Request::Clear => clear(peers).await,
+        Request::Evict(which) => evict(EvictSome(which), peers).await,
+        Request::Gc => evict(CollectGarbage, peers).await,
         Request::Shutdown => {
             let running = peers.work.running();
             // Work in progress until the answer is sent, or the process might be gone before it.
@@ -209,6 +212,7 @@ async fn status(peers: &Peers) -> Reply {
         Ok((_, trouble)) => trouble.map(|why| format!("nothing is cached: {why}")),
         Err(e) => Some(format!("the store does not answer: {e}")),
     };
+    let stuck = [peers.hasher.trouble(), peers.journal.trouble()].into_iter().flatten();
     let state = if peers.work.is_draining() { "shutting down" } else { "serving" };
     Reply::Status(Box::new(StatusReport {
         service: service_report(d),
@@ -217,17 +221,38 @@ async fn status(peers: &Peers) -> Reply {
         log_file: d.log_file.display().to_string(),
         observer: d.observer.clone(),
         running: peers.work.running(),
-        degraded: d.degraded.iter().cloned().chain(trouble).collect(),
+        degraded: d.degraded.iter().cloned().chain(trouble).chain(stuck).collect(),
     }))
 }
 
 async fn clear(peers: &Peers) -> Reply {
-    // What is on its way now is part of "everything".
+    match evicted(Clear, peers).await {
+        Ok(Gone { records, blobs, .. }) => Reply::Cleared { records, blobs },
+        Err(message) => Reply::Failed { message },
+    }
+}
+
+async fn evict<M>(message: M, peers: &Peers) -> Reply
+where
+    M: Message<Result = Result<Gone, StorageError>> + Send + 'static,
+    Store: Handler<M>,
+{
+    match evicted(message, peers).await {
+        Ok(Gone { records, blobs, bytes }) => Reply::Evicted { records, blobs, bytes },
+        Err(message) => Reply::Failed { message },
+    }
+}
+
+/// Has the store forget something; what is on its way into it now is stored first, and part of it then.
+async fn evicted<M>(message: M, peers: &Peers) -> Result<Gone, String>
+where
+    M: Message<Result = Result<Gone, StorageError>> + Send + 'static,
+    Store: Handler<M>,
+{
     peers.work.settled(SETTLE_TIMEOUT).await;
-    match peers.store.send(Clear).await {
-        Ok(Ok((records, blobs))) => Reply::Cleared { records, blobs },
-        Ok(Err(e)) => Reply::Failed { message: e.to_string() },
-        Err(e) => Reply::Failed { message: format!("the store does not answer: {e}") },
+    match peers.store.send(message).await {
+        Ok(gone) => gone.map_err(|e| e.to_string()),
+        Err(e) => Err(format!("the store does not answer: {e}")),
     }
 }
 

@@ -11,6 +11,7 @@
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
+use crate::faults;
 use crate::flights::{Flights, Landing, Role};
 use crate::key::RequestKey;
 use crate::supervision::Probe;
@@ -63,6 +64,7 @@ impl Handler<Enter> for Coordinator {
     type Result = MessageResult<Enter>;
 
     fn handle(&mut self, message: Enter, _: &mut Self::Context) -> Self::Result {
+        faults::pass("coordinator");
         let (sender, receiver) = oneshot::channel();
         MessageResult(match self.flights.enter(message.key, || sender) {
             Role::Lead => Entered::Lead,

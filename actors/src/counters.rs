@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use zccache_proto::report::StatsReport;
+use zccache_proto::report::{AllTimeReport, StatsReport};
+
+use crate::manifest::now_ms;
 
 /// The most distinct reasons kept per map: reasons are fixed phrases of ours, so this only bounds a mistake.
 const REASONS_MAX: usize = 256;
@@ -31,6 +33,8 @@ pub struct Counters {
     pub pass_through_reasons: Reasons,
     /// Failures of the cache itself, by reason.
     pub degraded: Reasons,
+    /// What earlier services have counted, once the index has told.
+    earlier: Mutex<Option<AllTimeReport>>,
 }
 
 /// Counts by reason.
@@ -60,11 +64,40 @@ pub fn count(counter: &AtomicU64) {
 }
 
 impl Counters {
+    /// Takes over what earlier services have counted (nothing, if they left no word); only the first call counts.
+    pub fn adopt(&self, earlier: Option<AllTimeReport>) {
+        let mut known = self.earlier.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        known.get_or_insert_with(|| {
+            earlier.unwrap_or_else(|| AllTimeReport { since_s: now_ms() / 1000, ..AllTimeReport::default() })
+        });
+    }
+
+    /// What all services have counted; `None` as long as the earlier ones' part is not known.
+    pub fn all_time(&self) -> Option<AllTimeReport> {
+        let earlier = (*self.earlier.lock().unwrap_or_else(std::sync::PoisonError::into_inner))?;
+        let sum = |before: u64, now: &AtomicU64| before.saturating_add(now.load(Ordering::Relaxed));
+        Some(AllTimeReport {
+            since_s: earlier.since_s,
+            requests: sum(earlier.requests, &self.requests),
+            hits: sum(earlier.hits, &self.hits),
+            misses: sum(earlier.misses, &self.misses),
+            passed_through: sum(earlier.passed_through, &self.passed_through),
+            fallbacks_reported: sum(earlier.fallbacks_reported, &self.fallbacks_reported),
+            stored: sum(earlier.stored, &self.stored),
+        })
+    }
+
     /// All counters; `store` and `service` are left for others to fill in. With `zero` they start again at 0.
     pub fn read(&self, zero: bool) -> StatsReport {
         let number =
             |c: &AtomicU64| if zero { c.swap(0, Ordering::Relaxed) } else { c.load(Ordering::Relaxed) };
+        let all_time = self.all_time().unwrap_or_default();
+        if zero {
+            let mut earlier = self.earlier.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *earlier = Some(AllTimeReport { since_s: now_ms() / 1000, ..AllTimeReport::default() });
+        }
         StatsReport {
+            all_time,
             requests: number(&self.requests),
             hits: number(&self.hits),
             misses: number(&self.misses),
@@ -91,6 +124,23 @@ mod tests {
         counters.not_stored.count("signal");
         let report = counters.read(true);
         assert_eq!((report.hits, report.not_stored["signal"]), (1, 2));
-        assert_eq!(counters.read(false), StatsReport::default());
+        let all_time = counters.all_time().unwrap();
+        assert_eq!((all_time.hits, all_time.requests), (0, 0));
+        assert_eq!(counters.read(false), StatsReport { all_time, ..StatsReport::default() });
+    }
+
+    #[test]
+    fn what_earlier_services_counted_is_added_once() {
+        let counters = Counters::default();
+        count(&counters.hits);
+        assert_eq!(counters.all_time(), None);
+        let earlier = AllTimeReport { since_s: 7, hits: 10, ..AllTimeReport::default() };
+        counters.adopt(Some(earlier));
+        counters.adopt(None);
+        count(&counters.misses);
+        let expected = AllTimeReport { hits: 11, misses: 1, ..earlier };
+        assert_eq!(counters.all_time(), Some(expected));
+        assert_eq!(counters.read(true).all_time, expected);
+        assert_eq!(counters.all_time().unwrap().hits, 0);
     }
 }

@@ -1,20 +1,40 @@
-//! The index: which records a key has, which blobs they need, when each key was last used. The only file that
+//! The index: which records a key has, which blobs they need, when each was last used. The only file that
 //! knows sled.
 //!
 //! The index can be lost without harm: that loses hits. What it must never do is name a blob whose content is
 //! another (blobs verify themselves) or a record that was not stored (records are checked for soundness).
+//! Every change is one transaction over all trees, so that what is counted is what is there, after a crash too.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+use sled::Transactional;
+use sled::transaction::{TransactionError, TransactionalTree};
+
 use crate::digest::Digest;
+use crate::faults;
 use crate::key::RequestKey;
-use crate::record::{Record, decode_manifest, encode_manifest};
+use crate::record::{RECORD_VERSION, Record, RecordUse, decode_manifest, encode_manifest};
 
 /// Page cache of the index, in bytes: the hot manifests are kept as objects elsewhere, so this serves only
 /// first look-ups and writes.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What the trees hold: raised whenever that changes; with the records' own version it names a format. An index of
+/// another one is not read, but made anew.
+const FORMAT: [u8; 2] = [2, RECORD_VERSION];
+
+/// Names in the tree `meta`.
+mod meta {
+    /// [`super::FORMAT`].
+    pub const FORMAT: &[u8] = b"format";
+    /// [`super::Totals`].
+    pub const TOTALS: &[u8] = b"totals";
+    /// Whatever is to survive a restart for the counters.
+    pub const COUNTERS: &[u8] = b"counters";
+}
 
 /// How an index operation can fail.
 #[derive(Debug, thiserror::Error)]
@@ -28,14 +48,18 @@ pub enum IndexError {
     /// The database panicked, as it does on some kinds of damage.
     #[error("index: the database is damaged")]
     Damaged,
+    /// Written by another version of this program.
+    #[error("index: of another version")]
+    OtherFormat,
 }
 
 /// The sled database.
 pub struct Index {
     db: sled::Db,
     records: sled::Tree,
-    blobs: sled::Tree,
     uses: sled::Tree,
+    blobs: sled::Tree,
+    meta: sled::Tree,
 }
 
 /// What the index counts of one blob.
@@ -47,11 +71,48 @@ pub struct BlobUse {
     pub references: u64,
 }
 
+/// What there is in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Records of requests' own runs: not what is kept of them for requests from elsewhere.
+    pub records: u64,
+    /// Bytes of all encoded manifests.
+    pub record_bytes: u64,
+    /// Distinct contents.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Bytes of all outputs of these records, as if none were shared.
+    pub output_bytes: u64,
+    /// No use is later than this, in milliseconds since the epoch.
+    pub latest_use_ms: u64,
+}
+
+/// All that the index has of one key.
+#[derive(Debug, Clone, Default)]
+pub struct Entry {
+    /// Newest first.
+    pub records: Vec<(Record, RecordUse)>,
+    /// Length of the encoded records.
+    pub encoded_bytes: u64,
+}
+
+/// A change, to be made as a whole or not at all.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// The key whose records change.
+    pub key: RequestKey,
+    /// Its records then; none to forget the key.
+    pub records: Vec<(&'a Record, RecordUse)>,
+    /// Blobs whose numbers change; without a reference they are forgotten.
+    pub blobs: Vec<(Digest, BlobUse)>,
+}
+
 impl Index {
     /// Opens or makes the index in `directory`.
     ///
     /// # Errors
-    /// If the directory cannot be used, another process has it open, or it is damaged.
+    /// If the directory cannot be used, another process has it open, it is damaged or of another version.
     pub fn open(directory: &Path) -> Result<Self, IndexError> {
         let config = sled::Config::new()
             .path(directory)
@@ -59,135 +120,203 @@ impl Index {
             .mode(sled::Mode::LowSpace)
             // We flush ourselves, right after each batch of stores.
             .flush_every_ms(None);
-        guarded(|| {
+        let (index, format) = guarded(|| {
             let db = config.open()?;
             let tree = |name: &str| db.open_tree(name);
-            let (records, blobs, uses) = (tree("records")?, tree("blobs")?, tree("uses")?);
-            Ok(Self { db, records, blobs, uses })
-        })
-    }
-
-    /// The records of `key`, newest first.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn records(&self, key: RequestKey) -> Result<Vec<Record>, IndexError> {
-        guarded(|| Ok(self.records.get(key.0.0)?.map(|v| decode_manifest(&v)).unwrap_or_default()))
-    }
-
-    /// Replaces the records of `key`; returns how many there were.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn put_records(&self, key: RequestKey, records: &[&Record], now_ms: u64) -> Result<(), IndexError> {
-        let encoded = encode_manifest(records)?;
-        guarded(|| {
-            self.records.insert(key.0.0, encoded)?;
-            self.uses.insert(key.0.0, &now_ms.to_be_bytes())?;
-            Ok(())
-        })
-    }
-
-    /// Forgets `key`.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn remove(&self, key: RequestKey) -> Result<(), IndexError> {
-        guarded(|| {
-            self.records.remove(key.0.0)?;
-            self.uses.remove(key.0.0)?;
-            Ok(())
-        })
-    }
-
-    /// Notes when `key` was last used, in milliseconds since the epoch.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn touch(&self, key: RequestKey, at_ms: u64) -> Result<(), IndexError> {
-        guarded(|| {
-            if self.uses.contains_key(key.0.0)? {
-                self.uses.insert(key.0.0, &at_ms.to_be_bytes())?;
-            }
-            Ok(())
-        })
-    }
-
-    /// All keys with the time of their last use.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn uses(&self) -> Result<Vec<(u64, RequestKey)>, IndexError> {
-        guarded(|| {
-            let mut uses = Vec::new();
-            for entry in &self.uses {
-                let (key, at_ms) = entry?;
-                let (Ok(key), Ok(at_ms)) = (key.as_ref().try_into(), at_ms.as_ref().try_into()) else {
-                    continue;
-                };
-                uses.push((u64::from_be_bytes(at_ms), RequestKey(Digest(key))));
-            }
-            Ok(uses)
-        })
-    }
-
-    /// All blobs and what is known of them.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn blobs(&self) -> Result<HashMap<Digest, BlobUse>, IndexError> {
-        guarded(|| {
-            let mut blobs = HashMap::new();
-            for entry in &self.blobs {
-                let (digest, value) = entry?;
-                let (Ok(digest), Some((bytes, references))) =
-                    (digest.as_ref().try_into(), value.split_first_chunk::<8>())
-                else {
-                    continue;
-                };
-                let Ok(references) = references.try_into().map(u64::from_be_bytes) else { continue };
-                blobs.insert(Digest(digest), BlobUse { bytes: u64::from_be_bytes(*bytes), references });
-            }
-            Ok(blobs)
-        })
-    }
-
-    /// Notes what is known of a blob; nothing any more if `known` is `None`.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn put_blob(&self, digest: Digest, known: Option<BlobUse>) -> Result<(), IndexError> {
-        guarded(|| {
-            match known {
-                Some(b) => {
-                    let value = [b.bytes.to_be_bytes(), b.references.to_be_bytes()].concat();
-                    self.blobs.insert(digest.0, value)?;
+            let (records, uses, blobs) = (tree("records")?, tree("uses")?, tree("blobs")?);
+            let meta = tree("meta")?;
+            let format = match meta.get(meta::FORMAT)? {
+                None if records.is_empty() => {
+                    meta.insert(meta::FORMAT, &FORMAT)?;
+                    true
                 }
-                None => drop(self.blobs.remove(digest.0)?),
+                found => found.is_some_and(|found| found == FORMAT),
+            };
+            Ok((Self { db, records, uses, blobs, meta }, format))
+        })?;
+        if format { Ok(index) } else { Err(IndexError::OtherFormat) }
+    }
+
+    /// What there is in all.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn totals(&self) -> Result<Totals, IndexError> {
+        guarded(|| {
+            Ok(self.meta.get(meta::TOTALS)?.and_then(|v| rmp_serde::from_slice(&v).ok()).unwrap_or_default())
+        })
+    }
+
+    /// The records of `key` with their uses.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn entry(&self, key: RequestKey) -> Result<Entry, IndexError> {
+        faults::check("index.read").map_err(sled::Error::from)?;
+        guarded(|| {
+            let Some(encoded) = self.records.get(key.0.0)? else { return Ok(Entry::default()) };
+            let uses = self.uses.get(key.0.0)?;
+            Ok(entry_of(&encoded, uses.as_deref().unwrap_or_default()))
+        })
+    }
+
+    /// Makes a change, and with it the new totals; returns these, with the records' bytes put right.
+    ///
+    /// # Errors
+    /// The database's; nothing is changed then.
+    pub fn apply(&self, change: &Change<'_>, totals: Totals) -> Result<Totals, IndexError> {
+        faults::check("index.write").map_err(sled::Error::from)?;
+        let records: Vec<&Record> = change.records.iter().map(|(record, _)| *record).collect();
+        let encoded = if records.is_empty() { Vec::new() } else { encode_manifest(&records)? };
+        let uses: Vec<&RecordUse> = change.records.iter().map(|(_, used)| used).collect();
+        let uses = rmp_serde::to_vec(&uses)?;
+        let before = guarded(|| Ok(self.records.get(change.key.0.0)?.map_or(0, |v| v.len() as u64)))?;
+        let record_bytes = totals.record_bytes.saturating_sub(before) + encoded.len() as u64;
+        let totals = Totals { record_bytes, ..totals };
+        let encoded_totals = rmp_serde::to_vec(&totals)?;
+        self.transact(|[of_records, of_uses, of_blobs, of_meta]| {
+            if records.is_empty() {
+                of_records.remove(&change.key.0.0)?;
+                of_uses.remove(&change.key.0.0)?;
+            } else {
+                of_records.insert(&change.key.0.0, encoded.as_slice())?;
+                of_uses.insert(&change.key.0.0, uses.as_slice())?;
+            }
+            for (digest, known) in &change.blobs {
+                match known.references {
+                    0 => drop(of_blobs.remove(&digest.0)?),
+                    _ => drop(of_blobs.insert(&digest.0, &blob_value(known))?),
+                }
+            }
+            of_meta.insert(meta::TOTALS, encoded_totals.as_slice())?;
+            Ok(())
+        })?;
+        Ok(totals)
+    }
+
+    fn transact(
+        &self,
+        change: impl Fn([&TransactionalTree; 4]) -> Result<(), sled::transaction::UnabortableTransactionError>,
+    ) -> Result<(), IndexError> {
+        let trees = (&self.records, &self.uses, &self.blobs, &self.meta);
+        let transaction = || match trees.transaction(|(r, u, b, m)| Ok(change([r, u, b, m])?)) {
+            Ok(()) => Ok(()),
+            Err(TransactionError::Storage(e)) => Err(e),
+            Err(TransactionError::Abort(())) => Err(sled::Error::Unsupported("an abort".into())),
+        };
+        guarded(transaction)
+    }
+
+    /// Notes when the records of `key` were last used, if they are still so many.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn touch(&self, key: RequestKey, uses: &[RecordUse]) -> Result<(), IndexError> {
+        let new = rmp_serde::to_vec(uses)?;
+        guarded(|| {
+            let known = self.uses.get(key.0.0)?;
+            if known.is_some_and(|known| decode_uses(&known).len() == uses.len()) {
+                self.uses.insert(key.0.0, new)?;
             }
             Ok(())
         })
     }
 
-    /// The number of keys.
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether there is no key.
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// Forgets everything.
+    /// Calls `with` with each key and its uses, in no order that means anything.
     ///
     /// # Errors
     /// The database's.
-    pub fn clear(&self) -> Result<(), IndexError> {
+    pub fn each_use(&self, mut with: impl FnMut(RequestKey, Vec<RecordUse>)) -> Result<(), IndexError> {
+        guarded(|| {
+            for entry in &self.uses {
+                let (key, uses) = entry?;
+                if let Ok(key) = key.as_ref().try_into() {
+                    with(RequestKey(Digest(key)), decode_uses(&uses));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// All keys that have records.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn keys(&self) -> Result<Vec<RequestKey>, IndexError> {
+        guarded(|| {
+            let mut keys = Vec::new();
+            for key in self.records.iter().keys() {
+                if let Ok(key) = key?.as_ref().try_into() {
+                    keys.push(RequestKey(Digest(key)));
+                }
+            }
+            Ok(keys)
+        })
+    }
+
+    /// What is known of a blob.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn blob(&self, digest: Digest) -> Result<Option<BlobUse>, IndexError> {
+        guarded(|| Ok(self.blobs.get(digest.0)?.and_then(|value| blob_of(&value))))
+    }
+
+    /// A handle that tells, from any thread, whether a blob is known; an index that cannot tell says yes.
+    pub fn knows_blob(&self) -> impl Fn(Digest) -> bool + Send + 'static {
+        let blobs = self.blobs.clone();
+        move |digest| guarded(|| blobs.contains_key(digest.0)).unwrap_or(true)
+    }
+
+    /// Replaces what is known of blobs, and the totals, after everything was counted anew. Uses without records go.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn recount(&self, blobs: &HashMap<Digest, BlobUse>, totals: &Totals) -> Result<(), IndexError> {
+        let totals = rmp_serde::to_vec(totals)?;
+        guarded(|| {
+            for key in self.uses.iter().keys() {
+                let key = key?;
+                if !self.records.contains_key(&key)? {
+                    self.uses.remove(&key)?;
+                }
+            }
+            self.blobs.clear()?;
+            for (digest, known) in blobs {
+                self.blobs.insert(digest.0, &blob_value(known))?;
+            }
+            self.meta.insert(meta::TOTALS, totals)?;
+            Ok(())
+        })
+    }
+
+    /// What [`Self::put_counters`] was given last.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn counters(&self) -> Result<Option<Vec<u8>>, IndexError> {
+        guarded(|| Ok(self.meta.get(meta::COUNTERS)?.map(|v| v.to_vec())))
+    }
+
+    /// Keeps bytes for the counters.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn put_counters(&self, bytes: &[u8]) -> Result<(), IndexError> {
+        guarded(|| self.meta.insert(meta::COUNTERS, bytes).map(drop))
+    }
+
+    /// Forgets everything but the counters and the moment of the latest use.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn clear(&self, totals: &Totals) -> Result<(), IndexError> {
+        let totals = rmp_serde::to_vec(totals)?;
         guarded(|| {
             self.records.clear()?;
             self.uses.clear()?;
             self.blobs.clear()?;
+            self.meta.insert(meta::TOTALS, totals)?;
             self.db.flush()?;
             Ok(())
         })
@@ -198,11 +327,39 @@ impl Index {
     /// # Errors
     /// The database's.
     pub fn flush(&self) -> Result<(), IndexError> {
+        faults::check("index.flush").map_err(sled::Error::from)?;
         guarded(|| {
             self.db.flush()?;
             Ok(())
         })
     }
+}
+
+/// Records with their uses; where these do not fit, as if never used.
+fn entry_of(encoded: &[u8], uses: &[u8]) -> Entry {
+    let records = decode_manifest(encoded);
+    let mut uses = decode_uses(uses);
+    if uses.len() != records.len() {
+        uses = vec![RecordUse::default(); records.len()];
+    }
+    Entry { records: records.into_iter().zip(uses).collect(), encoded_bytes: encoded.len() as u64 }
+}
+
+fn decode_uses(bytes: &[u8]) -> Vec<RecordUse> {
+    rmp_serde::from_slice(bytes).unwrap_or_default()
+}
+
+fn blob_value(known: &BlobUse) -> [u8; 16] {
+    let mut value = [0; 16];
+    value[..8].copy_from_slice(&known.bytes.to_be_bytes());
+    value[8..].copy_from_slice(&known.references.to_be_bytes());
+    value
+}
+
+fn blob_of(value: &[u8]) -> Option<BlobUse> {
+    let (bytes, references) = value.split_first_chunk::<8>()?;
+    let references = references.try_into().map(u64::from_be_bytes).ok()?;
+    Some(BlobUse { bytes: u64::from_be_bytes(*bytes), references })
 }
 
 /// Turns the panics that sled answers damage with into an error. The caller drops the index after one.

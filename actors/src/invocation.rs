@@ -7,7 +7,7 @@ use std::path::Path;
 use zccache_proto::ByteStrings;
 use zccache_proto::message::{Compile, Stdio};
 
-/// One run of a tool as its user would have had it.
+/// One run of a tool as its user would have had it. Printed for debugging, it tells no values of variables.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     /// The real tool's path, as found on `PATH`.

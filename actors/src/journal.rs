@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use actix::prelude::*;
 
+use crate::faults;
 use crate::invocation::Invocation;
 use crate::key::RequestKey;
 use crate::manifest::now_ms;
@@ -74,6 +75,7 @@ impl Journal {
                 self.file.insert(opened)
             }
         };
+        faults::check("journal.write")?;
         writeln!(file, "{line}")
     }
 }
@@ -90,6 +92,7 @@ impl Handler<Note> for Journal {
     type Result = ();
 
     fn handle(&mut self, message: Note, _: &mut Self::Context) {
+        faults::pass("journal");
         let mut command = message.invocation.argv.iter().collect::<Vec<_>>().join(&b' ');
         command.truncate(COMMAND_BYTES_MAX);
         let line = serde_json::json!({

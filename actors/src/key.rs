@@ -1,7 +1,8 @@
 //! `RequestKey`: equal for two requests only if the same tool run could answer both, file contents aside.
 //!
 //! Everything goes through one visitor, in a fixed order and length-prefixed, so that a key can be described
-//! as well as hashed. Nothing is left out without the reason written here:
+//! as well as hashed. A shared key has marks in place of what may differ between places (`sharing`). Nothing else is left out
+//! without the reason written here:
 //! - the environment beyond the plan's table: the family's programs do not read it (a record of a run in which
 //!   another program took part carries a digest of the whole environment instead);
 //! - file contents: they are observations of the records behind the key.
@@ -16,6 +17,7 @@ use crate::digest::Digest;
 use crate::exec::Declaration;
 use crate::invocation::Invocation;
 use crate::plan::Plan;
+use crate::signature::Signature;
 
 /// Raised whenever the fields of a key, or the meaning of a record, change.
 const KEY_VERSION: u32 = 1;
@@ -29,6 +31,16 @@ impl RequestKey {
     pub fn of(invocation: &Invocation, plan: &Plan) -> Self {
         let mut hash = HashVisitor(blake3::Hasher::new());
         visit(invocation, plan, &mut hash);
+        Self(Digest(*hash.0.finalize().as_bytes()))
+    }
+
+    /// The key that an invocation has in common with those from elsewhere: of the arguments as `argv` has them, with
+    /// marks instead of its own places, and of `place` instead of the working directory.
+    pub fn shared(invocation: &Invocation, plan: &Plan, argv: &[Vec<u8>], place: &[u8]) -> Self {
+        let mut hash = HashVisitor(blake3::Hasher::new());
+        hash.field("shared", b"shared");
+        let argv: Vec<&[u8]> = argv.iter().map(Vec::as_slice).collect();
+        visit_from(invocation, plan, &argv, place, &mut hash);
         Self(Digest(*hash.0.finalize().as_bytes()))
     }
 }
@@ -45,17 +57,23 @@ trait Visitor {
 }
 
 fn visit(invocation: &Invocation, plan: &Plan, v: &mut impl Visitor) {
+    let argv: Vec<&[u8]> = invocation.argv.iter().collect();
+    let is_cwd_declared_away = Declaration::in_environment(&invocation.env).is_some_and(|d| d.no_cwd);
+    let cwd: &[u8] = if is_cwd_declared_away { b"" } else { &invocation.cwd };
+    visit_from(invocation, plan, &argv, cwd, v);
+}
+
+fn visit_from(invocation: &Invocation, plan: &Plan, argv: &[&[u8]], cwd: &[u8], v: &mut impl Visitor) {
     v.field("key version", &KEY_VERSION.to_le_bytes());
     v.field("family", plan.policy.family.as_bytes());
     // Tools look at the processor (`-march=native`), and a cache directory may be shared by image or backup.
     v.field("processor", processor());
     v.field("tool", &invocation.tool);
-    v.field("arguments", &(invocation.argv.len() as u64).to_le_bytes());
-    for argument in invocation.argv.iter() {
+    v.field("arguments", &(argv.len() as u64).to_le_bytes());
+    for argument in argv {
         v.field("argument", argument);
     }
-    let is_cwd_declared_away = Declaration::in_environment(&invocation.env).is_some_and(|d| d.no_cwd);
-    v.field("cwd", if is_cwd_declared_away { b"" } else { &invocation.cwd });
+    v.field("cwd", cwd);
     v.field("umask", &invocation.umask.to_le_bytes());
     // A file and a pipe look the same to a tool: neither is a terminal. What cannot be told apart is one.
     v.field("stdout", &stream(invocation.stdio.stdout));
@@ -96,13 +114,25 @@ fn processor() -> &'static [u8] {
     })
 }
 
-/// The digest of a whole environment, in order, less the names that tell nothing about what a tool does.
-pub fn environment_digest(env: &ByteStrings) -> Digest {
+/// The digest of an invocation's whole environment, in order, less the names that tell nothing about what a tool does.
+pub fn environment_digest(invocation: &Invocation) -> Digest {
+    environment_digest_of(&invocation.env, &invocation.cwd)
+}
+
+/// As [`environment_digest`], of this environment in this working directory. `PWD` tells something only if it is
+/// another name of that; otherwise it is where somebody's shell happens to be.
+pub fn environment_digest_of(env: &ByteStrings, cwd: &[u8]) -> Digest {
     let mut hash = HashVisitor(blake3::Hasher::new());
     let is_cwd_declared_away = Declaration::in_environment(env).is_some_and(|d| d.no_cwd);
+    let is_other_name = |pwd: &[u8]| {
+        let identity = |path: &[u8]| Signature::of(path).ok().map(|s| (s.dev, s.ino));
+        pwd != cwd && pwd.starts_with(b"/") && identity(pwd).is_some_and(|id| Some(id) == identity(cwd))
+    };
     for entry in env.iter() {
         let name = entry.split(|&b| b == b'=').next().unwrap_or_default();
-        if is_cwd_declared_away && name == b"PWD" {
+        if let Some(pwd) = entry.strip_prefix(b"PWD=")
+            && (is_cwd_declared_away || !is_other_name(pwd))
+        {
             continue;
         }
         if !UNIMPORTANT_VARIABLES.iter().any(|v| v.as_bytes() == name) && !name.starts_with(b"ZCCACHE_") {
@@ -114,7 +144,7 @@ pub fn environment_digest(env: &ByteStrings) -> Digest {
 
 /// Variables that differ from shell to shell and on which no tool's result hangs: shell bookkeeping, session
 /// and window identities, the make and ninja that called.
-const UNIMPORTANT_VARIABLES: [&str; 22] = [
+const UNIMPORTANT_VARIABLES: [&str; 23] = [
     "_",
     "SHLVL",
     "OLDPWD",
@@ -131,6 +161,7 @@ const UNIMPORTANT_VARIABLES: [&str; 22] = [
     "XDG_SESSION_ID",
     "DBUS_SESSION_BUS_ADDRESS",
     "GPG_AGENT_INFO",
+    "CARGO_MAKEFLAGS",
     "MAKEFLAGS",
     "MFLAGS",
     "MAKELEVEL",
@@ -201,7 +232,7 @@ mod tests {
 
     #[test]
     fn shell_bookkeeping_is_no_environment_of_a_tool() {
-        let digest = |vars: &[&str]| environment_digest(&vars.iter().collect());
+        let digest = |vars: &[&str]| environment_digest_of(&vars.iter().collect(), b"/");
         assert_eq!(digest(&["A=1", "SHLVL=1", "_=/bin/x"]), digest(&["A=1", "SHLVL=2"]));
         assert_ne!(digest(&["A=1"]), digest(&["A=2"]));
         assert_ne!(digest(&["A=1", "B=2"]), digest(&["A=1B=2"]));

@@ -1,5 +1,6 @@
 //! zccache's actors and the plain components they are shells of.
 
+pub mod absent_names;
 pub mod acceptor;
 pub mod blobs;
 pub mod capture;
@@ -11,15 +12,20 @@ pub mod delivery;
 pub mod digest;
 pub mod digesting;
 pub mod exec;
+pub mod faults;
 pub mod file_table;
 pub mod flights;
 pub mod freshness;
 pub mod hasher;
+pub mod hit;
 pub mod index;
 pub mod invocation;
 pub mod journal;
+pub mod kept_threads;
 pub mod key;
+pub mod lease;
 pub mod manifest;
+pub mod name_filter;
 pub mod observation;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_declared;
@@ -31,11 +37,15 @@ pub mod observer;
 pub mod plan;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod program_file;
+pub mod reach;
 pub mod record;
 pub mod root;
 pub mod runner;
+pub mod second_hand;
 pub mod settle;
+pub mod sharing;
 pub mod signature;
+pub mod standard_input;
 pub mod storage;
 pub mod store;
 pub mod supervision;

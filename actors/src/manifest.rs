@@ -1,73 +1,153 @@
 //! Manifests in memory: the records of a key, ready to be checked, and the map that hits read.
+//!
+//! Each record knows when it was last used, since that is the order of evictions. The index is told now and then
+//! (`Storage::tidy`), not at every hit.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
+use serde_bytes::ByteBuf;
 
 use crate::file_table::FileTable;
 use crate::freshness::{Broken, LiveRecord, WorkingDirectory};
 use crate::key::RequestKey;
-use crate::record::{RECORDS_PER_KEY_MAX, Record};
+use crate::record::{RECORDS_PER_KEY_MAX, Record, RecordUse};
 
 /// How many manifests are kept in memory. One of a C file with 50 observations takes about 10 KB, one with 300
 /// about 50 KB; the least recently used tenth goes when the number is reached.
 const HOT_MANIFESTS_MAX: usize = 4_000;
 
+/// The most bytes of output that are written before it is known whether the record holds: where it does not, that was
+/// for nothing, and took a millisecond.
+const EARLY_BYTES_MAX: u64 = 4 << 20;
+
 /// The records of one key, newest first.
 pub struct Manifest {
-    records: RwLock<Vec<Arc<LiveRecord>>>,
-    last_use_ms: AtomicU64,
+    records: RwLock<Vec<Held>>,
+    /// When it was last looked at; of no meaning but for what stays in memory.
+    looked_at_ms: AtomicU64,
+    /// Some record was used since the index was told.
+    is_used: AtomicBool,
+}
+
+/// A record, and what the index keeps beside it.
+#[derive(Clone)]
+struct Held {
+    live: Arc<LiveRecord>,
+    /// Moment of the last use, by [`UseClock`].
+    last_use_ms: Arc<AtomicU64>,
+    places: Arc<[ByteBuf]>,
+}
+
+impl Held {
+    fn new(record: Record, used: RecordUse) -> Self {
+        Self {
+            live: Arc::new(LiveRecord::new(record)),
+            last_use_ms: Arc::new(AtomicU64::new(used.last_use_ms)),
+            places: used.places.into(),
+        }
+    }
+
+    fn used(&self) -> RecordUse {
+        let last_use_ms = self.last_use_ms.load(Ordering::Relaxed);
+        RecordUse { last_use_ms, places: self.places.to_vec() }
+    }
 }
 
 impl Manifest {
     /// A manifest of these records.
-    pub fn new(records: impl IntoIterator<Item = Record>) -> Self {
-        let records = records.into_iter().map(|r| Arc::new(LiveRecord::new(r))).collect();
-        Self { records: RwLock::new(records), last_use_ms: AtomicU64::new(now_ms()) }
+    pub fn new(records: impl IntoIterator<Item = (Record, RecordUse)>) -> Self {
+        let records = records.into_iter().map(|(record, used)| Held::new(record, used)).collect();
+        Self {
+            records: RwLock::new(records),
+            looked_at_ms: AtomicU64::new(now_ms()),
+            is_used: AtomicBool::new(false),
+        }
     }
 
-    /// The records, newest first.
-    pub fn records(&self) -> Vec<Arc<LiveRecord>> {
+    fn held(&self) -> Vec<Held> {
         self.records.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// The first record that holds, as seen from `cwd`; `accepts` decides on what is not an observation.
+    /// The records, newest first, each with its last use.
+    pub fn records(&self) -> Vec<(Arc<LiveRecord>, RecordUse)> {
+        self.held().into_iter().map(|held| (Arc::clone(&held.live), held.used())).collect()
+    }
+
+    /// The first record that holds, as seen from `cwd`, and what `also` made of it (see [`LiveRecord::check_and`]);
+    /// `accepts` decides on what is not an observation.
     ///
     /// # Errors
     /// What broke the newest record; nothing if there is no record.
-    pub fn find(
+    pub fn find<T>(
         &self,
-        cwd: &WorkingDirectory,
-        files: &FileTable,
+        cwd: &Arc<WorkingDirectory>,
+        files: &Arc<FileTable>,
         accepts: impl Fn(&Record) -> bool,
-    ) -> Result<Arc<LiveRecord>, Option<Broken>> {
+        also: impl Fn(&Record) -> T,
+    ) -> Result<(Arc<LiveRecord>, T), Option<Broken>> {
+        self.looked_at_ms.store(now_ms(), Ordering::Relaxed);
         let mut broken = None;
-        for record in self.records().into_iter().filter(|r| accepts(&r.record)) {
-            match record.check(cwd, files) {
-                Ok(()) => {
-                    self.last_use_ms.store(now_ms(), Ordering::Relaxed);
-                    return Ok(record);
+        for live in self.held().into_iter().map(|held| held.live).filter(|live| accepts(&live.record)) {
+            // Where the newest does not hold, the others are not likely to: nothing is done for them in advance.
+            let checked = match broken {
+                None if output_bytes(&live.record) <= EARLY_BYTES_MAX => {
+                    live.check_and(cwd, files, || also(&live.record))
                 }
+                _ => live.check(cwd, files).map(|()| also(&live.record)),
+            };
+            match checked {
+                Ok(also) => return Ok((live, also)),
                 Err(b) => broken = broken.or(Some(b)),
             }
         }
         Err(broken)
     }
 
+    /// Notes that `live`, one of these records, was used at `at_ms`.
+    pub fn note_use(&self, live: &Arc<LiveRecord>, at_ms: u64) {
+        let records = self.records.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(held) = records.iter().find(|held| Arc::ptr_eq(&held.live, live)) {
+            held.last_use_ms.fetch_max(at_ms, Ordering::Relaxed);
+            self.is_used.store(true, Ordering::Release);
+        }
+    }
+
     /// Puts `record` first, in the place of one with the same observations; returns the records that went.
-    pub fn insert(&self, record: Record) -> Vec<Arc<LiveRecord>> {
+    pub fn insert(&self, record: Record, used: RecordUse) -> Vec<Arc<LiveRecord>> {
         let mut records = self.records.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let same = |r: &Arc<LiveRecord>| {
-            r.record.environment == record.environment
-                && r.record.observations.iter().eq(&record.observations)
+        let same = |held: &Held| {
+            let old = &held.live.record;
+            old.environment == record.environment
+                && old.variables == record.variables
+                && old.observations.iter().eq(&record.observations)
         };
         let (mut gone, mut kept): (Vec<_>, Vec<_>) = records.drain(..).partition(same);
-        kept.insert(0, Arc::new(LiveRecord::new(record)));
+        kept.insert(0, Held::new(record, used));
         gone.extend(kept.drain(RECORDS_PER_KEY_MAX.min(kept.len())..));
         *records = kept;
-        gone
+        gone.into_iter().map(|held| held.live).collect()
+    }
+}
+
+/// The moments of uses: the wall clock's, but never twice the same and never going back, so that the order of
+/// evictions is that of uses whatever is done to the clock.
+#[derive(Debug, Default)]
+pub struct UseClock(AtomicU64);
+
+impl UseClock {
+    /// A moment later than every one before, in milliseconds since the epoch or a little more.
+    pub fn stamp(&self) -> u64 {
+        let now = now_ms();
+        let next = |last: u64| Some(now.max(last.saturating_add(1)));
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_or(now, |last| now.max(last + 1))
+    }
+
+    /// From now on all moments are later than `at_ms`.
+    pub fn advance(&self, at_ms: u64) {
+        self.0.fetch_max(at_ms, Ordering::Relaxed);
     }
 }
 
@@ -75,6 +155,8 @@ impl Manifest {
 #[derive(Default)]
 pub struct HotManifests {
     map: DashMap<RequestKey, Arc<Manifest>>,
+    /// Tells the moments of uses.
+    pub clock: UseClock,
 }
 
 impl HotManifests {
@@ -83,16 +165,17 @@ impl HotManifests {
         self.map.get(&key).map(|m| Arc::clone(&m))
     }
 
-    /// Keeps a manifest. Returns those that had to go, with the time of their last use.
-    pub fn put(&self, key: RequestKey, manifest: Arc<Manifest>) -> Vec<(RequestKey, u64)> {
+    /// Keeps a manifest. Returns those that had to go.
+    pub fn put(&self, key: RequestKey, manifest: Arc<Manifest>) -> Vec<(RequestKey, Arc<Manifest>)> {
         let gone = if self.map.len() >= HOT_MANIFESTS_MAX { self.shrink() } else { Vec::new() };
         self.map.insert(key, manifest);
         gone
     }
 
-    /// When each manifest in memory was last used, in milliseconds since the epoch.
-    pub fn uses(&self) -> Vec<(RequestKey, u64)> {
-        self.map.iter().map(|e| (*e.key(), e.value().last_use_ms.load(Ordering::Relaxed))).collect()
+    /// The manifests of which some record was used since the last call.
+    pub fn take_used(&self) -> Vec<(RequestKey, Arc<Manifest>)> {
+        let used = self.map.iter().filter(|e| e.value().is_used.swap(false, Ordering::AcqRel));
+        used.map(|e| (*e.key(), Arc::clone(e.value()))).collect()
     }
 
     /// Forgets one.
@@ -105,19 +188,39 @@ impl HotManifests {
         self.map.clear();
     }
 
-    fn shrink(&self) -> Vec<(RequestKey, u64)> {
-        let mut uses = self.uses();
-        uses.sort_unstable_by_key(|u| u.1);
-        uses.truncate(HOT_MANIFESTS_MAX / 10);
-        for (key, _) in &uses {
-            self.map.remove(key);
-        }
-        uses
+    fn shrink(&self) -> Vec<(RequestKey, Arc<Manifest>)> {
+        let looked_at = |e: dashmap::mapref::multiple::RefMulti<'_, RequestKey, Arc<Manifest>>| {
+            (e.value().looked_at_ms.load(Ordering::Relaxed), *e.key())
+        };
+        let mut oldest: Vec<_> = self.map.iter().map(looked_at).collect();
+        oldest.sort_unstable();
+        oldest.truncate(HOT_MANIFESTS_MAX / 10);
+        oldest.into_iter().filter_map(|(_, key)| self.map.remove(&key)).collect()
     }
+}
+
+fn output_bytes(record: &Record) -> u64 {
+    record.result.outputs.iter().filter_map(|output| output.file).map(|file| file.bytes).sum()
 }
 
 /// Milliseconds since the epoch.
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_of_use_never_repeat_and_never_go_back() {
+        let clock = UseClock::default();
+        let (first, second) = (clock.stamp(), clock.stamp());
+        assert!(first < second && now_ms() <= second + 1);
+        // As if the clock had been right until now, and were then set back by a day.
+        let ahead = now_ms() + 24 * 3600 * 1000;
+        clock.advance(ahead);
+        assert_eq!((clock.stamp(), clock.stamp()), (ahead + 1, ahead + 2));
+    }
 }

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::name_filter::NameFilter;
 use crate::signature::{FileKind, Signature};
 
 /// A path as the tool spelled it.
@@ -40,6 +41,13 @@ pub enum Seen {
         /// The directory's signature before the listing.
         signature: Signature,
     },
+    /// A directory's names were looked through for certain ones.
+    Names {
+        /// Which ones.
+        filter: NameFilter,
+        /// Digest of those that were there.
+        digest: Digest,
+    },
     /// A symbolic link was read (`readlink`, `lstat`).
     Symlink {
         /// Where it points.
@@ -70,7 +78,7 @@ pub enum Seen {
 }
 
 /// One fact that must still hold for a record to be served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Observation {
     /// The path as spelled.
     pub path: Spelled,
@@ -79,7 +87,7 @@ pub struct Observation {
 }
 
 /// What must be true of an observed path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fact {
     /// A regular file with this content.
     Content {
@@ -98,6 +106,13 @@ pub enum Fact {
     /// A directory with these names.
     Listed {
         /// Digest of the sorted names.
+        digest: Digest,
+    },
+    /// A directory with, of certain names, these.
+    Names {
+        /// Which names.
+        filter: NameFilter,
+        /// Digest of those that are there.
         digest: Digest,
     },
     /// A symbolic link to this target.

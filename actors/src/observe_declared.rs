@@ -51,6 +51,7 @@ impl Observer for DeclaredObserver {
         let mut observed = Observed {
             exit: ended.exit,
             sightings: Vec::new(),
+            listings: Vec::new(),
             effects: Vec::new(),
             programs: Vec::new(),
             asked_time: false,

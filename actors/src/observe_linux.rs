@@ -17,6 +17,7 @@
 mod chance;
 mod filter;
 mod include_names;
+mod job_server;
 mod links;
 mod listener;
 mod memory;
@@ -88,6 +89,7 @@ impl ObservedObserver {
             client_pid: None,
             policy: &TRIAL,
             foreign_code: true,
+            input_is_known: false,
             declared: Default::default(),
             outputs: Vec::new(),
         };
@@ -118,6 +120,7 @@ static TRIAL: Policy = Policy {
     knows_program: |_| false,
     reads_links_on_its_way_only: false,
     ignored_reads: &[],
+    review: None,
     caution: Caution::NONE,
 };
 
@@ -156,6 +159,7 @@ impl Observer for ObservedObserver {
         Ok(Observed {
             exit: ended.exit,
             effects: testimony.effects,
+            listings: testimony.listings,
             programs: testimony.programs,
             asked_time,
             sightings: testimony.sightings,
@@ -177,7 +181,8 @@ struct Watching {
 
 impl Watching {
     fn new(job: &Job, memory: &Arc<Memory>) -> io::Result<Self> {
-        let input = job.descriptors.iter().find(|(number, _)| *number == 0).and_then(|(_, fd)| identity(fd));
+        let input = job.descriptors.iter().find(|(number, _)| *number == 0 && !job.input_is_known);
+        let input = input.and_then(|(_, fd)| identity(fd));
         let walks_links = walks_links(job, memory);
         let walk_memory = walks_links.then(|| Arc::clone(memory));
         let chance_unless = chance_unless(job);

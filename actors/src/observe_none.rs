@@ -20,6 +20,7 @@ impl Observer for Unobserved {
         Ok(Observed {
             exit: ended.exit,
             sightings: Vec::new(),
+            listings: Vec::new(),
             effects: Vec::new(),
             programs: Vec::new(),
             asked_time: false,

@@ -29,6 +29,8 @@ pub struct Job {
     pub outputs: Vec<Spelled>,
     /// Other code than the family's may take part; see [`crate::plan::Plan::foreign_code`].
     pub foreign_code: bool,
+    /// What there is to read on standard input is part of the request: reading it is nothing to note.
+    pub input_is_known: bool,
 }
 
 /// What happens during a run, told as it happens. Called on the observer's own thread.
@@ -51,6 +53,8 @@ pub struct Observed {
     pub sightings: Vec<Sighting>,
     /// What it left behind.
     pub effects: Vec<Effect>,
+    /// The names in the directories that it listed, as they were then, if the policy has a review that asks for them.
+    pub listings: Vec<Listing>,
     /// Programs it ran, as spelled (the tool itself among them), each once.
     pub programs: Vec<Spelled>,
     /// It read the time zone, as is done to print the time (`__DATE__`, `__TIME__`, `__TIMESTAMP__`). Not to be
@@ -58,6 +62,15 @@ pub struct Observed {
     pub asked_time: bool,
     /// Why this run must not be stored, if it must not: the first reason found.
     pub unstorable: Option<Unstorable>,
+}
+
+/// What was in a directory when it was listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The directory, as spelled.
+    pub path: Spelled,
+    /// The names in it, in no order.
+    pub names: Vec<Vec<u8>>,
 }
 
 /// Something the run changed in the file system and left so.
@@ -86,6 +99,8 @@ pub enum Origin {
     Kept,
     /// A new file, where there was none.
     Made,
+    /// A new file, where there was none, made under another name and moved here.
+    Moved,
     /// What was there before is an input of the run, its mode included.
     Edited,
     /// A new file, in the place of an older one that the run removed or renamed this one over.

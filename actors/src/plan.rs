@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use zccache_proto::ByteStrings;
+
 use crate::invocation::Invocation;
 use crate::observation::Spelled;
+use crate::observer::{Observed, Unstorable};
 
 /// Turns invocations into plans. Pure but for reading response files and checking `PWD`: equal invocations give equal plans.
 pub trait Planner: Send + Sync {
@@ -15,7 +18,7 @@ pub trait Planner: Send + Sync {
 #[derive(Debug, Clone)]
 pub enum Planned {
     /// To be looked up, run, stored.
-    Cache(Plan),
+    Cache(Box<Plan>),
     /// Not ours: the client `exec`s the tool.
     PassThrough(PassThrough),
 }
@@ -37,15 +40,61 @@ pub struct Plan {
     pub key_env: Vec<Vec<u8>>,
     /// What the declared observer needs: how this compile finds its inputs.
     pub declared: DeclaredInputs,
+    /// The arguments to run and to key instead of those that were typed, where the user wants others.
+    pub argv: Option<ByteStrings>,
     /// Outputs that the command line names or implies, as spelled (object file, dependency file).
     pub outputs: Vec<Spelled>,
+    /// The command asks for standard input to be read to its end: what is there is part of the request.
+    pub reads_input: bool,
     /// Time stamps of inputs can enter the result (clang's PCH and modules).
     pub pin_mtimes: bool,
     /// Code from elsewhere than the toolchain may take part (plugins, specs, `-B`): what is known of the family's
     /// programs then says nothing.
     pub foreign_code: bool,
+    /// How to tell the requester's own places in the command line, if a search of the outputs' bytes shows whether
+    /// they enter the result. Without, results are served in the place where they were made alone.
+    pub sharing: Option<Sharing>,
+    /// The directory that all of a build's results lie below, if results are to be shared with builds that have
+    /// another one.
+    pub target: Option<Vec<u8>>,
     /// `SOURCE_DATE_EPOCH` fixes the time of day, so that only files' own times are left to ask the zone for.
     pub time_is_fixed: bool,
+}
+
+/// Where a requester's own places stand in a command line.
+#[derive(Debug, Clone, Default)]
+pub struct Sharing {
+    /// Paths in the arguments, in order.
+    pub places: Vec<Place>,
+    /// Which of `Plan::outputs` is a file of rules for make.
+    pub dependency_file: Option<usize>,
+}
+
+/// A path in an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The argument's number; 0 is the tool's name.
+    pub argument: usize,
+    /// Where in it the path begins, in bytes.
+    pub offset: usize,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a path in an argument is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is read, or searched.
+    Input,
+    /// It is the output with this number in `Plan::outputs`, and names it for make alone if at all.
+    Output(usize),
+    /// It is the old half of a prefix map, `OLD=NEW`.
+    Map {
+        /// It changes what `__FILE__` is.
+        macros: bool,
+        /// It changes debug information.
+        debug: bool,
+    },
 }
 
 /// What the command line says about inputs; used by the declared observer alone.
@@ -77,10 +126,50 @@ pub struct Policy {
     /// Programs of this family read symbolic links only along paths that they also open, execute or ask about, or
     /// that a text which they read names as a header. Watching them need then not watch `readlink`.
     pub reads_links_on_its_way_only: bool,
-    /// Paths whose reading does not matter (`/dev/urandom` for seeds, `/proc/meminfo` for heap sizes).
+    /// Paths whose reading does not matter (`/dev/urandom` for seeds, `/proc/meminfo` for heap sizes). One that ends
+    /// with a slash stands for all that is below it.
     pub ignored_reads: &'static [&'static str],
+    /// Looks through what was observed of a run, if the family has more to say of it than its observations do.
+    pub review: Option<Review>,
     /// What may show in the results of this family's tools, beyond what files hold.
     pub caution: Caution,
+}
+
+impl Policy {
+    /// Whether the reading of `path` does not matter.
+    pub fn ignores(&self, path: &[u8]) -> bool {
+        self.ignored_reads
+            .iter()
+            .map(|ignored| ignored.as_bytes())
+            .any(|ignored| ignored == path || (ignored.ends_with(b"/") && path.starts_with(ignored)))
+    }
+}
+
+/// Says what else the result of a run hangs on, and rewrites observations that say more than the family's tools go by.
+///
+/// # Errors
+/// Why the run must not be stored.
+pub type Review = fn(&Invocation, &mut Observed, &Printed<'_>) -> Result<Variables, Unstorable>;
+
+/// What a run printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Printed<'a> {
+    /// To standard output (and error, when merged).
+    pub stdout: &'a [u8],
+    /// To standard error.
+    pub stderr: &'a [u8],
+}
+
+/// The environment variables that a run was seen to hang on, beyond those in its request's key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Variables {
+    /// None.
+    #[default]
+    None,
+    /// Those of these names, sorted.
+    Named(Vec<Vec<u8>>),
+    /// Any of them, less those that are known to tell nothing.
+    Any,
 }
 
 /// What may show in a tool's result, beyond what files hold. Nothing of it does for compilers; all of it may for a tool
@@ -111,7 +200,9 @@ pub struct Caution {
 /// What of the metadata of a file that is read may show in a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShownMetadata {
-    /// Nothing.
+    /// Nothing at all.
+    ContentOnly,
+    /// Nothing, save that files with equal content are told apart by their time stamps (`#pragma once`).
     None,
     /// Its permission bits, as with tools that hand them on to their output.
     Mode,

@@ -4,13 +4,15 @@
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use zccache_proto::ByteStrings;
 use zccache_proto::message::Exit;
 
 use crate::digest::Digest;
 use crate::observation::{Observation, Spelled};
+use crate::sharing::Standpoint;
 
 /// Raised whenever `Record`'s encoding changes; records of another version are not read.
-const RECORD_VERSION: u8 = 3;
+pub const RECORD_VERSION: u8 = 6;
 
 /// How many records a manifest keeps: enough to switch between a dozen branches and hit on each; the oldest
 /// go first. Each is checked in turn on a miss, so the number bounds that cost too.
@@ -27,8 +29,35 @@ pub struct Record {
     pub identities: Vec<u32>,
     /// The digest of the whole environment, if a program took part whose reads of it are not known.
     pub environment: Option<Digest>,
+    /// Variables that the run is known to hang on, beyond those in the key.
+    pub variables: Vec<Variable>,
+    /// Of a record under a shared key: where the request stood whose run it is.
+    pub origin: Option<Standpoint>,
     /// What to replay.
     pub result: RunResult,
+}
+
+/// An environment variable as a run found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Its name.
+    #[serde(with = "serde_bytes")]
+    pub name: Vec<u8>,
+    /// Its value, if it was set.
+    pub value: Option<ByteBuf>,
+}
+
+impl Variable {
+    /// The variable of this name in `env`.
+    pub fn in_environment(name: Vec<u8>, env: &ByteStrings) -> Self {
+        let value = env.value_of(&name).map(ByteBuf::from);
+        Self { name, value }
+    }
+
+    /// Whether it is the same in `env`.
+    pub fn holds_in(&self, env: &ByteStrings) -> bool {
+        env.value_of(&self.name) == self.value.as_ref().map(|value| value.as_slice())
+    }
 }
 
 /// In `Record::identities`: this observation is not of an existing file.
@@ -72,12 +101,28 @@ pub struct OutputFile {
 impl Record {
     /// Whether the record is one that this code could have written.
     pub fn is_sound(&self) -> bool {
-        let sound_path = |p: &Spelled| !p.0.is_empty() && !p.0.contains(&0);
+        let sound_path = |p: &Spelled| (1..=PATH_BYTES_MAX).contains(&p.0.len()) && !p.0.contains(&0);
+        let count = self.observations.len() as u64;
         self.identities.len() == self.observations.len()
+            && self.identities.iter().all(|&first| first == NO_FILE || u64::from(first) < count)
             && self.observations.iter().all(|o| sound_path(&o.path))
             && self.result.outputs.iter().all(|o| sound_path(&o.path))
+            // No bits that make a program run as somebody else.
+            && self.result.outputs.iter().all(|o| o.file.is_none_or(|file| file.mode <= 0o777))
             && matches!(self.result.exit, Exit::Code(0..=255))
     }
+}
+
+/// The most bytes of a path in a record: Linux takes 4096 at a time, and tools may go on from there.
+const PATH_BYTES_MAX: usize = 64 * 1024;
+
+/// What the index keeps of a record beside it: what changes without the record, and what evictions ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordUse {
+    /// When it was last used, in milliseconds since the epoch (by `UseClock`).
+    pub last_use_ms: u64,
+    /// The directories that it belongs to: the requester's, and those outside of it that outputs went to.
+    pub places: Vec<ByteBuf>,
 }
 
 /// The records of one key as bytes for the index, newest first.
@@ -109,6 +154,8 @@ mod tests {
             observations: vec![Observation { path: Spelled(b"a.h".to_vec()), fact: Fact::Absent }],
             identities: vec![NO_FILE],
             environment: None,
+            variables: vec![Variable { name: b"OUT_DIR".to_vec(), value: Some(ByteBuf::from(*b"/t")) }],
+            origin: None,
             result: RunResult {
                 exit: Exit::Code(1),
                 stdout: ByteBuf::new(),

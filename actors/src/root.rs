@@ -21,13 +21,18 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use crate::acceptor::{Acceptor, StopAccepting};
-use crate::store::{Close, Store};
-use crate::supervision::Supervised;
+use crate::faults;
+use crate::store::{Close, Store, Tidy};
+use crate::supervision::{Pulse, Supervised};
 use crate::work::Work;
 
 /// How long running tools may take to finish after a request to shut down: longer than any compile, shorter than
 /// a machine's patience with a service that it wants to stop for good.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How often the store writes down what is only in memory: when results were last used, and counters. A `kill -9`
+/// loses no more than that; the store's thread is busy with it for milliseconds.
+const TIDY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The exit status after an escalation: `EX_SOFTWARE` of sysexits.h.
 const EXIT_ESCALATED: i32 = 70;
@@ -76,12 +81,13 @@ pub struct Adopt {
 pub struct Root {
     work: Arc<Work>,
     children: Option<Adopt>,
+    pulse: Arc<Pulse>,
 }
 
 impl Root {
     /// A root that waits for `work` before it ends.
     pub fn new(work: Arc<Work>) -> Self {
-        Self { work, children: None }
+        Self { work, children: None, pulse: Arc::default() }
     }
 }
 
@@ -90,13 +96,39 @@ impl Actor for Root {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        self.pulse.beat();
+        ctx.run_interval(Pulse::INTERVAL, |root, _| {
+            faults::pass("root");
+            root.pulse.beat();
+        });
+        let stopped = || end("root does not answer");
+        if let Err(e) = self.pulse.watch(stopped) {
+            tracing::warn!(%e, "there is no watchdog");
+        }
     }
+}
+
+/// Ends the process without another word to anybody in it.
+fn end(reason: &str) {
+    tracing::error!(reason, "giving up; the next client starts a new service");
+    eprintln!("zccache-service: {reason}");
+    std::process::exit(EXIT_ESCALATED);
 }
 
 impl Handler<Adopt> for Root {
     type Result = ();
 
-    fn handle(&mut self, message: Adopt, _: &mut Self::Context) {
+    fn handle(&mut self, message: Adopt, ctx: &mut Self::Context) {
+        let store = message.store.clone();
+        let tidying = async move {
+            loop {
+                tokio::time::sleep(TIDY_INTERVAL).await;
+                if let Ok(Err(e)) = store.send(Tidy).await {
+                    tracing::debug!(%e, "nothing could be written down");
+                }
+            }
+        };
+        ctx.spawn(tidying.into_actor(self));
         self.children = Some(message);
     }
 }
@@ -131,8 +163,6 @@ impl Handler<Escalate> for Root {
     type Result = ();
 
     fn handle(&mut self, message: Escalate, _: &mut Self::Context) {
-        tracing::error!(reason = message.0, "giving up; the next client starts a new service");
-        eprintln!("zccache-service: {}", message.0);
-        std::process::exit(EXIT_ESCALATED);
+        end(&message.0);
     }
 }

@@ -21,9 +21,13 @@ use zccache_proto::message::{OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
 use crate::exec::Declaration;
+use crate::faults;
 use crate::freshness::WorkingDirectory;
+use crate::kept_threads::KeptThreads;
+use crate::lease::Lease;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
+use crate::plan::{Printed, Variables};
 use crate::signature::{FileKind, Signature};
 use crate::supervision::Probe;
 
@@ -37,6 +41,8 @@ pub struct Run {
     pub cwd: Arc<WorkingDirectory>,
     /// The outputs that the command line names (see [`crate::plan::Plan::outputs`]).
     pub outputs: Vec<Spelled>,
+    /// How long the client is sure to wait still.
+    pub lease: Arc<Lease>,
 }
 
 /// A run in progress. Dropping it kills the tool with all its processes.
@@ -63,6 +69,8 @@ pub enum RunEvent {
 pub struct RunReport {
     /// What the observer saw.
     pub observed: Observed,
+    /// The variables that the result hangs on, beyond those in the key.
+    pub reviewed: Variables,
     /// What the run left, copied; or why that could not be.
     pub captured: Result<Captured, Unstorable>,
     /// All of standard output.
@@ -78,6 +86,9 @@ const KEPT_OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many events may wait for a slow client before the tool waits too: 8 MiB of output, so that nobody's
 /// single flight hangs on a client that was stopped.
 const EVENTS_MAX: usize = 128;
+
+/// A thread for each run.
+static TOOLS: KeptThreads = KeptThreads::new("tool");
 
 /// See the header.
 const MAILBOX: usize = 4096;
@@ -107,11 +118,12 @@ impl Handler<Run> for Runner {
     type Result = std::io::Result<Running>;
 
     fn handle(&mut self, message: Run, _: &mut Self::Context) -> Self::Result {
+        faults::pass("runner");
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let (report_in, report) = oneshot::channel();
         let (cancelled, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
-        std::thread::Builder::new().name("tool".into()).spawn(move || {
+        TOOLS.run(move || {
             let mut tap =
                 Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
             let job = AssertUnwindSafe(|| run(&*observer, &blobs, message, &mut tap));
@@ -135,7 +147,14 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     let directory = message.job.invocation.cwd_path().to_path_buf();
     let declaration = Declaration::in_environment(&message.job.invocation.env);
     let inputs = declaration.as_ref().map(|declared| declared.look(&message.cwd));
+    let review = message.job.policy.review.map(|review| (review, message.job.invocation.clone()));
+    faults::pass("run.begin");
+    if !message.lease.holds() {
+        // It runs the tool itself by now.
+        return Err(std::io::Error::other("the client may have given up"));
+    }
     let mut observed = observer.run(message.job, tap)?;
+    faults::pass("run.ended");
     if let (Some(declared), Some(inputs)) = (declaration, inputs) {
         declared.add_to(&mut observed, inputs, &message.cwd, &directory);
     }
@@ -146,13 +165,22 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
         let places = message.outputs.iter().filter_map(|path| empty_place(path, &message.cwd));
         observed.sightings.extend(places.flatten());
     }
+    let mut reviewed = Variables::None;
+    if let (Some((review, invocation)), None) = (review, &observed.unstorable) {
+        let printed = Printed { stdout: &tap.stdout, stderr: &tap.stderr };
+        match review(&invocation, &mut observed, &printed) {
+            Ok(variables) => reviewed = variables,
+            Err(why) => observed.unstorable = Some(why),
+        }
+    }
     let captured = match &observed.unstorable {
         // Nothing will be stored, so nothing need be copied.
         Some(why) => Err(why.clone()),
         None => capture(&observed.effects, blobs, &message.cwd, umask),
     };
+    faults::pass("run.captured");
     let (stdout, stderr) = (std::mem::take(&mut tap.stdout), std::mem::take(&mut tap.stderr));
-    Ok(RunReport { observed, captured, stdout, stderr })
+    Ok(RunReport { observed, reviewed, captured, stdout, stderr })
 }
 
 /// That there is no output, and whether there is a directory for it, if a failed run left nothing here. Whether it
@@ -183,6 +211,7 @@ impl Watcher for Tap {
     fn started(&mut self, pid: u32) {
         // A closed channel means that the client has gone; the run is being cancelled then.
         let _ = self.events.blocking_send(RunEvent::Started(pid));
+        faults::pass("run.started");
     }
 
     fn output(&mut self, stream: OutputStream, bytes: &[u8]) {

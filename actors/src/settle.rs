@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
@@ -11,17 +12,19 @@ use crate::connection::Peers;
 use crate::coordinator::Flight;
 use crate::counters::count;
 use crate::digesting::Run;
+use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::WorkingDirectory;
-use crate::hasher::MakeRecord;
+use crate::hasher::{MakeRecord, Share};
 use crate::invocation::Invocation;
 use crate::journal::Note;
 use crate::key::{RequestKey, environment_digest};
 use crate::observation::Spelled;
 use crate::observer::Unstorable;
-use crate::plan::{Plan, Policy, ShownMetadata};
-use crate::record::{Record, RunResult};
+use crate::plan::{Plan, Policy, ShownMetadata, Variables};
+use crate::record::{Record, RunResult, Variable};
 use crate::runner::RunReport;
+use crate::sharing::shared_requests;
 use crate::store::Insert;
 use crate::work::WorkGuard;
 
@@ -31,6 +34,10 @@ pub struct Settlement {
     pub key: RequestKey,
     /// What was typed.
     pub invocation: Invocation,
+    /// What it means.
+    pub plan: Plan,
+    /// Where relative paths begin.
+    pub cwd: Arc<WorkingDirectory>,
     /// The record with the contents it names, or why there is none.
     pub prepared: Prepared,
     /// The flight that this request leads, if it does.
@@ -38,6 +45,10 @@ pub struct Settlement {
     /// Over when the result is stored or not.
     pub work: WorkGuard,
 }
+
+/// How long a client whose tool has ended waits for its inputs to be digested: some gigabytes. One thread of many may
+/// be held up by a disk that others know nothing of.
+const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A record with the contents it names, or why there is none.
 pub type Prepared = Result<(Record, Vec<PendingBlob>), NotStored>;
@@ -65,7 +76,7 @@ pub async fn prepare(
     report: RunReport,
     peers: &Peers,
 ) -> Prepared {
-    let RunReport { observed, captured, stdout, stderr } = report;
+    let RunReport { observed, reviewed, captured, stdout, stderr } = report;
     if let Some(why) = observed.unstorable {
         return Err(why.into());
     }
@@ -73,27 +84,46 @@ pub async fn prepare(
         return Err(Unstorable::AskedTime.into());
     }
     let captured = captured?;
-    let known = knows_all(&observed.programs, plan.policy, invocation);
+    let (variables, any_variable) = match reviewed {
+        Variables::None => (Vec::new(), false),
+        Variables::Named(names) => {
+            let variable = |name| Variable::in_environment(name, &invocation.env);
+            (names.into_iter().map(variable).collect(), false)
+        }
+        Variables::Any => (Vec::new(), true),
+    };
+    let known = !any_variable && knows_all(&observed.programs, plan.policy, invocation);
     let metadata = plan.policy.caution.metadata;
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
     let run = Run {
         sightings: observed.sightings,
         result: RunResult { exit: observed.exit, stdout, stderr, outputs: captured.outputs },
-        environment: (!known).then(|| environment_digest(&invocation.env)),
+        variables,
+        environment: (!known).then(|| environment_digest(invocation)),
         // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
         pin_mtimes: plan.pin_mtimes || observed.asked_time || metadata == ShownMetadata::All,
         pin_modes: metadata == ShownMetadata::Mode,
+        pin_twins: metadata != ShownMetadata::ContentOnly,
     };
-    let made = peers.hasher.send(MakeRecord { run, cwd }).await;
+    let made = tokio::time::timeout(RECORD_PATIENCE, peers.hasher.send(MakeRecord { run, cwd })).await;
+    let made = made.map_err(|e| NotStored::Degraded("hasher_slow", e.to_string()))?;
     let record = made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
     Ok((record, captured.contents))
 }
 
 /// Stores the result, counts what came of it, and lands the flight. Behind the reply.
 pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
-    let Settlement { key, invocation, prepared, flight, work: _work } = settlement;
+    let Settlement { key, invocation, plan, cwd, prepared, flight, work: _work } = settlement;
+    faults::pass("settle");
+    let (mut shareable, root) = (None, invocation.cwd.clone());
     let stored = match prepared {
-        Ok((record, contents)) => store(key, record, contents, &peers).await,
+        Ok((record, contents)) => {
+            let requests = shared_requests(&invocation, &plan, &cwd);
+            let kept = (!requests.is_empty()).then(|| record.clone());
+            let stored = store(key, record, root.clone(), contents, &peers).await;
+            shareable = kept.filter(|_| stored.is_ok()).map(|record| Share { record, requests, plan, cwd });
+            stored
+        }
         Err(why) => Err(why),
     };
     let landing = if stored.is_ok() { Landing::Stored } else { Landing::NotStored };
@@ -118,16 +148,29 @@ pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
     if let Some(flight) = flight {
         flight.land(landing);
     }
+    if let Some(share) = shareable {
+        store_shared(share, &root, &peers).await;
+    }
+}
+
+/// Stores a result for requests from elsewhere as well, if it proves to be good for them. Nothing is lost if not.
+async fn store_shared(share: Share, root: &[u8], peers: &Peers) {
+    let Ok(general) = peers.hasher.send(share).await else { return };
+    for (key, record) in general {
+        // Its contents are stored already.
+        let _ = store(key, record, root.to_vec(), Vec::new(), peers).await;
+    }
 }
 
 async fn store(
     key: RequestKey,
     record: Record,
+    root: Vec<u8>,
     contents: Vec<PendingBlob>,
     peers: &Peers,
 ) -> Result<(), NotStored> {
     let failed = |e: &dyn std::fmt::Display| NotStored::Degraded("store_failed", e.to_string());
-    let stored = peers.store.send(Insert { key, record, contents }).await;
+    let stored = peers.store.send(Insert { key, record, root, contents }).await;
     stored.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
 }
 

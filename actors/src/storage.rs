@@ -3,55 +3,65 @@
 //! Without a usable index (missing rights, a full disk, damage, another service on the same directory) it says
 //! why and answers "nothing known"; it tries again now and then. It never fails a compile.
 
-use std::collections::HashMap;
+mod accounts;
+mod opening;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zccache_proto::report::StoreReport;
+use serde_bytes::ByteBuf;
+use zccache_proto::message::Evict;
+use zccache_proto::report::{AllTimeReport, StoreReport};
 
 use crate::blobs::{Blobs, PendingBlob};
-use crate::digest::Digest;
-use crate::index::{BlobUse, Index, IndexError};
+use crate::index::IndexError;
 use crate::key::RequestKey;
 use crate::manifest::{HotManifests, Manifest, now_ms};
-use crate::record::Record;
+use crate::record::{Record, RecordUse};
+use accounts::Accounts;
+pub use accounts::Gone;
 
 /// How long an unusable index is left alone before it is tried again: soon enough after a disk was freed, rare
 /// enough to cost nothing.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What part of the limit an eviction frees beyond what is needed, as a divisor: a tenth, so that evictions
-/// (which sort all keys by use) stay rare.
-const EVICTION_SLACK: u64 = 10;
+/// How often results are looked through for those beyond the age limit, which is a matter of days.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// How many damaged indexes are set aside in a row before a start gives up: each is a renamed directory.
-const SET_ASIDE_MAX: u32 = 100;
+/// Bytes of records that are kept whatever the limit, which is one of contents: with a small limit, the records of
+/// small files would otherwise outweigh these.
+const RECORD_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// How much is kept, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of all blobs, at most; of all records, too, but for [`RECORD_BYTES_MIN`].
+    pub bytes: u64,
+    /// How long a result may be unused, if there is a limit to it.
+    pub age: Option<Duration>,
+}
 
 /// Index, blobs, and how much they may take.
 pub struct Storage {
     cache_dir: PathBuf,
-    limit_bytes: u64,
+    limits: Limits,
     blobs: Arc<Blobs>,
     hot: Arc<HotManifests>,
     state: State,
+    expired: Option<Instant>,
+    written: Option<AllTimeReport>,
 }
 
 enum State {
-    Open(Box<Open>),
+    Open(Box<Accounts>),
     Unavailable {
         why: String,
         since: Instant,
     },
     /// For good: the next service may have it open already.
     Closed,
-}
-
-struct Open {
-    index: Index,
-    known: HashMap<Digest, BlobUse>,
-    bytes: u64,
-    records: u64,
 }
 
 /// Why something was not stored.
@@ -63,6 +73,9 @@ pub enum StorageError {
     /// The result alone is larger than the limit.
     #[error("the result is larger than the cache")]
     LargerThanCache,
+    /// The record names a content that is neither stored nor comes with it.
+    #[error("a content is missing")]
+    ContentMissing,
     /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -72,22 +85,26 @@ pub enum StorageError {
 }
 
 impl Storage {
-    /// Storage below `cache_dir`, at most `limit_bytes` of blobs. Opens nothing yet.
-    pub fn new(cache_dir: &Path, limit_bytes: u64, blobs: Arc<Blobs>, hot: Arc<HotManifests>) -> Self {
+    /// Storage below `cache_dir` within `limits`. Opens nothing yet.
+    pub fn new(cache_dir: &Path, limits: Limits, blobs: Arc<Blobs>, hot: Arc<HotManifests>) -> Self {
         let state = State::Unavailable { why: "not opened yet".into(), since: Instant::now() };
-        Self { cache_dir: cache_dir.into(), limit_bytes, blobs, hot, state }
+        Self { cache_dir: cache_dir.into(), limits, blobs, hot, state, expired: None, written: None }
     }
 
-    /// Opens the index. Returns the names of all known blobs, for a sweep, or why it cannot be used.
+    /// Opens the index.
     ///
     /// # Errors
-    /// `Unavailable`.
-    pub fn open(&mut self) -> Result<Vec<Digest>, StorageError> {
-        match open(&self.cache_dir) {
-            Ok(open) => {
-                let known = open.known.keys().copied().collect();
-                self.state = State::Open(Box::new(open));
-                Ok(known)
+    /// `Unavailable`, with the reason.
+    pub fn open(&mut self) -> Result<(), StorageError> {
+        let opened = opening::open_index(&self.cache_dir).and_then(|index| {
+            Accounts::new(index, Arc::clone(&self.blobs), Arc::clone(&self.hot)).map_err(|e| e.to_string())
+        });
+        match opened {
+            Ok(accounts) => {
+                // What is in memory may be ahead of an index that was not closed properly.
+                self.hot.clear();
+                self.state = State::Open(Box::new(accounts));
+                Ok(())
             }
             Err(why) => {
                 self.state = State::Unavailable { why: why.clone(), since: Instant::now() };
@@ -98,13 +115,11 @@ impl Storage {
 
     /// Deletes, on a thread of its own, what an earlier service left behind: blobs that the index does not know,
     /// last changed before `before_ns` (the start of this service, nanoseconds since the epoch).
-    pub fn sweep_in_background(&self, before_ns: i64, known: Vec<Digest>) {
-        let blobs = Arc::clone(&self.blobs);
-        let sweep = move || {
-            let known: std::collections::HashSet<_> = known.into_iter().collect();
-            blobs.sweep(before_ns, |digest| known.contains(&digest));
-        };
+    pub fn sweep_in_background(&self, before_ns: i64) {
+        let State::Open(accounts) = &self.state else { return };
+        let (blobs, knows) = (Arc::clone(&self.blobs), accounts.index().knows_blob());
         // Without a thread it is done after the next start.
+        let sweep = move || blobs.sweep(before_ns, knows);
         let _ = std::thread::Builder::new().name("sweep".into()).spawn(sweep);
     }
 
@@ -125,16 +140,16 @@ impl Storage {
         if let Some(manifest) = self.hot.get(key) {
             return Ok(Some(manifest));
         }
-        let records = self.with_open(|open, _| Ok(open.index.records(key)?))?;
-        if records.is_empty() {
+        let entry = self.with_open(|accounts| Ok(accounts.index().entry(key)?))?;
+        if entry.records.is_empty() {
             return Ok(None);
         }
-        let manifest = Arc::new(Manifest::new(records));
+        let manifest = Arc::new(Manifest::new(entry.records));
         self.keep_hot(key, Arc::clone(&manifest));
         Ok(Some(manifest))
     }
 
-    /// Stores `record` and the contents it names.
+    /// Stores `record` and the contents it names, of a request made in the directory `root`.
     ///
     /// # Errors
     /// If it cannot be; nothing of it is then served.
@@ -142,37 +157,45 @@ impl Storage {
         &mut self,
         key: RequestKey,
         record: Record,
+        root: &[u8],
         contents: &[PendingBlob],
     ) -> Result<(), StorageError> {
-        let new_bytes: u64 = contents.iter().map(|c| c.bytes).sum();
-        if new_bytes > self.limit_bytes {
-            return Err(StorageError::LargerThanCache);
-        }
+        self.make_room(contents)?;
         let manifest = self.manifest(key)?.unwrap_or_else(|| Arc::new(Manifest::new([])));
-        let hot = Arc::clone(&self.hot);
-        let (blobs, limit_bytes) = (Arc::clone(&self.blobs), self.limit_bytes);
-        let of_manifest = Arc::clone(&manifest);
-        self.with_open(move |open, _| {
-            if open.bytes + new_bytes > limit_bytes {
-                let goal = (limit_bytes - new_bytes).saturating_sub(limit_bytes / EVICTION_SLACK);
-                open.evict(goal, key, &blobs, &hot)?;
-            }
-            for content in contents {
-                blobs.commit(content)?;
-            }
-            let added = digests(&record);
-            let gone = of_manifest.insert(record);
-            open.records = (open.records + 1).saturating_sub(gone.len() as u64);
-            open.reference(&added)?;
-            for old in &gone {
-                open.release(&old.record, &blobs)?;
-            }
-            let records = of_manifest.records();
-            let records: Vec<&Record> = records.iter().map(|r| &r.record).collect();
-            Ok(open.index.put_records(key, &records, now_ms())?)
-        })?;
+        let used = RecordUse { last_use_ms: self.hot.clock.stamp(), places: places(&record, root) };
+        let inserted = self.with_open(|accounts| accounts.insert(key, &manifest, record, used, contents));
+        if inserted.is_err() {
+            // In memory it may be there, though nothing of it was written down.
+            self.hot.remove(key);
+        }
+        inserted?;
         self.keep_hot(key, manifest);
         Ok(())
+    }
+
+    /// Evicts until `contents` fit beside what is stored and what else is on its way in.
+    fn make_room(&mut self, contents: &[PendingBlob]) -> Result<(), StorageError> {
+        let Limits { bytes: limit, .. } = self.limits;
+        let ours: u64 = contents.iter().map(|c| c.bytes).sum();
+        let others = self.blobs.pending_bytes().saturating_sub(ours);
+        let fits = move |accounts: &Accounts, others: u64| -> Result<bool, StorageError> {
+            let bytes = accounts.totals().blob_bytes + accounts.new_bytes(contents)?;
+            let record_bytes = accounts.totals().record_bytes;
+            Ok(bytes.saturating_add(others) <= limit && record_bytes <= limit.max(RECORD_BYTES_MIN))
+        };
+        if distinct_bytes(contents) > limit {
+            return Err(StorageError::LargerThanCache);
+        }
+        self.with_open(|accounts| {
+            // What others have on its way in may be more than the whole limit, and is not ours to wait for.
+            let others = others.min(limit.saturating_sub(accounts.new_bytes(contents)?));
+            if accounts.evict_until(|a| fits(a, others))? {
+                return Ok(());
+            }
+            // Nothing is left to evict, so nothing but the new is counted, unless something was miscounted.
+            accounts.recount()?;
+            if fits(accounts, 0)? { Ok(()) } else { Err(StorageError::LargerThanCache) }
+        })
     }
 
     /// Makes everything so far survive a crash.
@@ -180,57 +203,135 @@ impl Storage {
     /// # Errors
     /// If the index cannot be used.
     pub fn flush(&mut self) -> Result<(), StorageError> {
-        self.with_open(|open, _| Ok(open.index.flush()?))
+        self.with_open(|accounts| Ok(accounts.index().flush()?))
     }
 
-    /// Writes down when what is in memory was last used, flushes, and lets go of the index: before an orderly end.
+    /// What earlier services left for the counters, if the index can be used; `Some(None)` if they left nothing.
+    pub fn earlier_counters(&self) -> Option<Option<AllTimeReport>> {
+        let State::Open(accounts) = &self.state else { return None };
+        let bytes = accounts.index().counters().ok()?;
+        Some(bytes.and_then(|bytes| rmp_serde::from_slice(&bytes).ok()))
+    }
+
+    /// Writes down what is only in memory (when results were last used, and `counters`), and now and then evicts
+    /// what is beyond the age limit.
     ///
     /// # Errors
     /// If the index cannot be used.
-    pub fn close(&mut self) -> Result<(), StorageError> {
-        let uses = self.hot.uses();
-        let written = self.with_open(|open, _| {
-            for (key, at_ms) in uses {
-                open.index.touch(key, at_ms)?;
+    pub fn tidy(&mut self, counters: Option<AllTimeReport>) -> Result<(), StorageError> {
+        let expires =
+            self.limits.age.filter(|_| self.expired.is_none_or(|at| at.elapsed() >= EXPIRY_INTERVAL));
+        let new_counters = counters.filter(|_| counters != self.written);
+        let gone = self.with_open(|accounts| {
+            let mut wrote = accounts.write_uses()?;
+            if let Some(counters) = new_counters {
+                let bytes = rmp_serde::to_vec_named(&counters).map_err(IndexError::from)?;
+                accounts.index().put_counters(&bytes)?;
+                wrote = true;
             }
-            Ok(open.index.flush()?)
-        });
+            if wrote {
+                accounts.index().flush()?;
+            }
+            match expires.map(before) {
+                Some(moment_ms) => accounts.evict_all(|used| used.last_use_ms < moment_ms),
+                None => Ok(Gone::default()),
+            }
+        })?;
+        self.written = counters;
+        if expires.is_some() {
+            self.expired = Some(Instant::now());
+        }
+        if gone.records > 0 {
+            tracing::info!(?gone, "evicted results beyond the age limit");
+        }
+        Ok(())
+    }
+
+    /// Writes down what is only in memory, flushes, and lets go of the index: before an orderly end.
+    ///
+    /// # Errors
+    /// If the index cannot be used.
+    pub fn close(&mut self, counters: Option<AllTimeReport>) -> Result<(), StorageError> {
+        self.limits.age = None; // There is time for that at the next start.
+        let written = self.tidy(counters).and_then(|()| self.flush());
         self.state = State::Closed;
         written
     }
 
-    /// Forgets everything. Returns how many records and blobs there were.
+    /// Forgets everything.
     ///
     /// # Errors
     /// If the cache cannot be used.
-    pub fn clear(&mut self) -> Result<(u64, u64), StorageError> {
+    pub fn clear(&mut self) -> Result<Gone, StorageError> {
         self.hot.clear();
-        let blobs = Arc::clone(&self.blobs);
-        self.with_open(|open, _| {
-            let counts = (open.records, open.known.len() as u64);
-            open.index.clear()?;
-            open.known.clear();
-            (open.bytes, open.records) = (0, 0);
-            blobs.clear()?;
-            Ok(counts)
+        self.with_open(Accounts::clear)
+    }
+
+    /// Forgets what `which` asks for.
+    ///
+    /// # Errors
+    /// If the cache cannot be used.
+    pub fn evict(&mut self, which: &Evict) -> Result<Gone, StorageError> {
+        let moment_ms = which.older_than_s.map(|s| before(Duration::from_secs(s)));
+        let is_to_go = |used: &RecordUse| {
+            moment_ms.is_none_or(|moment_ms| used.last_use_ms <= moment_ms)
+                && (which.roots.is_empty() || which.roots.iter().any(|root| is_at_home_in(used, root)))
+        };
+        self.with_open(|accounts| {
+            let gone = accounts.evict_all(is_to_go)?;
+            accounts.index().flush()?;
+            Ok(gone)
+        })
+    }
+
+    /// Looks through everything, forgets what is damaged or beyond the limits, and counts anew.
+    ///
+    /// # Errors
+    /// If the cache cannot be used.
+    pub fn gc(&mut self) -> Result<Gone, StorageError> {
+        let Limits { bytes: limit, age } = self.limits;
+        self.with_open(|accounts| {
+            let mut gone = accounts.recount()?;
+            if let Some(moment_ms) = age.map(before) {
+                gone += accounts.evict_all(|used| used.last_use_ms < moment_ms)?;
+            }
+            let before = accounts.totals();
+            accounts.evict_until(|a| Ok(a.totals().blob_bytes <= limit))?;
+            let after = accounts.totals();
+            gone += Gone {
+                records: before.records.saturating_sub(after.records),
+                blobs: before.blobs.saturating_sub(after.blobs),
+                bytes: before.blob_bytes.saturating_sub(after.blob_bytes),
+            };
+            accounts.index().flush()?;
+            Ok(gone)
         })
     }
 
     /// How much is stored.
     pub fn report(&self) -> StoreReport {
-        let limit_bytes = self.limit_bytes;
+        let limit_bytes = self.limits.bytes;
         match &self.state {
-            State::Open(o) => {
-                StoreReport { blobs: o.known.len() as u64, records: o.records, bytes: o.bytes, limit_bytes }
+            State::Open(accounts) => {
+                let totals = accounts.totals();
+                StoreReport {
+                    blobs: totals.blobs,
+                    records: totals.records,
+                    bytes: totals.blob_bytes,
+                    limit_bytes,
+                    deduplicated_bytes: totals.output_bytes.saturating_sub(totals.blob_bytes),
+                    record_bytes: totals.record_bytes,
+                    evicted: accounts.evicted(),
+                }
             }
             _ => StoreReport { limit_bytes, ..StoreReport::default() },
         }
     }
 
     fn keep_hot(&mut self, key: RequestKey, manifest: Arc<Manifest>) {
-        for (gone, at_ms) in self.hot.put(key, manifest) {
+        for (gone, manifest) in self.hot.put(key, manifest) {
             // Only the order of evictions hangs on it.
-            let _ = self.with_open(|open, _| Ok(open.index.touch(gone, at_ms)?));
+            let _ = self.with_open(|accounts| accounts.touch(gone, &manifest));
         }
     }
 
@@ -238,17 +339,17 @@ impl Storage {
     /// itself closes it: what it holds in memory can no longer be vouched for.
     fn with_open<T>(
         &mut self,
-        with: impl FnOnce(&mut Open, &Path) -> Result<T, StorageError>,
+        with: impl FnOnce(&mut Accounts) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         if matches!(&self.state, State::Unavailable { since, .. } if since.elapsed() >= RETRY_AFTER) {
             let _ = self.open();
         }
-        let open = match &mut self.state {
-            State::Open(open) => open,
+        let accounts = match &mut self.state {
+            State::Open(accounts) => accounts,
             State::Unavailable { why, .. } => return Err(StorageError::Unavailable(why.clone())),
             State::Closed => return Err(StorageError::Unavailable("the service is shutting down".into())),
         };
-        let result = with(open, &self.cache_dir);
+        let result = with(accounts);
         if let Err(StorageError::Index(e)) = &result {
             self.hot.clear();
             self.state = State::Unavailable { why: e.to_string(), since: Instant::now() };
@@ -257,129 +358,56 @@ impl Storage {
     }
 }
 
-impl Open {
-    fn reference(&mut self, digests: &[(Digest, u64)]) -> Result<(), StorageError> {
-        for &(digest, bytes) in digests {
-            let known = self.known.entry(digest).or_insert_with(|| {
-                self.bytes += bytes;
-                BlobUse { bytes, references: 0 }
-            });
-            known.references += 1;
-            self.index.put_blob(digest, Some(*known))?;
-        }
-        Ok(())
-    }
-
-    fn release(&mut self, record: &Record, blobs: &Blobs) -> Result<(), StorageError> {
-        for (digest, _) in digests(record) {
-            let Some(known) = self.known.get_mut(&digest) else { continue };
-            known.references = known.references.saturating_sub(1);
-            if known.references > 0 {
-                self.index.put_blob(digest, Some(*known))?;
-                continue;
-            }
-            self.bytes = self.bytes.saturating_sub(known.bytes);
-            self.known.remove(&digest);
-            self.index.put_blob(digest, None)?;
-            blobs.remove(digest)?;
-        }
-        Ok(())
-    }
-
-    /// Forgets keys, least recently used first, until at most `goal_bytes` are left; never `keep`.
-    fn evict(
-        &mut self,
-        goal_bytes: u64,
-        keep: RequestKey,
-        blobs: &Blobs,
-        hot: &HotManifests,
-    ) -> Result<(), StorageError> {
-        let recent: HashMap<_, _> = hot.uses().into_iter().collect();
-        let mut uses = self.index.uses()?;
-        for (at_ms, key) in &mut uses {
-            *at_ms = recent.get(key).map_or(*at_ms, |r| (*r).max(*at_ms));
-        }
-        uses.sort_unstable();
-        let before = self.bytes;
-        for (_, key) in uses {
-            if self.bytes <= goal_bytes {
-                break;
-            }
-            if key == keep {
-                continue;
-            }
-            let records = self.index.records(key)?;
-            self.index.remove(key)?;
-            hot.remove(key);
-            self.records = self.records.saturating_sub(records.len() as u64);
-            for record in &records {
-                self.release(record, blobs)?;
-            }
-        }
-        tracing::info!(before, after = self.bytes, goal_bytes, "evicted least recently used results");
-        Ok(())
-    }
+/// The moment that lies `age` back, in milliseconds since the epoch.
+fn before(age: Duration) -> u64 {
+    now_ms().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The contents that a record names, once per output, with their lengths.
-fn digests(record: &Record) -> Vec<(Digest, u64)> {
-    record.result.outputs.iter().filter_map(|o| o.file.map(|f| (f.digest, f.bytes))).collect()
+/// Bytes of `contents`, equal ones counted once.
+fn distinct_bytes(contents: &[PendingBlob]) -> u64 {
+    let distinct: BTreeMap<_, _> = contents.iter().map(|c| (c.digest, c.bytes)).collect();
+    distinct.values().sum()
 }
 
-fn open(cache_dir: &Path) -> Result<Open, String> {
-    use std::os::unix::fs::DirBuilderExt;
-    let explain = |e: &dyn std::fmt::Display| format!("{}: {e}", cache_dir.display());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache_dir).map_err(|e| explain(&e))?;
-    // sled makes its files before it finds that it cannot write them; ask first, for a clearer message.
-    let probe = cache_dir.join(".writable");
-    std::fs::write(&probe, b"zccache")
-        .and_then(|()| std::fs::remove_file(&probe))
-        .map_err(|e| explain(&e))?;
-    let directory = cache_dir.join("index");
-    let index = match Index::open(&directory) {
-        Ok(index) => index,
-        Err(IndexError::Sled(sled::Error::Io(e))) if e.kind() == std::io::ErrorKind::Other => {
-            return Err(format!("{}: in use by another service ({e})", cache_dir.display()));
-        }
-        Err(IndexError::Sled(sled::Error::Io(e))) if e.raw_os_error().is_some() && directory.is_dir() => {
-            return Err(explain(&e));
-        }
-        Err(damage) => {
-            tracing::warn!(%damage, "the index cannot be read; starting with an empty one");
-            set_aside(&directory)?;
-            Index::open(&directory).map_err(|e| explain(&e))?
-        }
-    };
-    let known = index.blobs().map_err(|e| explain(&e))?;
-    let bytes = known.values().map(|b| b.bytes).sum();
-    let records = index.len() as u64;
-    Ok(Open { index, known, bytes, records })
-}
-
-/// Renames a damaged index, so that nothing a person may want to look at is lost; an older one goes.
-fn set_aside(directory: &Path) -> Result<(), String> {
-    let aside = directory.with_extension("damaged");
-    for _ in 0..SET_ASIDE_MAX {
-        let _ = std::fs::remove_dir_all(&aside).or_else(|_| std::fs::remove_file(&aside));
-        match std::fs::rename(directory, &aside) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => continue,
-            other => return other.map_err(|e| format!("{}: {e}", directory.display())),
+/// The directories that a result belongs to: the request's own, and those elsewhere that its outputs went to.
+fn places(record: &Record, root: &[u8]) -> Vec<ByteBuf> {
+    let mut places = vec![ByteBuf::from(root)];
+    for output in record.result.outputs.iter().map(|output| &output.path.0) {
+        let parent = output.iter().rposition(|&b| b == b'/').map_or(&b""[..], |slash| &output[..slash]);
+        if output.starts_with(b"/") && !places.iter().any(|place| is_below(parent, place)) {
+            places.push(ByteBuf::from(parent));
         }
     }
-    Err(format!("{}: cannot be set aside", directory.display()))
+    places
+}
+
+fn is_at_home_in(used: &RecordUse, root: &[u8]) -> bool {
+    used.places.iter().any(|place| is_below(place, root))
+}
+
+/// Whether `path` is `directory` or lies below it; both absolute.
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Output, OutputFile, RunResult};
+    use crate::digest::Digest;
+    use crate::observation::{Fact, Observation, Spelled};
+    use crate::record::{NO_FILE, Output, OutputFile, RunResult};
     use std::fs::File;
     use zccache_proto::message::Exit;
 
     struct Fixture {
         temp: tempfile::TempDir,
         storage: Storage,
+    }
+
+    fn new(cache: &Path, limit_bytes: u64) -> Storage {
+        let limits = Limits { bytes: limit_bytes, age: None };
+        Storage::new(cache, limits, Arc::new(Blobs::new(cache)), Arc::default())
     }
 
     impl Fixture {
@@ -391,18 +419,23 @@ mod tests {
 
         fn open(directory: &Path, limit_bytes: u64) -> Storage {
             let cache = directory.join("cache");
-            let mut storage = Storage::new(&cache, limit_bytes, Arc::new(Blobs::new(&cache)), Arc::default());
+            let mut storage = new(&cache, limit_bytes);
             storage.open().unwrap();
             storage
         }
 
         fn put(&mut self, key: RequestKey, content: &str) -> Result<(), StorageError> {
+            self.put_version(key, 0, content)
+        }
+
+        /// Stores a result that differs from the key's others by an observation.
+        fn put_version(&mut self, key: RequestKey, version: u8, content: &str) -> Result<(), StorageError> {
             let source = self.temp.path().join("source");
             std::fs::write(&source, content).unwrap();
             let pending = self.storage.blobs.receive(&mut File::open(&source).unwrap()).unwrap();
             let file =
                 OutputFile { digest: pending.digest, bytes: pending.bytes, mode: 0o644, replaces: false };
-            let path = crate::observation::Spelled(b"a.o".to_vec());
+            let path = Spelled(b"a.o".to_vec());
             let outputs = vec![Output { path, file: Some(file) }];
             let result = RunResult {
                 exit: Exit::Code(0),
@@ -410,8 +443,37 @@ mod tests {
                 stderr: Default::default(),
                 outputs,
             };
-            let record = Record { observations: vec![], identities: vec![], environment: None, result };
-            self.storage.insert(key, record, &[pending])
+            let path = Spelled(format!("{version}.h").into_bytes());
+            let observations = vec![Observation { path, fact: Fact::Absent }];
+            let record = Record {
+                observations,
+                identities: vec![NO_FILE],
+                environment: None,
+                variables: vec![],
+                origin: None,
+                result,
+            };
+            self.storage.insert(key, record, b"/project", &[pending])
+        }
+
+        /// As a hit does it.
+        fn use_(&mut self, key: RequestKey) {
+            let manifest = self.storage.manifest(key).unwrap().expect("a record to use");
+            let (live, _) = manifest.records().remove(0);
+            manifest.note_use(&live, self.storage.hot.clock.stamp());
+        }
+
+        fn has(&mut self, key: RequestKey) -> bool {
+            self.storage.manifest(key).unwrap().is_some()
+        }
+
+        /// The next service on the same directory.
+        fn restart(&mut self) {
+            self.storage.close(None).unwrap();
+            let limit_bytes = self.storage.limits.bytes;
+            // The old index must be let go of first.
+            self.storage = new(Path::new("/nonexistent"), 0);
+            self.storage = Self::open(self.temp.path(), limit_bytes);
         }
     }
 
@@ -420,15 +482,26 @@ mod tests {
     }
 
     #[test]
-    fn what_was_flushed_is_there_for_the_next_service() {
+    fn what_was_written_is_there_for_the_next_service() {
         let mut f = Fixture::new(1000);
         f.put(key("a"), "object").unwrap();
-        f.storage.close().unwrap();
-        let Fixture { temp, storage } = f;
-        drop(storage);
-        let mut storage = Fixture::open(temp.path(), 1000);
-        assert_eq!(storage.manifest(key("a")).unwrap().unwrap().records().len(), 1);
-        assert_eq!(storage.report(), StoreReport { blobs: 1, records: 1, bytes: 6, limit_bytes: 1000 });
+        let before = f.storage.report();
+        f.restart();
+        assert_eq!(f.storage.manifest(key("a")).unwrap().unwrap().records().len(), 1);
+        assert_eq!(f.storage.report(), before);
+        assert_eq!((before.blobs, before.records, before.bytes, before.limit_bytes), (1, 1, 6, 1000));
+    }
+
+    #[test]
+    fn records_are_counted_not_keys() {
+        let mut f = Fixture::new(1000);
+        for version in 0..3 {
+            f.put_version(key("a"), version, "object").unwrap();
+        }
+        f.put(key("b"), "other").unwrap();
+        assert_eq!(f.storage.report().records, 4);
+        f.restart();
+        assert_eq!(f.storage.report().records, 4);
     }
 
     #[test]
@@ -436,7 +509,8 @@ mod tests {
         let mut f = Fixture::new(1000);
         f.put(key("a"), "same").unwrap();
         f.put(key("b"), "same").unwrap();
-        assert_eq!((f.storage.report().blobs, f.storage.report().bytes), (1, 4));
+        let report = f.storage.report();
+        assert_eq!((report.blobs, report.bytes, report.deduplicated_bytes), (1, 4, 4));
         f.put(key("a"), "other").unwrap(); // the same observations: takes the old record's place
         assert_eq!((f.storage.report().blobs, f.storage.report().records), (2, 2));
         f.put(key("b"), "other").unwrap();
@@ -444,26 +518,188 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_and_the_least_recently_used_goes() {
+    fn shared_contents_count_once_towards_the_limit() {
         let mut f = Fixture::new(100);
-        for name in ["a", "b", "c", "d"] {
-            f.put(key(name), &name.repeat(30)).unwrap();
-            assert!(f.storage.report().bytes <= 100);
-            std::thread::sleep(Duration::from_millis(2)); // uses are told apart by the millisecond
+        for name in ["a", "b", "c", "d", "e"] {
+            f.put(key(name), &"x".repeat(60)).unwrap();
         }
-        assert!(f.storage.manifest(key("a")).unwrap().is_none());
-        assert!(f.storage.manifest(key("d")).unwrap().is_some());
-        assert!(matches!(f.put(key("e"), &"e".repeat(101)), Err(StorageError::LargerThanCache)));
+        assert_eq!((f.storage.report().records, f.storage.report().bytes), (5, 60));
+        assert_eq!(f.storage.report().evicted, 0);
+    }
+
+    #[test]
+    fn no_more_goes_than_must_and_the_least_recently_used_first() {
+        let mut f = Fixture::new(100);
+        for name in ["a", "b", "c"] {
+            f.put(key(name), &name.repeat(30)).unwrap();
+        }
+        f.use_(key("a"));
+        f.put(key("d"), &"d".repeat(30)).unwrap();
+        let left = ["a", "b", "c", "d"].map(|name| f.has(key(name)));
+        assert_eq!(left, [true, false, true, true]);
+        f.put(key("e"), &"e".repeat(30)).unwrap();
+        let left = ["a", "c", "d", "e"].map(|name| f.has(key(name)));
+        assert_eq!(left, [true, false, true, true]);
+        assert_eq!(f.storage.report().evicted, 2);
+        assert!(matches!(f.put(key("f"), &"f".repeat(101)), Err(StorageError::LargerThanCache)));
+        assert_eq!(f.storage.report().records, 3);
+    }
+
+    #[test]
+    fn uses_are_remembered_by_the_next_service() {
+        let mut f = Fixture::new(100);
+        for name in ["a", "b", "c"] {
+            f.put(key(name), &name.repeat(30)).unwrap();
+        }
+        f.use_(key("a"));
+        f.restart();
+        f.put(key("d"), &"d".repeat(30)).unwrap();
+        assert_eq!(["a", "b", "c", "d"].map(|name| f.has(key(name))), [true, false, true, true]);
+    }
+
+    #[test]
+    fn the_versions_of_one_key_are_evicted_one_by_one() {
+        let mut f = Fixture::new(100);
+        for version in 0..5 {
+            f.put_version(key("a"), version, &version.to_string().repeat(30)).unwrap();
+            assert!(f.storage.report().bytes <= 100);
+        }
+        assert_eq!((f.storage.report().records, f.storage.report().bytes), (3, 90));
+        let manifest = f.storage.manifest(key("a")).unwrap().unwrap();
+        let newest = manifest.records().remove(0).0;
+        assert_eq!(newest.record.observations[0].path.0, b"4.h");
+    }
+
+    #[test]
+    fn what_was_asked_for_is_evicted() {
+        let mut f = Fixture::new(1000);
+        f.put(key("a"), "object").unwrap();
+        let evict = |f: &mut Fixture, older_than_s, roots: &[&str]| {
+            let roots = roots.iter().map(|root| ByteBuf::from(root.as_bytes())).collect();
+            f.storage.evict(&Evict { older_than_s, roots }).unwrap()
+        };
+        assert_eq!(evict(&mut f, Some(60), &[]), Gone::default());
+        assert_eq!(evict(&mut f, None, &["/proj", "/project/below"]), Gone::default());
+        assert_eq!(evict(&mut f, Some(60), &["/project"]), Gone::default());
+        assert_eq!(evict(&mut f, None, &["/project/"]), Gone { records: 1, blobs: 1, bytes: 6 });
+        f.put(key("a"), "object").unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(evict(&mut f, Some(0), &["/"]), Gone { records: 1, blobs: 1, bytes: 6 });
+        assert!(!f.has(key("a")));
+    }
+
+    #[test]
+    fn a_result_belongs_where_it_was_made_and_where_it_went() {
+        let mut record = Record {
+            observations: vec![],
+            identities: vec![],
+            environment: None,
+            variables: vec![],
+            origin: None,
+            result: RunResult {
+                exit: Exit::Code(0),
+                stdout: Default::default(),
+                stderr: Default::default(),
+                outputs: vec![],
+            },
+        };
+        for path in ["a.o", "/project/b.o", "/out/c.o", "/out/d.o"] {
+            record.result.outputs.push(Output { path: Spelled(path.into()), file: None });
+        }
+        assert_eq!(places(&record, b"/project"), ["/project", "/out"].map(ByteBuf::from));
+    }
+
+    #[test]
+    fn what_is_too_old_goes_by_itself() {
+        let mut f = Fixture::new(1000);
+        f.put(key("a"), "object").unwrap();
+        f.storage.limits.age = Some(Duration::from_secs(3600));
+        f.storage.tidy(None).unwrap();
+        assert!(f.has(key("a")));
+        f.storage.limits.age = Some(Duration::ZERO);
+        f.storage.expired = None;
+        std::thread::sleep(Duration::from_millis(2));
+        f.storage.tidy(None).unwrap();
+        assert!(!f.has(key("a")));
+    }
+
+    #[test]
+    fn counters_are_kept_for_the_next_service() {
+        let mut f = Fixture::new(1000);
+        assert_eq!(f.storage.earlier_counters(), Some(None));
+        let counters = AllTimeReport { hits: 7, ..AllTimeReport::default() };
+        f.storage.tidy(Some(counters)).unwrap();
+        f.restart();
+        assert_eq!(f.storage.earlier_counters(), Some(Some(counters)));
+    }
+
+    #[test]
+    fn gc_puts_right_what_was_done_behind_our_back() {
+        let mut f = Fixture::new(1000);
+        for name in ["a", "b", "c"] {
+            f.put(key(name), &name.repeat(30)).unwrap();
+        }
+        assert_eq!(f.storage.gc().unwrap(), Gone::default());
+        let blobs = f.temp.path().join("cache/blobs");
+        let path_of = |content: &str| {
+            let hex = Digest::of(content.as_bytes()).to_hex();
+            blobs.join(&hex[..2]).join(hex)
+        };
+        std::fs::remove_file(path_of(&"a".repeat(30))).unwrap();
+        let stranger = blobs.join("00");
+        std::fs::create_dir_all(&stranger).unwrap();
+        std::fs::write(stranger.join("0".repeat(64)), "stranger").unwrap();
+        std::fs::create_dir_all(blobs.join("tmp")).unwrap();
+        std::fs::write(blobs.join("tmp/on-its-way"), "").unwrap();
+        assert_eq!(f.storage.gc().unwrap(), Gone { records: 1, blobs: 1, bytes: 8 });
+        assert_eq!((f.storage.report().records, f.storage.report().bytes), (2, 60));
+        assert!(blobs.join("tmp/on-its-way").exists());
+        f.restart();
+        assert_eq!((f.storage.report().records, f.storage.report().bytes), (2, 60));
+        f.storage.limits.bytes = 40;
+        assert_eq!(f.storage.gc().unwrap(), Gone { records: 1, blobs: 1, bytes: 30 });
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_changes_nothing_in_the_order() {
+        let mut f = Fixture::new(100);
+        // As if the uses so far had been made by a clock a day ahead.
+        f.storage.hot.clock.advance(now_ms() + 24 * 3600 * 1000);
+        for name in ["a", "b", "c"] {
+            f.put(key(name), &name.repeat(30)).unwrap();
+        }
+        f.restart();
+        f.use_(key("a"));
+        f.put(key("d"), &"d".repeat(30)).unwrap();
+        assert_eq!(["a", "b", "c", "d"].map(|name| f.has(key(name))), [true, false, true, true]);
     }
 
     #[test]
     fn clear_forgets_all() {
         let mut f = Fixture::new(1000);
         f.put(key("a"), "object").unwrap();
-        assert_eq!(f.storage.clear().unwrap(), (1, 1));
-        assert!(f.storage.manifest(key("a")).unwrap().is_none());
+        assert_eq!(f.storage.clear().unwrap(), Gone { records: 1, blobs: 1, bytes: 6 });
+        assert!(!f.has(key("a")));
         f.put(key("a"), "object").unwrap();
         assert_eq!(f.storage.report().records, 1);
+    }
+
+    #[test]
+    fn an_index_of_another_version_is_made_anew_and_nothing_of_it_stays() {
+        let mut f = Fixture::new(1000);
+        f.put(key("a"), "object").unwrap();
+        f.storage.close(None).unwrap();
+        f.storage = new(Path::new("/nonexistent"), 0);
+        let index = f.temp.path().join("cache/index");
+        let db = sled::Config::new().path(&index).open().unwrap();
+        db.open_tree("meta").unwrap().insert("format", "other").unwrap();
+        db.flush().unwrap();
+        drop(db);
+        f.storage = Fixture::open(f.temp.path(), 1000);
+        assert!(!f.has(key("a")));
+        assert_eq!(f.storage.report().records, 0);
+        assert!(!f.temp.path().join("cache/index.damaged").exists());
+        assert_eq!(f.storage.gc().unwrap(), Gone { records: 0, blobs: 1, bytes: 6 });
     }
 
     #[test]
@@ -472,17 +708,17 @@ mod tests {
         let cache = temp.path().join("cache");
         std::fs::create_dir(&cache).unwrap();
         std::fs::write(cache.join("index"), "garbage").unwrap();
-        let mut storage = Storage::new(&cache, 1, Arc::new(Blobs::new(&cache)), Arc::default());
+        let mut storage = new(&cache, 1);
         storage.open().unwrap();
         drop(storage);
         for file in ["db", "conf"] {
             std::fs::write(cache.join("index").join(file), "garbage".repeat(1000)).unwrap();
         }
-        let mut storage = Storage::new(&cache, 1, Arc::new(Blobs::new(&cache)), Arc::default());
+        let mut storage = new(&cache, 1);
         storage.open().unwrap();
         let file = temp.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let mut storage = Storage::new(&file, 1, Arc::new(Blobs::new(&file)), Arc::default());
+        let mut storage = new(&file, 1);
         assert!(matches!(storage.open(), Err(StorageError::Unavailable(_))));
         assert!(storage.trouble().is_some());
         assert!(storage.manifest(key("a")).is_err());

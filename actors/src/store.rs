@@ -2,7 +2,8 @@
 //!
 //! - Owns: `Storage` (sled index, blob accounting, eviction).
 //! - Runs on: a sync pool of one thread.
-//! - Receives: `FindManifest`, `Insert`, `Clear`, `Report`, `Close` from connections and root.
+//! - Receives: `FindManifest`, `Insert`, `Clear`, `EvictSome`, `CollectGarbage`, `Report` from connections, `Tidy`
+//!   and `Close` from root.
 //! - Sends: replies only.
 //! - Mailbox: unbounded in practice, one message per miss.
 //! - On failure: the process exits; what is in memory cannot be vouched for.
@@ -11,14 +12,17 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
+use zccache_proto::message::Evict;
 use zccache_proto::report::StoreReport;
 
 use crate::blobs::PendingBlob;
+use crate::counters::Counters;
+use crate::faults;
 use crate::key::RequestKey;
 use crate::manifest::Manifest;
 use crate::record::Record;
 use crate::signature::coarse_now_ns;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Gone, Storage, StorageError};
 use crate::supervision::Probe;
 
 /// A connection looks for what is stored under `key` but not in memory. May be repeated.
@@ -37,19 +41,36 @@ pub struct Insert {
     pub key: RequestKey,
     /// The result and its observations.
     pub record: Record,
+    /// The requester's directory.
+    pub root: Vec<u8>,
     /// The contents that the record names.
     pub contents: Vec<PendingBlob>,
 }
 
-/// A person wants everything forgotten. Answered with the numbers of records and blobs.
+/// A person wants everything forgotten. Answered with what went.
 #[derive(Message)]
-#[rtype(result = "Result<(u64, u64), StorageError>")]
+#[rtype(result = "Result<Gone, StorageError>")]
 pub struct Clear;
+
+/// A person wants some results forgotten. Answered with what went. May be repeated.
+#[derive(Message)]
+#[rtype(result = "Result<Gone, StorageError>")]
+pub struct EvictSome(pub Evict);
+
+/// A person wants everything looked through and put right. Answered with what went. May be repeated.
+#[derive(Message)]
+#[rtype(result = "Result<Gone, StorageError>")]
+pub struct CollectGarbage;
 
 /// How much is stored, and why nothing can be if so. May be repeated.
 #[derive(Message)]
 #[rtype(result = "(StoreReport, Option<String>)")]
 pub struct Report;
+
+/// Root says that some time has passed: write down what is only in memory, and look for what is too old.
+#[derive(Message)]
+#[rtype(result = "Result<(), StorageError>")]
+pub struct Tidy;
 
 /// Root is about to end the process: write down what is only in memory.
 #[derive(Message)]
@@ -59,12 +80,25 @@ pub struct Close;
 /// The actor.
 pub struct Store {
     storage: Storage,
+    counters: Arc<Counters>,
 }
 
 impl Store {
-    /// The one thread that works on what `make` makes.
-    pub fn start_with(make: impl Fn() -> Storage + Send + Sync + 'static) -> Addr<Self> {
-        SyncArbiter::start(1, move || Self { storage: make() })
+    /// The one thread that works on what `make` makes, and keeps `counters` for the next service.
+    pub fn start_with(
+        counters: Arc<Counters>,
+        make: impl Fn() -> Storage + Send + Sync + 'static,
+    ) -> Addr<Self> {
+        SyncArbiter::start(1, move || Self { storage: make(), counters: Arc::clone(&counters) })
+    }
+
+    /// Gives the counters what earlier services have counted, as soon as the index tells.
+    fn adopt_counters(&self) {
+        if self.counters.all_time().is_none()
+            && let Some(earlier) = self.storage.earlier_counters()
+        {
+            self.counters.adopt(earlier);
+        }
     }
 }
 
@@ -74,9 +108,10 @@ impl Actor for Store {
     fn started(&mut self, _: &mut Self::Context) {
         let before_ns = coarse_now_ns();
         match self.storage.open() {
-            Ok(known) => self.storage.sweep_in_background(before_ns, known),
+            Ok(()) => self.storage.sweep_in_background(before_ns),
             Err(why) => tracing::warn!(%why, "nothing is cached"),
         }
+        self.adopt_counters();
     }
 }
 
@@ -84,6 +119,7 @@ impl Handler<FindManifest> for Store {
     type Result = Result<Option<Arc<Manifest>>, StorageError>;
 
     fn handle(&mut self, message: FindManifest, _: &mut Self::Context) -> Self::Result {
+        faults::pass("store");
         self.storage.manifest(message.key)
     }
 }
@@ -92,16 +128,36 @@ impl Handler<Insert> for Store {
     type Result = Result<(), StorageError>;
 
     fn handle(&mut self, message: Insert, _: &mut Self::Context) -> Self::Result {
-        self.storage.insert(message.key, message.record, &message.contents)?;
-        self.storage.flush()
+        faults::pass("insert.begin");
+        self.storage.insert(message.key, message.record, &message.root, &message.contents)?;
+        faults::pass("insert.done");
+        self.storage.flush()?;
+        faults::pass("insert.flushed");
+        Ok(())
     }
 }
 
 impl Handler<Clear> for Store {
-    type Result = Result<(u64, u64), StorageError>;
+    type Result = Result<Gone, StorageError>;
 
     fn handle(&mut self, _: Clear, _: &mut Self::Context) -> Self::Result {
         self.storage.clear()
+    }
+}
+
+impl Handler<EvictSome> for Store {
+    type Result = Result<Gone, StorageError>;
+
+    fn handle(&mut self, message: EvictSome, _: &mut Self::Context) -> Self::Result {
+        self.storage.evict(&message.0)
+    }
+}
+
+impl Handler<CollectGarbage> for Store {
+    type Result = Result<Gone, StorageError>;
+
+    fn handle(&mut self, _: CollectGarbage, _: &mut Self::Context) -> Self::Result {
+        self.storage.gc()
     }
 }
 
@@ -113,11 +169,20 @@ impl Handler<Report> for Store {
     }
 }
 
+impl Handler<Tidy> for Store {
+    type Result = Result<(), StorageError>;
+
+    fn handle(&mut self, _: Tidy, _: &mut Self::Context) -> Self::Result {
+        self.adopt_counters();
+        self.storage.tidy(self.counters.all_time())
+    }
+}
+
 impl Handler<Close> for Store {
     type Result = Result<(), StorageError>;
 
     fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
-        self.storage.close()
+        self.storage.close(self.counters.all_time())
     }
 }
 

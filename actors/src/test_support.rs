@@ -11,6 +11,7 @@ pub static POLICY: Policy = Policy {
     knows_program: |_| true,
     reads_links_on_its_way_only: false,
     ignored_reads: &[],
+    review: None,
     caution: Caution::NONE,
 };
 
@@ -33,9 +34,13 @@ pub fn plan() -> Plan {
         policy: &POLICY,
         key_env: Vec::new(),
         declared: DeclaredInputs::default(),
+        argv: None,
         outputs: Vec::new(),
+        reads_input: false,
         pin_mtimes: false,
         foreign_code: false,
+        sharing: None,
+        target: None,
         time_is_fixed: false,
     }
 }

@@ -24,14 +24,16 @@ static GCC: Policy = Policy {
     knows_program: |_| true,
     ignored_reads: &[],
     reads_links_on_its_way_only: false,
-    caution: Caution::NONE,
+    review: None,
+    caution: Caution { harmless: |_| true, ..Caution::NONE },
 };
 static CLANG: Policy = Policy {
     family: "clang",
     knows_program: |_| true,
     ignored_reads: &["/dev/urandom"],
+    review: None,
     reads_links_on_its_way_only: false,
-    caution: Caution::NONE,
+    caution: Caution { harmless: |_| true, ..Caution::NONE },
 };
 
 struct Nobody(OwnedFd);
@@ -54,6 +56,7 @@ fn job(dir: &Path, tool: &str, dirs: &[&str], source: &str) -> Job {
     let spelled = |s: &str| Spelled(s.as_bytes().to_vec());
     Job {
         foreign_code: true,
+        input_is_known: false,
         invocation: Invocation {
             tool: format!("/usr/bin/{tool}").into_bytes(),
             argv: argv.iter().map(String::as_bytes).collect(),

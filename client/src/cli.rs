@@ -7,11 +7,16 @@ pub mod exec;
 pub mod service;
 pub mod table;
 
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use serde_bytes::ByteBuf;
 use zccache_proto::endpoint::Endpoint;
-use zccache_proto::message::{Reply, Request};
+use zccache_proto::message::{Evict, Reply, Request};
 
 use ask::ask;
 
@@ -70,6 +75,18 @@ enum Command {
     },
     /// Forget everything that is cached
     Clear,
+    /// Forget results that have not been used for a while, or that belong to a project
+    #[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["older_than", "root"])))]
+    Evict {
+        /// Results not used for so long, such as 30d or 12h
+        #[arg(long, value_name = "AGE", value_parser = zccache_proto::age::parse)]
+        older_than: Option<Duration>,
+        /// Results made in this directory or below it, or with outputs there
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+    },
+    /// Look through everything that is cached, put right what is not, and enforce the limits
+    Gc,
     /// Run a tool through the cache, with more inputs and outputs than those that are observed
     Exec(exec::Exec),
     /// Every option's value, and where it comes from
@@ -89,6 +106,8 @@ pub fn main() -> ExitCode {
         Command::Status { json } => status(&endpoint, json),
         Command::Stats { json, zero } => stats(&endpoint, json, zero),
         Command::Clear => clear(&endpoint),
+        Command::Evict { older_than, root } => evict(&endpoint, older_than, root.as_deref()),
+        Command::Gc => forget(&endpoint, &Request::Gc),
         Command::Config { json } => service::config(json),
         Command::Exec(run) => exec::exec(run),
     };
@@ -102,7 +121,9 @@ pub fn main() -> ExitCode {
             ExitCode::from(3)
         }
         Err(Failure::Gone) => {
-            eprintln!("zccache-client: the service went away without an answer; its log may tell why");
+            eprintln!(
+                "zccache-client: the service went away without an answer: its log may tell why, or it is older than this program"
+            );
             ExitCode::FAILURE
         }
         Err(Failure::Other(error)) => {
@@ -135,6 +156,35 @@ fn clear(endpoint: &Endpoint) -> Outcome {
     match ask(endpoint, &Request::Clear)? {
         Reply::Cleared { records, blobs } => {
             print(&format!("forgot {records} results, deleted {blobs} files"))
+        }
+        _ => Err(ask::unexpected()),
+    }
+}
+
+fn evict(endpoint: &Endpoint, older_than: Option<Duration>, root: Option<&Path>) -> Outcome {
+    let roots = match root {
+        Some(root) => spellings(root).with_context(|| format!("--root {}", root.display()))?,
+        None => Vec::new(),
+    };
+    let which = Evict { older_than_s: older_than.map(|age| age.as_secs()), roots };
+    forget(endpoint, &Request::Evict(which))
+}
+
+/// A directory as it was typed, made absolute, and as it really is, if it is there still: builds may have called it
+/// either.
+fn spellings(directory: &Path) -> std::io::Result<Vec<ByteBuf>> {
+    let typed = std::path::absolute(directory)?;
+    let real = std::fs::canonicalize(directory).ok().filter(|real| *real != typed);
+    // `absolute` leaves a slash at the end, and dots within.
+    let bytes =
+        |path: PathBuf| ByteBuf::from(path.components().collect::<PathBuf>().into_os_string().into_vec());
+    Ok([Some(typed), real].into_iter().flatten().map(bytes).collect())
+}
+
+fn forget(endpoint: &Endpoint, request: &Request) -> Outcome {
+    match ask(endpoint, request)? {
+        Reply::Evicted { records, blobs, bytes } => {
+            print(&format!("forgot {records} results, deleted {blobs} files ({})", table::size(bytes)))
         }
         _ => Err(ask::unexpected()),
     }

@@ -104,6 +104,16 @@ fn reports(request: Request) -> Option<Reply> {
             Reply::Status(Box::new(StatusReport { state, service: service(), ..StatusReport::default() }))
         }
         Request::Clear => Reply::Cleared { records: 5, blobs: 6 },
+        Request::Gc => Reply::Evicted { records: 7, blobs: 8, bytes: 9 },
+        Request::Evict(which) => {
+            // All that came, told back.
+            let roots = which.roots.iter().map(|root| root.len() as u64).sum();
+            Reply::Evicted {
+                records: which.older_than_s.unwrap_or(0),
+                blobs: which.roots.len() as u64,
+                bytes: roots,
+            }
+        }
         Request::Shutdown => Reply::ShuttingDown { running: 0 },
         _ => return None,
     })

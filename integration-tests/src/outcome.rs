@@ -129,6 +129,15 @@ impl Tree {
         }
     }
 
+    /// The same for all whose path is of this kind.
+    pub fn forget_contents(&mut self, is_meant: impl Fn(&Path) -> bool) {
+        for (_, entry) in self.0.iter_mut().filter(|(path, _)| is_meant(path)) {
+            if let Entry::File(_, bytes) = entry {
+                bytes.clear();
+            }
+        }
+    }
+
     /// Where `self` (the bare tool's) and `other` (the cached one's) differ, for people; empty if nowhere.
     pub fn differences(&self, other: &Tree) -> String {
         let mut text = String::new();

@@ -83,6 +83,7 @@ pub struct Scenario {
     steps: u32,
     /// Files whose content is a measurement or a stamp: any two runs of the bare tool differ in it.
     unlike: Vec<PathBuf>,
+    unlike_where: Option<fn(&Path) -> bool>,
 }
 
 impl Default for Scenario {
@@ -109,7 +110,7 @@ impl Scenario {
             std::fs::create_dir(sandbox.path(twin)).expect("a directory can be made");
         }
         std::fs::remove_dir(sandbox.work()).expect("the empty directory can be removed");
-        let scenario = Self { sandbox, umask: None, steps: 0, unlike: Vec::new() };
+        let scenario = Self { sandbox, umask: None, steps: 0, unlike: Vec::new(), unlike_where: None };
         scenario.within("cached", |s| s.sandbox.start());
         scenario
     }
@@ -131,6 +132,11 @@ impl Scenario {
     /// number, so that any two runs of the bare tool differ in it.
     pub fn unlike(&mut self, path: impl Into<PathBuf>) {
         self.unlike.push(path.into());
+    }
+
+    /// The same for every file whose path within the project is of this kind.
+    pub fn unlike_where(&mut self, is_unlike: fn(&Path) -> bool) {
+        self.unlike_where = Some(is_unlike);
     }
 
     /// Writes a file of the project, and gives it this modification time (seconds since the epoch).
@@ -197,15 +203,28 @@ impl Scenario {
     /// As [`step`](Self::step).
     #[track_caller]
     pub fn step_of<S: AsRef<OsStr>>(&mut self, expect: Expect, words: &[S]) -> Outcome {
+        self.step_in("", expect, words)
+    }
+
+    /// One step in a directory of the project.
+    ///
+    /// # Panics
+    /// As [`step`](Self::step).
+    #[track_caller]
+    pub fn step_in<S: AsRef<OsStr>>(&mut self, directory: &str, expect: Expect, words: &[S]) -> Outcome {
         let (tool, rest) = words.split_first().expect("a command has a first word");
         self.compare(
             expect,
             |sandbox| {
                 let mut command = sandbox.command(tool);
-                command.args(rest);
+                command.args(rest).current_dir(sandbox.work().join(directory));
                 command
             },
-            |sandbox| sandbox.wrapper(words),
+            |sandbox| {
+                let mut command = sandbox.wrapper(words);
+                command.current_dir(sandbox.work().join(directory));
+                command
+            },
         )
     }
 
@@ -235,6 +254,7 @@ impl Scenario {
         let step = self.steps;
         for tree in [&mut expected_tree, &mut actual_tree] {
             self.unlike.iter().for_each(|path| tree.forget_content(path));
+            self.unlike_where.into_iter().for_each(|is_unlike| tree.forget_contents(is_unlike));
         }
         let differences = expected_tree.differences(&actual_tree);
         assert_eq!(differences, "", "step {step}: {line}\nthe files differ\n{differences}{actual:?}");

@@ -60,15 +60,27 @@ impl<T: AsRef<[u8]>> FromIterator<T> for ByteStrings {
     }
 }
 
+/// Items up to their first `=`: values of variables are nobody's business, and a message for debugging may end up in
+/// a log.
 impl std::fmt::Debug for ByteStrings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.iter().map(String::from_utf8_lossy)).finish()
+        let without_value = |item: &[u8]| match item.iter().position(|&b| b == b'=') {
+            Some(at) => format!("{}=…", String::from_utf8_lossy(&item[..at])),
+            None => String::from_utf8_lossy(item).into_owned(),
+        };
+        f.debug_list().entries(self.iter().map(without_value)).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_value_of_a_variable_is_printed() {
+        let strings: ByteStrings = [&b"TOKEN=secret=x"[..], b"-c"].into_iter().collect();
+        assert_eq!(format!("{strings:?}"), r#"["TOKEN=…", "-c"]"#);
+    }
 
     #[test]
     fn items_come_back_in_order_and_empty_ones_are_kept() {

@@ -9,9 +9,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
-
 use crate::message::PROTOCOL_VERSION;
+use crate::own_directory;
 
 /// The most bytes a socket address holds on Linux (`sun_path`, with its NUL). Longer paths are reached
 /// through the directory's descriptor.
@@ -74,38 +73,18 @@ impl Endpoint {
     /// Makes the directory if it is missing, and checks that it is safe.
     ///
     /// # Errors
-    /// If it cannot be made, is no directory, belongs to somebody else, or others may write to it.
+    /// If it cannot be made, is no directory, belongs to somebody else, or others may write to it, or to one
+    /// above it.
     pub fn prepare(&self) -> io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            _ => {}
-        }
-        self.open_directory().map(drop)
+        own_directory::prepare_strictly(&self.directory)
     }
 
-    /// The directory, opened, after the checks of [`prepare`](Self::prepare).
+    /// The directory, opened, after the checks of [`prepare`](Self::prepare) that cost nothing.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare), but a missing directory is an error too.
     pub fn open_directory(&self) -> io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&self.directory, flags, Mode::empty())?;
-        let stat = rustix::fs::fstat(&fd)?;
-        let refuse = |why: &str| {
-            let name = self.directory.display();
-            Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!("{name} {why}; zccache needs a directory of its own (ZCCACHE_RUNTIME_DIR)"),
-            ))
-        };
-        if stat.st_uid != rustix::process::geteuid().as_raw() {
-            return refuse("belongs to another user");
-        }
-        if stat.st_mode & 0o022 != 0 {
-            return refuse("can be written by others");
-        }
-        Ok(fd)
+        own_directory::open_strictly(&self.directory)
     }
 
     /// Calls `with` with a path to the socket that fits a socket address, however long the directory's is.

@@ -2,11 +2,13 @@
 //!
 //! `docs/protocol.md` tells the same in prose. Nothing here knows of caches, keys or compilers.
 
+pub mod age;
 pub mod byte_strings;
 pub mod endpoint;
 pub mod frame;
 pub mod handshake;
 pub mod message;
+pub mod own_directory;
 pub mod report;
 pub mod transport;
 

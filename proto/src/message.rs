@@ -1,12 +1,14 @@
 //! Every message between a client and the service, by direction.
 //!
-//! Fields may be added with `#[serde(default)]`; anything else is a new `PROTOCOL_VERSION`.
+//! Fields may be added with `#[serde(default)]`, and so may requests: a service that does not know one closes the
+//! connection, and the client says so. Anything else is a new `PROTOCOL_VERSION`.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::ByteStrings;
 use crate::report::{StatsReport, StatusReport};
+use crate::transport::DESCRIPTORS_MAX;
 
 /// The version of everything in this crate that both sides must agree on. Part of the endpoint's name, so
 /// services of different versions run side by side.
@@ -38,9 +40,24 @@ pub enum Request {
     Status,
     /// `zccache-client clear`: forget every record and blob. Answered by `Reply::Cleared`.
     Clear,
+    /// `zccache-client evict`: forget results of a kind. Answered by `Reply::Evicted`.
+    Evict(Evict),
+    /// `zccache-client gc`: look through all that is stored, put right what is not, and enforce the limits.
+    /// Answered by `Reply::Evicted`.
+    Gc,
     /// `zccache-client stop`: finish what runs, refuse new work, flush, exit. Answered by
     /// `Reply::ShuttingDown`; the service is gone when its lock file is free.
     Shutdown,
+}
+
+/// Which results to forget: those for which everything that is given is true.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Evict {
+    /// Not used for so many seconds.
+    pub older_than_s: Option<u64>,
+    /// Made in one of these directories or below, or with outputs there. Absolute; none means anywhere.
+    pub roots: Vec<ByteBuf>,
 }
 
 /// An invocation as the wrapper saw it. Descriptors travel beside the frame (`SCM_RIGHTS`).
@@ -65,6 +82,32 @@ pub struct Compile {
     pub descriptors: Vec<i32>,
     /// Do not serve, do store (`ZCCACHE_RECACHE`).
     pub recache: bool,
+    /// Until when the client waits for the first frame of an answer at least, in nanoseconds of `CLOCK_MONOTONIC`;
+    /// 0 if it does not say. Beyond that it may be running the tool itself.
+    #[serde(default)]
+    pub patient_until_ns: u64,
+}
+
+/// The highest number of a client's descriptor that is taken, exclusive: the most that Linux lets a process have
+/// unless told otherwise (`fs.nr_open`).
+pub const DESCRIPTOR_NUMBER_MAX: i32 = 1 << 20;
+
+impl Compile {
+    /// Whether a wrapper of ours could have sent this. What comes over the wire is a stranger's word until then.
+    pub fn is_sound(&self) -> bool {
+        let mut numbers = self.descriptors.clone();
+        numbers.sort_unstable();
+        numbers.dedup();
+        self.cwd.starts_with(b"/")
+            && !self.cwd.contains(&0)
+            && !self.tool.is_empty()
+            && !self.tool.contains(&0)
+            && self.argv.iter().next().is_some()
+            && self.umask <= 0o777
+            && numbers.len() == self.descriptors.len()
+            && numbers.len() <= DESCRIPTORS_MAX
+            && numbers.iter().all(|number| (0..DESCRIPTOR_NUMBER_MAX).contains(number))
+    }
 }
 
 /// What kinds of file a process has as its standard streams. A tool can tell, so it is part of the request.
@@ -150,6 +193,15 @@ pub enum Reply {
         /// Blobs deleted.
         blobs: u64,
     },
+    /// Answers `Evict` and `Gc`.
+    Evicted {
+        /// Records forgotten.
+        records: u64,
+        /// Blobs deleted.
+        blobs: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// Answers `Clear`, `Stats` and the like when they cannot be done.
     Failed {
         /// For people: what went wrong and what to do.
@@ -203,5 +255,53 @@ impl Exit {
     /// Whether the tool says that all went well.
     pub fn success(self) -> bool {
         self == Exit::Code(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request as a wrapper sends it.
+    fn compile() -> Compile {
+        Compile {
+            tool: b"gcc".to_vec(),
+            argv: [b"gcc"].into_iter().collect(),
+            cwd: b"/work".to_vec(),
+            env: ByteStrings::default(),
+            umask: 0o022,
+            stdio: Stdio {
+                stdin: StreamKind::Null,
+                stdout: StreamKind::Pipe,
+                stderr: StreamKind::Pipe,
+                merged: false,
+            },
+            descriptors: vec![0, 9],
+            recache: false,
+            patient_until_ns: 0,
+        }
+    }
+
+    #[test]
+    fn what_no_wrapper_would_send_is_told() {
+        assert!(compile().is_sound());
+        let spoil: [fn(&mut Compile); 9] = [
+            |c| c.cwd = b"relative".to_vec(),
+            |c| c.cwd = b"/a\0b".to_vec(),
+            |c| c.tool.clear(),
+            |c| c.tool = b"g\0cc".to_vec(),
+            |c| c.argv = ByteStrings::default(),
+            |c| c.umask = 0o1000,
+            |c| c.descriptors = vec![-1],
+            |c| c.descriptors = vec![i32::MAX],
+            |c| c.descriptors = vec![3, 3],
+        ];
+        for (number, spoil) in spoil.into_iter().enumerate() {
+            let mut spoilt = compile();
+            spoil(&mut spoilt);
+            assert!(!spoilt.is_sound(), "case {number}");
+        }
+        let descriptors = (0..=i32::try_from(DESCRIPTORS_MAX).unwrap()).collect();
+        assert!(!Compile { descriptors, ..compile() }.is_sound());
     }
 }

@@ -26,10 +26,33 @@ pub struct StatsReport {
     pub pass_through_reasons: BTreeMap<String, u64>,
     /// Things that went wrong in the cache itself, by reason; builds went on without it.
     pub degraded: BTreeMap<String, u64>,
+    /// The same since the cache was made, whatever services there were.
+    #[serde(default)]
+    pub all_time: AllTimeReport,
     /// What is stored.
     pub store: StoreReport,
     /// The service.
     pub service: ServiceReport,
+}
+
+/// Counters that survive a restart: since the cache was made, or since `stats --zero`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AllTimeReport {
+    /// When counting began, in seconds since the epoch; 0 if that is not known.
+    pub since_s: u64,
+    /// Compile requests received.
+    pub requests: u64,
+    /// Requests answered from the cache.
+    pub hits: u64,
+    /// Requests for which the tool was run.
+    pub misses: u64,
+    /// Requests handed back to the client.
+    pub passed_through: u64,
+    /// Times that a wrapper ran the tool for want of an answer.
+    pub fallbacks_reported: u64,
+    /// Results stored.
+    pub stored: u64,
 }
 
 /// What is stored.
@@ -39,10 +62,19 @@ pub struct StoreReport {
     pub blobs: u64,
     /// Results.
     pub records: u64,
-    /// Bytes of all blobs.
+    /// Bytes of all blobs, each counted once.
     pub bytes: u64,
     /// Bytes that are not exceeded.
     pub limit_bytes: u64,
+    /// Bytes that are not kept a second time, since several outputs have the same content.
+    #[serde(default)]
+    pub deduplicated_bytes: u64,
+    /// Bytes of the records themselves, in the index.
+    #[serde(default)]
+    pub record_bytes: u64,
+    /// Results evicted since the service's start, by limit, age or request.
+    #[serde(default)]
+    pub evicted: u64,
 }
 
 /// Who answers.

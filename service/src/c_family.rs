@@ -5,7 +5,7 @@
 //! environment, the processor behind `-march=native`. In doubt they pass through.
 //!
 //! The pipeline is the file list: `names` → `response_files` → `options` → `command_line` → `judgement` (and `link`) →
-//! `outputs`, `environment`, `declared` → `plan`.
+//! `outputs`, `environment`, `declared`, `sharing` → `plan`.
 
 pub mod command_line;
 pub mod declared;
@@ -19,3 +19,4 @@ pub mod options;
 pub mod outputs;
 pub mod plan;
 pub mod response_files;
+pub mod sharing;

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 
@@ -20,12 +21,17 @@ struct Setting {
     help: &'static str,
 }
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 8] = [
     Setting { key: "cache.dir", alias: Some("ZCCACHE_DIR"), help: "cache directory" },
     Setting {
         key: "cache.limit",
         alias: None,
         help: "most bytes of stored results, such as 5GiB; auto: 10GiB or a tenth of the disk",
+    },
+    Setting {
+        key: "cache.max_age",
+        alias: None,
+        help: "how long a result may be unused, such as 90d or 12h; auto: no limit to that",
     },
     Setting { key: "log.dir", alias: None, help: "directory of the log files" },
     Setting {
@@ -37,6 +43,11 @@ const SETTINGS: [Setting; 6] = [
         key: "observer.kind",
         alias: Some("ZCCACHE_OBSERVER"),
         help: "how tools are watched: auto, observed, declared",
+    },
+    Setting {
+        key: "rust.incremental",
+        alias: None,
+        help: "Rust's incremental compiles: pass (run as they are) or strip (run and cached as if not incremental)",
     },
     Setting {
         key: "service.workers",
@@ -63,12 +74,16 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// `None`: to be chosen by the size of the disk.
     pub limit_bytes: Option<u64>,
+    /// `None`: however old.
+    pub max_age: Option<Duration>,
     /// Absolute.
     pub log_dir: PathBuf,
     /// A `tracing` filter.
     pub log_level: String,
     /// How tools are watched.
     pub observer: ObserverKind,
+    /// Rust's incremental compiles are run and cached as if they were not.
+    pub strip_incremental: bool,
     /// `None`: to be chosen by the number of processors.
     pub workers: Option<usize>,
     /// Each option's key, value and origin, for people.
@@ -186,6 +201,10 @@ impl Config {
                     .as_u64(),
             ),
         };
+        let max_age = match get("cache.max_age").value.as_str() {
+            "auto" => None,
+            text => Some(zccache_proto::age::parse(text).map_err(|e| wrong("cache.max_age", e))?),
+        };
         let observer = match get("observer.kind").value.as_str() {
             "auto" => ObserverKind::Auto,
             "observed" => ObserverKind::Observed,
@@ -196,6 +215,11 @@ impl Config {
                     format!("`{other}` is not one of auto, observed, declared"),
                 ));
             }
+        };
+        let strip_incremental = match get("rust.incremental").value.as_str() {
+            "pass" => false,
+            "strip" => true,
+            other => return Err(wrong("rust.incremental", format!("`{other}` is not one of pass, strip"))),
         };
         let workers = match get("service.workers").value.as_str() {
             "auto" => None,
@@ -210,9 +234,11 @@ impl Config {
         Ok(Self {
             cache_dir: get("cache.dir").value.clone().into(),
             limit_bytes,
+            max_age,
             log_dir: get("log.dir").value.clone().into(),
             log_level,
             observer,
+            strip_incremental,
             workers,
             shown,
         })
@@ -244,6 +270,7 @@ impl Defaults {
             "cache.dir" => self.cache.display().to_string(),
             "log.dir" => self.state.display().to_string(),
             "log.level" => "info".into(),
+            "rust.incremental" => "pass".into(),
             _ => "auto".into(),
         }
     }
@@ -336,6 +363,8 @@ mod tests {
         assert_eq!(config.log_dir, Path::new("/home/someone/.local/state/zccache"));
         let origins: Vec<_> = config.shown.iter().map(|s| s.origin.as_str()).collect();
         assert_eq!(origins[..3], ["ZCCACHE_DIR", "ZCCACHE_CACHE_LIMIT", "default"]);
+        let config = load(None, &[("ZCCACHE_CACHE_MAX_AGE", "90d")]).unwrap();
+        assert_eq!(config.max_age, Some(Duration::from_secs(90 * 24 * 3600)));
     }
 
     #[test]
@@ -346,9 +375,10 @@ mod tests {
             (
                 "nonsense = 1\n",
                 &[],
-                "FILE: unknown key `nonsense`; the keys are cache.dir, cache.limit, log.dir, log.level, observer.kind, service.workers",
+                "FILE: unknown key `nonsense`; the keys are cache.dir, cache.limit, cache.max_age, log.dir, log.level, observer.kind, rust.incremental, service.workers",
             ),
             ("[cache]\nlimit = \"much\"\n", &[], "FILE: cache.limit: `much` is no size"),
+            ("[cache]\nmax_age = \"old\"\n", &[], "FILE: cache.max_age: `old` is no age"),
             (
                 "",
                 &[("ZCCACHE_OBSERVER", "eyes")],

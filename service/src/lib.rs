@@ -10,4 +10,5 @@ pub mod limits;
 pub mod logging;
 pub mod observers;
 pub mod planner;
+pub mod rust;
 pub mod system;

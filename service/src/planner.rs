@@ -17,9 +17,10 @@ use zccache_actors::plan::{Planned, Planner};
 use zccache_actors::signature::Signature;
 
 use crate::any_tool;
-use crate::c_family;
 use crate::c_family::language::base_name;
 use crate::c_family::names::{Compiler, Named, compiler_named};
+use crate::rust::names::{Driver, driver_named};
+use crate::{c_family, rust};
 
 /// Tools remembered at most. A machine has a few dozen; a client that makes up paths must not fill the memory.
 const TOOLS_MAX: usize = 1024;
@@ -32,6 +33,8 @@ const ELF_MAGIC: &[u8; 4] = b"\x7fELF";
 pub struct ToolPlanner {
     /// What tools resolved to, by path.
     resolved: RwLock<HashMap<Vec<u8>, Arc<Resolved>>>,
+    /// Rust's incremental compiles are run as others.
+    strip_incremental: bool,
 }
 
 /// What a tool's path led to, once.
@@ -49,6 +52,9 @@ pub struct Resolved {
 
 impl Planner for ToolPlanner {
     fn plan(&self, invocation: &Invocation) -> Planned {
+        if let Some(driver) = driver(invocation) {
+            return rust::plan::plan(invocation, driver, self.strips_incremental(invocation));
+        }
         // Compilers also go by what they are called as: clang under the name of clang-cl is another tool.
         let is_called_so =
             invocation.argv.iter().next().is_some_and(|called| compiler_named(base_name(called)).is_some());
@@ -67,7 +73,28 @@ impl Planner for ToolPlanner {
     }
 }
 
+/// Rust's compiler that an invocation calls, if it calls one by its own name: rustup's stand-ins go by that as well.
+fn driver(invocation: &Invocation) -> Option<Driver> {
+    let called = invocation.argv.iter().next()?;
+    driver_named(base_name(&invocation.tool))
+        .filter(|driver| driver_named(base_name(called)) == Some(*driver))
+}
+
 impl ToolPlanner {
+    /// A planner; `strip_incremental` is what holds for clients that do not say otherwise.
+    pub fn new(strip_incremental: bool) -> Self {
+        Self { strip_incremental, ..Self::default() }
+    }
+
+    /// Whether Rust's incremental compiles are to run as others: the client's own environment says so, or else ours.
+    fn strips_incremental(&self, invocation: &Invocation) -> bool {
+        match invocation.env.value_of(b"ZCCACHE_RUST_INCREMENTAL") {
+            Some(b"strip") => true,
+            Some(b"pass") => false,
+            _ => self.strip_incremental,
+        }
+    }
+
     fn compiler(&self, tool: &[u8]) -> Option<Compiler> {
         let typed = compiler_named(base_name(tool))?;
         self.resolved(tool).and_then(|resolved| resolved.compiler).or(match typed {

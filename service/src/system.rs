@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use zccache_actors::acceptor::Acceptor;
+use zccache_actors::acceptor::{Acceptor, Alive, Worker};
 use zccache_actors::blobs::Blobs;
 use zccache_actors::connection::Peers;
 use zccache_actors::coordinator::Coordinator;
@@ -20,9 +20,9 @@ use zccache_actors::journal::Journal;
 use zccache_actors::manifest::HotManifests;
 use zccache_actors::root::{Adopt, BeginShutdown, Description, Escalate, Root};
 use zccache_actors::runner::Runner;
-use zccache_actors::storage::Storage;
+use zccache_actors::storage::{Limits, Storage};
 use zccache_actors::store::Store;
-use zccache_actors::supervision::{PATIENCE, Probe, Supervised};
+use zccache_actors::supervision::{Probe, Supervised, WhenStuck, guard};
 use zccache_actors::work::Work;
 use zccache_proto::endpoint::Endpoint;
 
@@ -31,8 +31,9 @@ use crate::limits::{default_limit_bytes, processors};
 use crate::observers;
 use crate::planner::ToolPlanner;
 
-/// How long the store may take to answer a probe: it may be deleting a whole cache, or wait for a slow disk.
-const STORE_PATIENCE: Duration = Duration::from_secs(120);
+/// How long those that wait for disks may be stuck before they are given up: the store may be deleting a whole cache, a
+/// network file system may come back. Nobody waits for them meanwhile.
+const DISK_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Builds the system and runs it until it is told to stop. `degraded` is what already went wrong, for `status`.
 ///
@@ -61,20 +62,26 @@ async fn build(
     let root = Root::new(Arc::clone(&work)).start();
     let observers::Chosen { observer, name, trouble } = observers::choose(config.observer);
 
-    let limit_bytes = config.limit_bytes.unwrap_or_else(|| default_limit_bytes(&config.cache_dir));
+    let bytes = config.limit_bytes.unwrap_or_else(|| default_limit_bytes(&config.cache_dir));
+    let limits = Limits { bytes, age: config.max_age };
+    let counters = Arc::<Counters>::default();
     let store = {
         let (dir, blobs, hot) = (config.cache_dir.clone(), Arc::clone(&blobs), Arc::clone(&hot));
+        let counters = Arc::clone(&counters);
         Supervised::start("store", move || {
             let (dir, blobs, hot) = (dir.clone(), Arc::clone(&blobs), Arc::clone(&hot));
-            Store::start_with(move || Storage::new(&dir, limit_bytes, Arc::clone(&blobs), Arc::clone(&hot)))
+            let make = move || Storage::new(&dir, limits, Arc::clone(&blobs), Arc::clone(&hot));
+            Store::start_with(Arc::clone(&counters), make)
         })
     };
     let hasher = {
-        let files = Arc::clone(&files);
-        Supervised::start("hasher", move || Hasher::pool(processors(), Arc::clone(&files)))
+        let (files, blobs) = (Arc::clone(&files), Arc::clone(&blobs));
+        Supervised::start("hasher", move || {
+            Hasher::pool(processors(), Arc::clone(&files), Arc::clone(&blobs))
+        })
     };
-    let workers: Vec<_> =
-        (0..config.workers.unwrap_or((2 * processors()).max(4))).map(|_| Arbiter::new().handle()).collect();
+    let workers: Vec<Worker> =
+        (0..config.workers.unwrap_or((2 * processors()).max(4))).map(|_| worker()).collect();
     // Coordinator, runner and journal answer in microseconds and share one thread, away from the clients'.
     let desk = Arbiter::new().handle();
     let coordinator = on(&desk, "coordinator", Coordinator::default);
@@ -84,7 +91,11 @@ async fn build(
     };
     let journal = {
         let (dir, fallbacks) = (config.cache_dir.clone(), endpoint.fallbacks());
-        on(&Arbiter::new().handle(), "journal", move || Journal::new(&dir, fallbacks.clone()))
+        // A thread of its own each time: the last one may be held up by a disk.
+        Supervised::start("journal", move || {
+            let (dir, fallbacks) = (dir.clone(), fallbacks.clone());
+            Journal::start_in_arbiter(&Arbiter::new().handle(), move |_| Journal::new(&dir, fallbacks))
+        })
     };
 
     let no_log = log_file.as_ref().err().cloned();
@@ -96,17 +107,20 @@ async fn build(
         observer: name.into(),
         degraded: trouble.into_iter().chain(no_log).collect(),
     };
-    watch(&root, store.clone(), STORE_PATIENCE);
-    watch(&root, hasher.clone(), STORE_PATIENCE);
-    watch(&root, coordinator.clone(), PATIENCE);
-    watch(&root, runner.clone(), PATIENCE);
-    watch(&root, journal.clone(), STORE_PATIENCE);
+    watch(&root, store.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
+    watch(&root, hasher.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
+    watch(&root, coordinator.clone(), WhenStuck::Escalate);
+    watch(&root, runner.clone(), WhenStuck::Escalate);
+    watch(&root, journal.clone(), WhenStuck::Restart);
+    for worker in &workers {
+        watch(&root, worker.alive.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
+    }
     let peers = Arc::new(Peers {
-        planner: Box::new(ToolPlanner::default()),
+        planner: Box::new(ToolPlanner::new(config.strip_incremental)),
         hot,
         files,
         blobs,
-        counters: Arc::<Counters>::default(),
+        counters,
         work,
         coordinator,
         runner,
@@ -121,6 +135,7 @@ async fn build(
         let start = move |_: &mut Context<Acceptor>| Acceptor::new(endpoint, workers, peers, escalate);
         Acceptor::start_in_arbiter(&Arbiter::new().handle(), start)
     };
+    escalate_after(&root, guard("acceptor", acceptor.clone()));
     root.send(Adopt { acceptor, store }).await?;
     shut_down_on_signals(root)
 }
@@ -140,14 +155,24 @@ where
     })
 }
 
-fn watch<A>(root: &Addr<Root>, supervised: Supervised<A>, patience: Duration)
+/// A thread for clients.
+fn worker() -> Worker {
+    let thread = Arbiter::new().handle();
+    Worker { alive: on(&thread, "worker", Alive::default), thread }
+}
+
+fn watch<A>(root: &Addr<Root>, supervised: Supervised<A>, when_stuck: WhenStuck)
 where
     A: Actor + Handler<Probe>,
     A::Context: actix::dev::ToEnvelope<A, Probe>,
 {
+    escalate_after(root, supervised.watch(when_stuck));
+}
+
+fn escalate_after(root: &Addr<Root>, end: impl Future<Output = String> + 'static) {
     let root = root.clone();
     actix::spawn(async move {
-        let why = supervised.watch(patience).await;
+        let why = end.await;
         root.do_send(Escalate(why)); // the last thing that happens; nobody is left to wait
     });
 }

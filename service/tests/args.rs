@@ -83,7 +83,7 @@ fn no_command_line_is_too_strange_to_plan() {
 
 fn golden_files() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/args");
-    let mut files: Vec<PathBuf> = ["gcc", "clang"]
+    let mut files: Vec<PathBuf> = ["gcc", "clang", "rustc"]
         .iter()
         .flat_map(|tool| std::fs::read_dir(root.join(tool)).unwrap())
         .map(|entry| entry.unwrap().path())

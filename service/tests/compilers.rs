@@ -254,7 +254,7 @@ fn plan(argv: &[&str], cwd: &Path) -> Plan {
         },
     };
     match ToolPlanner::default().plan(&invocation) {
-        Planned::Cache(plan) => plan,
+        Planned::Cache(plan) => *plan,
         Planned::PassThrough(reason) => panic!("{argv:?} passes through: {reason:?}"),
     }
 }

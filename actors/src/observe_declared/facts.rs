@@ -204,7 +204,7 @@ impl Facts {
             Seen::Kind { kind, .. } => Signature::of(&path).is_ok_and(|s| s.kind() == *kind),
             Seen::Symlink { target } => rustix::fs::readlinkat(CWD, &path, Vec::new())
                 .is_ok_and(|now| now.as_bytes() == &target.0[..]),
-            Seen::Metadata { .. } | Seen::Before { .. } => false,
+            Seen::Metadata { .. } | Seen::Names { .. } | Seen::Before { .. } => false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The filter program: which system calls the kernel asks us about. Everything else goes straight on.
 
-use super::syscalls::{self, Meaning, When};
+use super::syscalls::{self, Call, Meaning, When};
 
 /// The architecture whose system-call numbers the table has, as the kernel tells it (`AUDIT_ARCH_*`,
 /// linux/audit.h: the ELF machine, 64 bit, little-endian).
@@ -22,6 +22,7 @@ const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const IF_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
 const IF_ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
+const GO: u32 = libc::BPF_JMP | libc::BPF_JA;
 const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
 
 /// Which of the calls in the table are asked about.
@@ -36,10 +37,13 @@ pub struct Scope {
     pub chance: bool,
 }
 
-/// The program.
+/// The program. It finds a call's number by halving, since the kernel runs it for every number there is when it is
+/// installed (to know which are always let go): comparing with one number after the other takes 0.5 ms then.
 pub fn program(scope: Scope) -> Vec<libc::sock_filter> {
     let notify = statement(RETURN, libc::SECCOMP_RET_USER_NOTIF);
-    let allow = statement(RETURN, libc::SECCOMP_RET_ALLOW);
+    let mut asked: Vec<_> =
+        syscalls::calls().filter_map(|call| Some((call.number as u32, answer(call, scope)?))).collect();
+    asked.sort_unstable_by_key(|(number, _)| *number);
     let mut program = vec![
         statement(LOAD, ARCHITECTURE),
         jump(IF_EQUAL, NATIVE, 1, 0),
@@ -48,43 +52,66 @@ pub fn program(scope: Scope) -> Vec<libc::sock_filter> {
         jump(IF_AT_LEAST, FOREIGN_FROM, 0, 1),
         notify,
     ];
-    for call in syscalls::calls() {
-        let body = match call.when {
-            When::Always => match call.meaning {
-                Meaning::Readlink(_) if !scope.links => continue,
-                Meaning::Stat(_, Some(flags)) if !scope.links => {
-                    let empty_path = libc::AT_EMPTY_PATH as u32;
-                    vec![statement(LOAD, low(flags)), jump(IF_ANY_BIT, empty_path, 1, 0), notify, allow]
-                }
-                _ => vec![notify],
-            },
-            When::InputIs(argument) if scope.input_matters => {
-                // A descriptor is 32 bits wide; the kernel ignores the rest.
-                vec![statement(LOAD, low(argument)), jump(IF_EQUAL, 0, 0, 1), notify, allow]
-            }
-            When::InputIs(_) => continue,
-            When::Chance | When::ChanceNonZero(_) | When::ChanceIs(..) if !scope.chance => continue,
-            When::Chance => vec![notify],
-            When::ChanceIs(argument, number) => {
-                vec![statement(LOAD, low(argument)), jump(IF_EQUAL, number, 0, 1), notify, allow]
-            }
-            When::NonZero(argument) | When::ChanceNonZero(argument) => vec![
-                statement(LOAD, low(argument)),
-                jump(IF_EQUAL, 0, 0, 2),
-                statement(LOAD, low(argument) + 4),
-                jump(IF_EQUAL, 0, 1, 0),
-                notify,
-                allow,
-            ],
-            When::AnyBit(argument, bits) => {
-                vec![statement(LOAD, low(argument)), jump(IF_ANY_BIT, bits, 0, 1), notify, allow]
-            }
-        };
-        program.push(jump(IF_EQUAL, call.number as u32, 0, body.len() as u8));
-        program.extend(body);
-    }
-    program.push(allow);
+    find(&asked, &mut program);
     program
+}
+
+/// What is said to a call once its number is found; none if it always goes on.
+fn answer(call: &Call, scope: Scope) -> Option<Vec<libc::sock_filter>> {
+    let notify = statement(RETURN, libc::SECCOMP_RET_USER_NOTIF);
+    let allow = statement(RETURN, libc::SECCOMP_RET_ALLOW);
+    Some(match call.when {
+        When::Always => match call.meaning {
+            Meaning::Readlink(_) if !scope.links => return None,
+            Meaning::Stat(_, Some(flags)) if !scope.links => {
+                let empty_path = libc::AT_EMPTY_PATH as u32;
+                vec![statement(LOAD, low(flags)), jump(IF_ANY_BIT, empty_path, 1, 0), notify, allow]
+            }
+            _ => vec![notify],
+        },
+        When::InputIs(argument) if scope.input_matters => {
+            // A descriptor is 32 bits wide; the kernel ignores the rest.
+            vec![statement(LOAD, low(argument)), jump(IF_EQUAL, 0, 0, 1), notify, allow]
+        }
+        When::InputIs(_) => return None,
+        When::Chance | When::ChanceNonZero(_) | When::ChanceIs(..) if !scope.chance => return None,
+        When::Chance => vec![notify],
+        When::ChanceIs(argument, number) => {
+            vec![statement(LOAD, low(argument)), jump(IF_EQUAL, number, 0, 1), notify, allow]
+        }
+        When::NonZero(argument) | When::ChanceNonZero(argument) => vec![
+            statement(LOAD, low(argument)),
+            jump(IF_EQUAL, 0, 0, 2),
+            statement(LOAD, low(argument) + 4),
+            jump(IF_EQUAL, 0, 1, 0),
+            notify,
+            allow,
+        ],
+        When::AnyBit(argument, bits) => {
+            vec![statement(LOAD, low(argument)), jump(IF_ANY_BIT, bits, 0, 1), notify, allow]
+        }
+    })
+}
+
+/// Appends the search for the loaded number among `asked`, which rise; every way through it ends in an answer.
+fn find(asked: &[(u32, Vec<libc::sock_filter>)], program: &mut Vec<libc::sock_filter>) {
+    if let [lower @ .., _, _] = asked
+        && !lower.is_empty()
+    {
+        let (lower, upper) = asked.split_at(asked.len() / 2);
+        let mut below = Vec::new();
+        find(lower, &mut below);
+        // A conditional jump goes 255 instructions far; a plain one, as far as there is need.
+        program.push(jump(IF_AT_LEAST, upper[0].0, 0, 1));
+        program.push(statement(GO, below.len() as u32));
+        program.extend(below);
+        return find(upper, program);
+    }
+    for (number, answer) in asked {
+        program.push(jump(IF_EQUAL, *number, 0, answer.len() as u8));
+        program.extend(answer);
+    }
+    program.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));
 }
 
 /// Where the low half of an argument is (both architectures are little-endian).
@@ -121,6 +148,10 @@ mod tests {
                     a = u32::from_le_bytes(data[step.k as usize..][..4].try_into().unwrap());
                     continue;
                 }
+                GO => {
+                    at += step.k as usize;
+                    continue;
+                }
                 RETURN => return step.k == libc::SECCOMP_RET_USER_NOTIF,
                 IF_EQUAL => a == step.k,
                 IF_AT_LEAST => a >= step.k,
@@ -128,6 +159,22 @@ mod tests {
                 other => panic!("unknown code {other}"),
             };
             at += usize::from(if holds { step.jt } else { step.jf });
+        }
+    }
+
+    #[test]
+    fn every_number_is_found_and_no_other() {
+        let listed: std::collections::HashMap<_, _> = syscalls::calls().map(|c| (c.number, c.when)).collect();
+        let all = program(Scope { input_matters: true, links: true, chance: true });
+        for number in 0..1000 {
+            // Zero where it is looked for as descriptor, all bits where bits are looked for.
+            let asked = match listed.get(&number) {
+                None => asks(&all, NATIVE, number, [0; 6]) || asks(&all, NATIVE, number, [u64::MAX; 6]),
+                Some(When::Always | When::InputIs(_)) => asks(&all, NATIVE, number, [0; 6]),
+                Some(When::ChanceIs(_, argument)) => asks(&all, NATIVE, number, [u64::from(*argument); 6]),
+                Some(_) => asks(&all, NATIVE, number, [u64::MAX; 6]),
+            };
+            assert_eq!(asked, listed.contains_key(&number), "{number}");
         }
     }
 

@@ -22,16 +22,17 @@ use zccache_proto::message::Exit;
 use self::links::LinkWalk;
 use super::chance::{Chance, IsHarmless, is_for_libc, program_of};
 use super::filter;
+use super::job_server::JobServer;
 use super::links::Links;
 use super::listener::{Listener, Notification, read_memory, read_string};
 use super::memory::Memory;
 use super::resolve::{Lost, Place};
-use super::sightings::Sightings;
+use super::sightings::{Question, Sightings};
 use super::syscalls::{Base, Meaning, NAMESPACES, PathArg, meaning_of};
 use super::touched::Touched;
 use crate::invocation::Invocation;
 use crate::observation::{Sighting, Spelled};
-use crate::observer::{Effect, Unstorable};
+use crate::observer::{Effect, Listing, Unstorable};
 use crate::plan::Policy;
 use crate::signature::{Signature, coarse_now_ns};
 
@@ -41,6 +42,8 @@ pub struct Testimony {
     pub sightings: Vec<Sighting>,
     /// See [`crate::observer::Observed`].
     pub effects: Vec<Effect>,
+    /// See [`crate::observer::Observed`].
+    pub listings: Vec<Listing>,
     /// See [`crate::observer::Observed`].
     pub programs: Vec<Spelled>,
     /// See [`crate::observer::Observed`].
@@ -60,6 +63,9 @@ pub struct Witness {
     sightings: Sightings,
     touched: Touched,
     opened_directories: Vec<(u64, u64, Vec<u8>)>,
+    /// If the policy wants to know what was in directories that were listed.
+    listings: Option<Vec<Listing>>,
+    job_server: JobServer,
     programs: Vec<Vec<u8>>,
     asked_time: bool,
     /// A shell asked for its own number.
@@ -78,6 +84,8 @@ pub struct Witness {
     walk: Option<LinkWalk>,
     /// The file system's clock when the run began: files older than this are not the run's own.
     started_ns: i64,
+    /// A path's buffer from the last call, for the next one.
+    spare: Vec<u8>,
     /// Devices of the kernel's own file systems, whose contents have no signature.
     kernel_devices: [u64; 2],
 }
@@ -102,6 +110,8 @@ impl Witness {
             sightings: Sightings::default(),
             touched: Touched::default(),
             opened_directories: Vec::new(),
+            listings: policy.review.map(|_| Vec::new()),
+            job_server: JobServer::of(&invocation.env),
             programs: Vec::new(),
             asked_time: false,
             asked_identity: false,
@@ -117,6 +127,7 @@ impl Witness {
                 invocation: invocation.clone(),
             }),
             started_ns: coarse_now_ns(),
+            spare: Vec::new(),
             kernel_devices: [device("/proc"), device("/sys")],
         })
     }
@@ -144,9 +155,10 @@ impl Witness {
             Meaning::Open(path, flags) => self.open_call(listener, n, path, flags),
             Meaning::Stat(path, flags) => {
                 let nofollow = flags.is_some_and(|i| a[i] as i32 & libc::AT_SYMLINK_NOFOLLOW != 0);
-                self.stat_call(n, path, !nofollow);
+                self.stat_call(n, path, if nofollow { Question::Lstat } else { Question::Stat });
             }
-            Meaning::Lstat(path) | Meaning::Readlink(path) => self.stat_call(n, path, false),
+            Meaning::Lstat(path) => self.stat_call(n, path, Question::Lstat),
+            Meaning::Readlink(path) => self.stat_call(n, path, Question::Readlink),
             Meaning::Execute(path, flags) => self.execute_call(listener, n, path, flags),
             Meaning::List => self.list(n.tid, a[0] as i32),
             Meaning::Remove(path) => {
@@ -172,7 +184,7 @@ impl Witness {
             Meaning::Link(from, to, flags) => self.link_call(listener, n, from, to, flags),
             Meaning::Chdir(path) => {
                 if let Some(path) = path {
-                    self.stat_call(n, path, true);
+                    self.stat_call(n, path, Question::Stat);
                 }
                 self.place.moved = true;
             }
@@ -268,6 +280,7 @@ impl Witness {
         Testimony {
             sightings,
             effects: outcome.effects,
+            listings: self.listings.unwrap_or_default(),
             programs: self.programs.into_iter().map(Spelled).collect(),
             asked_time: self.asked_time,
             asked_identity: self.asked_identity,
@@ -282,7 +295,7 @@ impl Witness {
     }
 
     fn raw_path(&mut self, n: &Notification, arg: PathArg) -> Option<Vec<u8>> {
-        let mut raw = Vec::with_capacity(256);
+        let mut raw = std::mem::take(&mut self.spare);
         match read_string(n.tid, n.arguments[arg.path], &mut raw) {
             Ok(()) => Some(raw),
             // Bad addresses and over-long paths fail whatever is there; a thread that is gone asks nothing.

@@ -11,6 +11,7 @@ static UNKNOWN: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: &["/proc/filesystems"],
     caution: Caution::FULL,
+    review: None,
 };
 
 /// Knows that chance does not show in what `asks` prints.

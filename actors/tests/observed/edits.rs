@@ -11,6 +11,7 @@ static UNKNOWN: Policy = Policy {
     knows_program: |_| true,
     reads_links_on_its_way_only: false,
     ignored_reads: &["/proc/filesystems"],
+    review: None,
     caution: Caution { chance: false, ..Caution::FULL },
 };
 

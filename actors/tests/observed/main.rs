@@ -18,6 +18,7 @@ use zccache_proto::message::{Exit, OutputStream, StreamKind};
 const KEPT: Left = Left::File(Origin::Kept);
 const EDITED: Left = Left::File(Origin::Edited);
 const MADE: Left = Left::File(Origin::Made);
+const MOVED: Left = Left::File(Origin::Moved);
 const REPLACED: Left = Left::File(Origin::Replaced);
 
 #[test]
@@ -67,7 +68,7 @@ fn clang_is_seen_as_well() {
     let o = &run.observed;
     assert_eq!((o.exit, &o.unstorable, o.asked_time), (Exit::Code(0), &None, false), "{}", run.stderr());
     assert!(seen_read(o, "a.c") && seen_read(o, "far/h.h") && seen_absent(o, "near/h.h"));
-    assert_eq!(run.effects(), [("a.o".to_string(), MADE)]);
+    assert_eq!(run.effects(), [("a.o".to_string(), MOVED)]);
 }
 
 #[test]
@@ -172,7 +173,7 @@ fn changes_that_cannot_be_restored_are_told() {
 fn what_is_left_is_an_effect_and_what_is_not_is_none() {
     let bench = Bench::new();
     for (script, effects) in [
-        ("echo >a && mv a b", vec![("b", MADE)]),
+        ("echo >a && mv a b", vec![("b", MOVED)]),
         ("echo >a && rm a", vec![]),
         ("rm old", vec![("old", Left::Removed)]),
         ("rm old && echo >old", vec![("old", REPLACED)]),

@@ -24,6 +24,7 @@ static POLICY: Policy = Policy {
     knows_program: |_| true,
     reads_links_on_its_way_only: true,
     ignored_reads: &["/proc/filesystems", "/proc/sys/kernel/ngroups_max", "/proc/meminfo", "/dev/urandom"],
+    review: None,
     caution: Caution { harmless: |_| true, ..Caution::NONE },
 };
 
@@ -148,6 +149,7 @@ impl Bench {
             client_pid: None,
             policy: &POLICY,
             foreign_code: true,
+            input_is_known: false,
             declared: Default::default(),
             outputs: Vec::new(),
         }

@@ -46,7 +46,7 @@ pub fn connect(endpoint: &Endpoint) -> Result<Connection, Failure> {
     }
 }
 
-/// Asks the service that runs, and waits for the answer; clearing may take a while, the rest may not.
+/// Asks the service that runs, and waits for the answer; what deletes may take a while, the rest may not.
 ///
 /// # Errors
 /// `NotRunning` if there is no service; `Other` if it does not answer, or answers that it cannot.
@@ -54,13 +54,13 @@ pub fn ask(endpoint: &Endpoint, request: &Request) -> Result<Reply, Failure> {
     let mut connection = connect(endpoint)?;
     connection.send(request).context("failed to send the request")?;
     let patience = match request {
-        Request::Clear => SUGGESTED_RECV_TIMEOUT,
+        Request::Clear | Request::Evict(_) | Request::Gc => SUGGESTED_RECV_TIMEOUT,
         _ => PATIENCE,
     };
     match connection.recv_with(Timeout::After(patience)) {
         Ok(Reply::Failed { message } | Reply::Refused { reason: message }) => Err(anyhow!(message).into()),
         Ok(reply) => Ok(reply),
-        Err(RecvError::TimedOut(_)) => Err(stuck(endpoint)),
+        Err(RecvError::TimedOut(after)) => Err(stuck_for(endpoint, after)),
         Err(RecvError::Closed) => Err(Failure::Gone),
         Err(e) => Err(anyhow!(e).context("failed to receive the answer").into()),
     }
@@ -72,6 +72,10 @@ pub fn unexpected() -> Failure {
 }
 
 fn stuck(endpoint: &Endpoint) -> Failure {
+    stuck_for(endpoint, PATIENCE)
+}
+
+fn stuck_for(endpoint: &Endpoint, patience: Duration) -> Failure {
     let pid = std::fs::read_to_string(endpoint.pid_file()).unwrap_or_default();
     let who = match pid.trim() {
         "" => "the service".to_string(),
@@ -79,7 +83,7 @@ fn stuck(endpoint: &Endpoint) -> Failure {
     };
     anyhow!(
         "{who} does not answer within {} s; builds go on without it. End that process to get a new one",
-        PATIENCE.as_secs()
+        patience.as_secs()
     )
     .into()
 }

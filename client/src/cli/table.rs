@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use comfy_table::{Table, presets};
 use zccache_proto::endpoint::Endpoint;
-use zccache_proto::report::{ServiceReport, StatsReport, StatusReport};
+use zccache_proto::report::{AllTimeReport, ServiceReport, StatsReport, StatusReport};
 
 /// `zccache-client stats`.
 pub fn stats(report: &StatsReport) -> String {
@@ -28,6 +28,10 @@ pub fn stats(report: &StatsReport) -> String {
     rows.add("files in the cache", store.blobs);
     rows.add("size", format!("{} of {}", size(store.bytes), size(store.limit_bytes)));
     rows.add("full", percentage(store.bytes, store.limit_bytes));
+    rows.add("kept once, not again", size(store.deduplicated_bytes));
+    rows.add("size of the records", size(store.record_bytes));
+    rows.add("evicted", store.evicted);
+    rows.add_all_time(&report.all_time);
     rows.add_service(&report.service);
     rows.finish()
 }
@@ -69,6 +73,18 @@ impl Rows {
         }
     }
 
+    fn add_all_time(&mut self, all: &AllTimeReport) {
+        if all.requests == 0 {
+            return;
+        }
+        self.add("of all times, requests", all.requests);
+        self.add("  hits", all.hits);
+        self.add("  misses", all.misses);
+        self.add("  hit rate", percentage(all.hits, all.hits + all.misses));
+        self.add("  passed through", all.passed_through);
+        self.add("  fallbacks", all.fallbacks_reported);
+    }
+
     fn add_service(&mut self, service: &ServiceReport) {
         self.add("service", format!("{} (protocol {})", service.version, service.protocol));
         self.add("process", service.pid);
@@ -87,7 +103,7 @@ impl Rows {
 }
 
 /// Bytes in the unit that leaves at most four digits before the point.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

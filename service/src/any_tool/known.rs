@@ -64,6 +64,7 @@ const fn policy(family: &'static str, programs: fn(&[u8]) -> bool, metadata: Sho
         knows_program: |_| false,
         reads_links_on_its_way_only: false,
         ignored_reads: IGNORED_READS,
+        review: None,
         caution,
     }
 }

@@ -27,13 +27,14 @@ static UNKNOWN: Policy = Policy {
     knows_program: |_| false,
     reads_links_on_its_way_only: false,
     ignored_reads: KERNEL_FACTS,
+    review: None,
     caution: Caution::FULL,
 };
 
 /// What an invocation means of a tool that leads to the file `real`.
 pub fn plan(invocation: &Invocation, real: Option<&Resolved>) -> Planned {
     match try_plan(invocation, real) {
-        Ok(plan) => Planned::Cache(plan),
+        Ok(plan) => Planned::Cache(Box::new(plan)),
         Err(reason) => Planned::PassThrough(PassThrough { reason }),
     }
 }
@@ -60,8 +61,12 @@ fn try_plan(invocation: &Invocation, real: Option<&Resolved>) -> Result<Plan, &'
         key_env: world(policy),
         declared: DeclaredInputs { unsupported, ..DeclaredInputs::default() },
         outputs: Vec::new(),
+        reads_input: false,
         pin_mtimes: false,
         foreign_code: false,
+        sharing: None,
+        argv: None,
+        target: None,
         time_is_fixed: false,
     })
 }

@@ -33,6 +33,37 @@ pub struct Source {
     pub language: Language,
 }
 
+/// A path in an argument: one that may lie below the requester's own directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The argument's number, from 0.
+    pub argument: usize,
+    /// Where in it the path begins.
+    pub offset: usize,
+    /// What the path is for.
+    pub purpose: Purpose,
+}
+
+/// What a path in an argument is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A file or directory that is read.
+    Input,
+    /// `-o`.
+    Output,
+    /// `-MF`.
+    DependencyFile,
+    /// `-MT`, `-MQ`.
+    Target,
+    /// The old half of a prefix map.
+    Map {
+        /// It is used for `__FILE__`.
+        macros: bool,
+        /// It is used for debug information.
+        debug: bool,
+    },
+}
+
 /// One command, taken apart.
 #[derive(Debug, Clone)]
 pub struct CommandLine {
@@ -88,16 +119,21 @@ pub struct CommandLine {
     pub refusal: Option<&'static str>,
     /// The first option that a dependency file does not tell all about.
     pub undeclared: Option<&'static str>,
+    /// The result holds what a search for bytes does not find: compressed, or only as digests.
+    pub hides_places: bool,
+    /// Paths in the arguments, in order.
+    pub places: Vec<Place>,
 }
 
 impl CommandLine {
     /// Takes `arguments` apart (`argv[0]` not among them, response files replaced).
     pub fn parse(arguments: &[Vec<u8>], compiler: Compiler) -> Self {
         let mut parser = Parser { line: Self::empty(compiler), language: None };
-        let mut rest = arguments.iter().map(Vec::as_slice);
-        while let Some(argument) = rest.next() {
+        let mut rest = arguments.iter().map(Vec::as_slice).enumerate();
+        while let Some((number, argument)) = rest.next() {
             parser.line.asks_processor |= names_native(argument);
             if argument.len() < 2 || argument[0] != b'-' {
+                parser.line.places.push(Place { argument: number, offset: 0, purpose: Purpose::Input });
                 parser.input(argument);
                 continue;
             }
@@ -109,8 +145,12 @@ impl CommandLine {
             if found.takes_next && next.is_none() {
                 parser.line.is_incomplete = true;
             }
-            parser.line.asks_processor |= next.is_some_and(names_native);
-            parser.option(found.option, next.or(found.joined).unwrap_or_default());
+            parser.line.asks_processor |= next.is_some_and(|(_, value)| names_native(value));
+            if let Some(purpose) = purpose(found.option) {
+                let (argument, offset) = next.map_or((number, found.option.name.len()), |(n, _)| (n, 0));
+                parser.line.places.push(Place { argument, offset, purpose });
+            }
+            parser.option(found.option, next.map(|(_, value)| value).or(found.joined).unwrap_or_default());
         }
         parser.line
     }
@@ -143,9 +183,35 @@ impl CommandLine {
             is_unrecognised: false,
             refusal: None,
             undeclared: None,
+            hides_places: false,
+            places: Vec::new(),
         }
     }
 }
+
+/// What the path is for that this option's value is, if it is one.
+fn purpose(option: &OptionSpec) -> Option<Purpose> {
+    match option.role {
+        Role::Output => Some(Purpose::Output),
+        Role::DependencyFile => Some(Purpose::DependencyFile),
+        Role::QuoteDir | Role::UserDir | Role::SystemDir | Role::AfterDir | Role::ForcedInclude => {
+            Some(Purpose::Input)
+        }
+        _ => match option.name {
+            "-MT" | "-MQ" => Some(Purpose::Target),
+            "-ffile-prefix-map=" => Some(Purpose::Map { macros: true, debug: true }),
+            "-fmacro-prefix-map=" => Some(Purpose::Map { macros: true, debug: false }),
+            "-fdebug-prefix-map=" => Some(Purpose::Map { macros: false, debug: true }),
+            "-fcoverage-prefix-map=" | "-fprofile-prefix-map=" => {
+                Some(Purpose::Map { macros: false, debug: false })
+            }
+            _ => None,
+        },
+    }
+}
+
+/// Options after which a result holds paths in a form that a search for their bytes does not find.
+const HIDING: &[&str] = &["-flto", "-gz", "-fcoverage-", "-fprofile", "-fembed-bitcode", "-fdebug-types"];
 
 /// A command line being taken apart.
 struct Parser {
@@ -172,6 +238,9 @@ impl Parser {
         line.uses_mtimes |= option.traits.has(Traits::MTIMES);
         line.reads_any_variable |= option.traits.has(Traits::ANY_VARIABLE);
         line.asks_processor |= option.traits.has(Traits::MORE_OPTIONS);
+        // `-g` takes any tail: `-gz`.
+        line.hides_places |= HIDING.iter().any(|hiding| option.name.starts_with(hiding))
+            || (option.name == "-g" && value.starts_with(b"z"));
         // Values of harmless options are no files: `-DNAME=/dev/x`, `-ffile-prefix-map=/proc/self/cwd=`.
         let is_output = matches!(option.role, Role::Output | Role::DependencyFile);
         let is_harmless = option.role == Role::Plain && option.is_declared();

@@ -60,6 +60,7 @@ fn path_list(env: &ByteStrings, name: &[u8]) -> Vec<Vec<u8>> {
 
 fn unsupported(line: &CommandLine, source: &Source, env: &ByteStrings) -> Option<&'static str> {
     let by_kind = match (source.language, line.mode) {
+        _ if source.path == b"-" => Some("source on standard input"),
         (_, Mode::Preprocess | Mode::Dependencies) => Some("preprocessor output"),
         (Language::Source, _) => None,
         (Language::Preprocessed, _) => Some("preprocessed source"),

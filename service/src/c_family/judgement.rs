@@ -92,7 +92,8 @@ fn makes_header(line: &CommandLine) -> bool {
 }
 
 fn judge_source(line: &CommandLine, source: &Source) -> Result<(), &'static str> {
-    if source.path == b"-" {
+    // Of a kind that nobody named: an error of the compiler's.
+    if source.path == b"-" && source.language == Language::LinkerInput {
         return Err("source_on_stdin");
     }
     if line.names_device {

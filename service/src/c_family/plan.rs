@@ -11,7 +11,7 @@ use zccache_actors::plan::{Caution, PassThrough, Plan, Planned, Policy};
 use super::command_line::CommandLine;
 use super::judgement::Judged;
 use super::names::{self, Compiler};
-use super::{declared, environment, judgement, link, native_cpu, outputs, response_files};
+use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing};
 use crate::any_tool::known;
 
 /// Reads that say nothing of the result: random numbers for names that must be unique, and clang asking where its
@@ -28,6 +28,7 @@ pub static GCC: Policy = Policy {
     knows_program: names::is_gcc_program,
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
+    review: None,
     caution: Caution { harmless: names::is_gcc_program, ..Caution::NONE },
 };
 
@@ -37,6 +38,7 @@ pub static CLANG: Policy = Policy {
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
+    review: None,
     caution: Caution { harmless: names::is_clang_program, ..Caution::NONE },
 };
 
@@ -46,6 +48,7 @@ pub static GCC_LINK: Policy = Policy {
     knows_program: names::is_gcc_program,
     reads_links_on_its_way_only: false,
     ignored_reads: known::IGNORED_READS,
+    review: None,
     caution: Caution {
         harmless: |name| names::is_gcc_program(name) || MAKES.contains(&name),
         edits: true,
@@ -62,6 +65,7 @@ pub static CLANG_LINK: Policy = Policy {
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
     ignored_reads: known::IGNORED_READS,
+    review: None,
     caution: Caution {
         harmless: names::is_clang_program,
         edits: true,
@@ -73,7 +77,7 @@ pub static CLANG_LINK: Policy = Policy {
 /// What an invocation of this compiler means.
 pub fn plan(invocation: &Invocation, compiler: Compiler) -> Planned {
     match try_plan(invocation, compiler) {
-        Ok(plan) => Planned::Cache(plan),
+        Ok(plan) => Planned::Cache(Box::new(plan)),
         Err(reason) => Planned::PassThrough(PassThrough { reason }),
     }
 }
@@ -92,22 +96,27 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
     if asks_processor && native_cpu::key_entry().is_empty() {
         return Err("unknown_processor");
     }
-    let (declared, outputs) = match judged {
+    let (declared, outputs, sharing) = match judged {
         Judged::Compile(source) => {
             let outputs = outputs::outputs(&line, source);
+            let sharing = sharing::sharing(invocation, &arguments, &line, &outputs);
             let dependencies = outputs.dependencies.as_deref();
             let declared = declared::declared(&line, source, dependencies, &invocation.env);
-            (declared, outputs.main.into_iter().chain(outputs.dependencies).collect())
+            (declared, outputs.main.into_iter().chain(outputs.dependencies).collect(), sharing)
         }
-        Judged::Link => (declared::undeclared("a link"), vec![link::output(&line)]),
+        Judged::Link => (declared::undeclared("a link"), vec![link::output(&line)], None),
     };
     Ok(Plan {
         policy: policy(compiler, judged),
         key_env: key_env(invocation, &line, asks_processor),
         declared,
+        argv: None,
         outputs: outputs.into_iter().map(Spelled).collect(),
+        reads_input: line.sources.iter().any(|source| source.path == b"-"),
         pin_mtimes: pins_mtimes(invocation, &line),
         foreign_code: judged == Judged::Link || may_run_foreign_code(invocation, &line),
+        sharing,
+        target: None,
         time_is_fixed: is_time_fixed(invocation, compiler),
     })
 }

@@ -16,7 +16,7 @@ pub(super) enum KernelLink {
 impl Witness {
     pub(super) fn open_kernel_link(&mut self, tid: u32, path: &[u8], writes: bool, flags: i32) {
         let Some(link) = kernel_link(path) else { return };
-        if self.policy.ignored_reads.iter().any(|p| p.as_bytes() == path) {
+        if self.policy.ignores(path) {
             return;
         }
         match link {

@@ -12,8 +12,9 @@ use super::super::sightings::Question;
 use super::super::syscalls::{OpenFlags, PathArg};
 use super::kernel_links::is_kernel_link;
 use super::{Witness, has_terminal, is_sink, name};
+use crate::name_filter::names_in;
 use crate::observation::{Seen, Spelled};
-use crate::observer::Unstorable;
+use crate::observer::{Listing, Unstorable};
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// How long a young file is waited for until any later change must show in its signature: the longest clock
@@ -35,6 +36,12 @@ const TIME_ZONES: &[&[u8]] = &[
 
 /// Where random numbers come from.
 const RANDOM_DEVICES: &[&[u8]] = &[b"/dev/urandom", b"/dev/random"];
+/// What a look at a path found.
+struct Look {
+    signature: Signature,
+    /// The path's last name is a link, or may be one.
+    linked: bool,
+}
 
 impl Witness {
     pub(super) fn open_call(
@@ -65,6 +72,9 @@ impl Witness {
         if !writes && !self.asked_time && self.is_time_zone(&path) {
             self.asked_time = !self.asks_zone_idly(n.tid);
         }
+        if self.job_server.is_at(&path) {
+            return;
+        }
         let is_link_to_open = flags & libc::O_PATH == 0 && is_kernel_link(&path);
         if is_link_to_open {
             self.open_kernel_link(n.tid, &path, writes, flags);
@@ -73,10 +83,15 @@ impl Witness {
         } else if !writes {
             let is_new = !self.sightings.is_settled(&path, Question::Read);
             self.open_to_read(&path, flags & libc::O_NOFOLLOW == 0);
-            self.just_opened = is_new.then_some((n.tid, path));
+            self.just_opened = None;
+            if is_new {
+                self.just_opened = Some((n.tid, path));
+                return;
+            }
         } else if listener.is_valid(n.id) {
             self.open_to_write(&path, flags);
         }
+        self.spare = path;
     }
 
     /// lld opens its old output, so that removing it takes no time, and closes it behind: it reads nothing of it.
@@ -118,7 +133,7 @@ impl Witness {
         if self.sightings.is_settled(path, Question::Read) {
             return;
         }
-        if self.policy.ignored_reads.iter().any(|p| p.as_bytes() == path) || is_sink(path) {
+        if self.policy.ignores(path) || is_sink(path) {
             return self.sightings.ignore(path, Question::Read);
         }
         if !follow && self.place.signature(path, false).is_ok_and(|s| s.kind() == FileKind::Symlink) {
@@ -129,7 +144,7 @@ impl Witness {
 
     /// Records the reading or executing of a path; gives the signature of a regular file.
     pub(super) fn read(&mut self, path: &[u8], question: Question) -> Option<Signature> {
-        let signature = self.look(path, question, true)?;
+        let Look { signature, linked } = self.look(path, question, true)?;
         if self.kernel_devices.contains(&signature.dev) {
             self.refuse(Unstorable::ReadUnstable(name(path)));
             return None;
@@ -142,19 +157,19 @@ impl Witness {
             FileKind::File => {
                 let executed = question == Question::Execute;
                 if executed && signature.mode & 0o111 == 0 {
-                    self.add(path, question, Seen::Metadata { follow: true, signature });
+                    self.add(path, question, Seen::Metadata { follow: true, signature }, linked);
                     return None;
                 }
                 if brings_code(path) {
                     self.distrust();
                 }
                 let signature = self.settled(path, signature);
-                self.add(path, question, Seen::Read { signature, executed });
+                self.add(path, question, Seen::Read { signature, executed }, linked);
                 Some(signature)
             }
             FileKind::Directory => {
                 self.opened_directories.push((signature.dev, signature.ino, path.to_vec()));
-                self.add(path, question, Seen::Kind { follow: true, kind: FileKind::Directory });
+                self.add(path, question, Seen::Kind { follow: true, kind: FileKind::Directory }, linked);
                 None
             }
             FileKind::Symlink | FileKind::Other => {
@@ -166,15 +181,21 @@ impl Witness {
     }
 
     /// What is at a path, unless that is known, the run's own doing, or nothing (which is recorded).
-    pub(super) fn look(&mut self, path: &[u8], question: Question, follow: bool) -> Option<Signature> {
-        if !self.touched.is_empty() && self.touched.knows(&self.place.normal(path)) {
+    fn look(&mut self, path: &[u8], question: Question, follow: bool) -> Option<Look> {
+        if self.touched.may_know(path) && self.touched.knows(&self.place.normal(path)) {
             self.sightings.own(path);
             return None;
         }
-        match self.place.signature(path, follow) {
-            Ok(signature) => Some(signature),
+        // The name first: it tells whether it is a link as well, and nearly none is.
+        let mut found = self.place.signature(path, false);
+        let linked = path.ends_with(b"/") || found.is_ok_and(|s| s.kind() == FileKind::Symlink);
+        if linked && follow {
+            found = self.place.signature(path, true);
+        }
+        match found {
+            Ok(signature) => Some(Look { signature, linked }),
             Err(Errno::NOENT | Errno::NOTDIR) => {
-                self.add(path, question, Seen::Absent);
+                self.add(path, question, Seen::Absent, linked);
                 None
             }
             // Fails for its length, whatever is there.
@@ -191,7 +212,7 @@ impl Witness {
         if self.touched.is_empty() {
             return false;
         }
-        self.touched.made(&self.place.normal(path))
+        (self.touched.may_know(path) && self.touched.made(&self.place.normal(path)))
             || (signature.ctime_ns >= self.started_ns && self.touched.wrote_inode(&self.place, signature))
     }
 
@@ -217,30 +238,37 @@ impl Witness {
         }
     }
 
-    pub(super) fn add(&mut self, path: &[u8], question: Question, seen: Seen) {
+    /// Notes an answer. `linked`: the path's last name is a link, or may be one.
+    pub(super) fn add(&mut self, path: &[u8], question: Question, seen: Seen, linked: bool) {
+        // Where the name itself holds no link, only its directory's path can.
+        let may_end = linked || matches!(seen, Seen::Kind { kind: FileKind::Directory, .. });
         if !self.sightings.add(path, question, seen) {
             self.refuse(Unstorable::TooMany("sightings"));
         }
         if self.walk.is_some() {
-            self.walk_to(path);
+            self.walk_to(path, may_end);
         }
     }
 
-    pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, follow: bool) {
-        if let Some(path) = self.path(n, path)
-            && !is_kernel_link(&path)
-            && !path.starts_with(b"/proc/self/")
-        {
-            self.stat(&path, follow);
+    pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, question: Question) {
+        let Some(path) = self.path(n, path) else { return };
+        if !is_kernel_link(&path) && !path.starts_with(b"/proc/self/") {
+            self.ask(&path, question);
         }
+        self.spare = path;
     }
 
     pub(super) fn stat(&mut self, path: &[u8], follow: bool) {
-        let question = if follow { Question::Stat } else { Question::Lstat };
-        if self.sightings.is_settled(path, question) {
+        self.ask(path, if follow { Question::Stat } else { Question::Lstat });
+    }
+
+    /// Notes what `Stat`, `Lstat` or `Readlink` finds out.
+    fn ask(&mut self, path: &[u8], question: Question) {
+        let follow = question == Question::Stat;
+        if self.sightings.is_settled(path, question) || self.policy.ignores(path) {
             return;
         }
-        let Some(signature) = self.look(path, question, follow) else { return };
+        let Some(Look { signature, linked }) = self.look(path, question, follow) else { return };
         if self.is_own(path, &signature) {
             return self.sightings.own(path);
         }
@@ -249,12 +277,15 @@ impl Witness {
                 Ok(target) => Seen::Symlink { target: Spelled(target.into_bytes()) },
                 Err(_) => return self.refuse(Unstorable::InputChanged(name(path))),
             },
-            FileKind::File if !self.kernel_devices.contains(&signature.dev) => {
+            // That a file is no link tells nothing else of it.
+            FileKind::File
+                if question != Question::Readlink && !self.kernel_devices.contains(&signature.dev) =>
+            {
                 Seen::Metadata { follow, signature }
             }
             kind => Seen::Kind { follow, kind },
         };
-        self.add(path, question, seen);
+        self.add(path, question, seen, linked);
     }
 
     pub(super) fn list(&mut self, tid: u32, fd: i32) {
@@ -284,7 +315,12 @@ impl Witness {
                 self.refuse(Unstorable::ReadUnstable(name(&path)));
             }
             let signature = self.settled(&path, signature);
-            self.add(&path, Question::List, Seen::Listed { signature });
+            if let Some(listings) = &mut self.listings
+                && let Ok(names) = names_in(self.place.cwd(), &path)
+            {
+                listings.push(Listing { path: Spelled(path.clone()), names });
+            }
+            self.add(&path, Question::List, Seen::Listed { signature }, true);
         }
     }
 

@@ -1,0 +1,472 @@
+//! Something fails at every step of a store and of a delivery, and in every actor: builds go on with the right
+//! outputs, nothing is left behind, and the cache is whole afterwards.
+//!
+//! The points are those of `actors/src/faults.rs`. Every test states that its fault struck.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use zccache_integration_tests::sandbox::{run, send};
+use zccache_integration_tests::{Outcome, Sandbox, Tree, processes, sources, wait};
+
+/// A source with a warning, so that output is compared as well, and a command with two outputs.
+const SOURCE: &str = "int f(void) { int unused; return 1; }\n";
+const WORDS: [&str; 5] = ["gcc", "-Wall", "-MD", "-c", "a.c"];
+
+/// Steps of putting a result into the store, in their order.
+const STORE_POINTS: [&str; 17] = [
+    "connection",
+    "coordinator",
+    "store",
+    "runner",
+    "run.begin",
+    "run.started",
+    "run.ended",
+    "receive.create",
+    "receive.write",
+    "run.captured",
+    "run.reported",
+    "hasher",
+    "finish",
+    "settle",
+    "insert.begin",
+    "commit",
+    "insert.committed",
+];
+
+/// The rest of them: behind the reply, which the client need not notice.
+const STORE_POINTS_BEHIND: [&str; 7] = [
+    "change.begin",
+    "index.write",
+    "change.applied",
+    "insert.done",
+    "index.flush",
+    "insert.flushed",
+    "journal",
+];
+
+/// Steps of serving a result.
+const DELIVERY_POINTS: [&str; 7] = [
+    "connection",
+    "deliver.begin",
+    "deliver.write",
+    "deliver.staged",
+    "deliver.unlinked",
+    "deliver.placed",
+    "replay",
+];
+
+/// A sandbox whose service can be told to fail.
+struct Faulty {
+    sandbox: Sandbox,
+    expected: (Outcome, Tree),
+}
+
+impl Faulty {
+    fn new() -> Self {
+        let mut sandbox = Sandbox::new();
+        sandbox.set("ZCCACHE_FAULTS", sandbox.path("faults"));
+        sandbox.write("a.c", SOURCE);
+        let outcome = run(sandbox.command(WORDS[0]).args(&WORDS[1..]));
+        let expected = (outcome, Tree::read(&sandbox.work()));
+        let faulty = Self { sandbox, expected };
+        faulty.remove_outputs();
+        faulty
+    }
+
+    fn remove_outputs(&self) {
+        for output in ["a.o", "a.d"] {
+            let _ = std::fs::remove_file(self.sandbox.work().join(output));
+        }
+    }
+
+    /// Arms one fault.
+    fn arm(&self, point: &str, action: &str) {
+        let _ = std::fs::remove_file(self.mark(point));
+        // By a rename: the service may be reading just now.
+        std::fs::write(self.sandbox.path("faults.new"), format!("{point} {action}\n")).unwrap();
+        std::fs::rename(self.sandbox.path("faults.new"), self.sandbox.path("faults")).unwrap();
+    }
+
+    fn disarm(&self) {
+        let _ = std::fs::remove_file(self.sandbox.path("faults"));
+    }
+
+    fn mark(&self, point: &str) -> PathBuf {
+        self.sandbox.path(&format!("faults.{point}"))
+    }
+
+    #[track_caller]
+    fn has_struck(&self, point: &str) {
+        wait::until(&format!("the fault at {point} has struck"), || self.mark(point).exists().then_some(()));
+    }
+
+    /// Compiles, and compares everything with what the bare tool did.
+    #[track_caller]
+    fn compiles_as_bare(&self, what: &str) -> Duration {
+        self.remove_outputs();
+        let from = Instant::now();
+        let outcome = run(&mut self.sandbox.wrapper(WORDS));
+        let took = from.elapsed();
+        assert_eq!(outcome, self.expected.0, "{what}");
+        // A content that was just being copied into the store may still be there for a moment.
+        assert_eq!(self.expected.1.differences(&Tree::read(&self.sandbox.work())), "", "{what}");
+        took
+    }
+
+    /// The cache serves, and all it says of itself is true.
+    #[track_caller]
+    fn is_whole(&self, what: &str) {
+        self.disarm();
+        wait::until("a service is well", || {
+            self.compiles_as_bare(what);
+            self.sandbox.client("stats").success().then_some(())
+        });
+        self.compiles_as_bare(what);
+        let before = self.sandbox.stats();
+        self.compiles_as_bare(what);
+        let after = self.sandbox.stats();
+        assert_eq!(
+            after.counters.hits - before.counters.hits,
+            1,
+            "{what}: nothing is served: {}",
+            after.json
+        );
+        let found = self.sandbox.client("gc").expect_success().out();
+        assert!(found.starts_with("forgot 0 results"), "{what}: {found}");
+        let store = &self.sandbox.stats().json["store"];
+        assert_eq!(store, &after.json["store"], "{what}: gc counted otherwise");
+        self.compiles_as_bare(what);
+    }
+}
+
+#[test]
+fn killed_at_every_step_of_a_store() {
+    let faulty = Faulty::new();
+    for point in STORE_POINTS.into_iter().chain(STORE_POINTS_BEHIND) {
+        // A first start, so that what is killed is a service at work, with nothing stored.
+        faulty.sandbox.start();
+        faulty.sandbox.client("clear").expect_success();
+        faulty.arm(point, "kill");
+        faulty.compiles_as_bare(point);
+        faulty.has_struck(point);
+        faulty.is_whole(point);
+    }
+}
+
+#[test]
+fn killed_at_every_step_of_a_delivery() {
+    let faulty = Faulty::new();
+    for point in DELIVERY_POINTS {
+        faulty.is_whole(point);
+        faulty.arm(point, "kill");
+        faulty.compiles_as_bare(point);
+        faulty.has_struck(point);
+        faulty.is_whole(point);
+    }
+}
+
+#[test]
+fn stopped_and_continued_at_steps_of_both() {
+    let faulty = Faulty::new();
+    for (stored, point) in [
+        (false, "run.begin"),
+        (false, "run.ended"),
+        (false, "finish"),
+        (false, "insert.begin"),
+        (false, "change.applied"),
+        (true, "connection"),
+        (true, "deliver.staged"),
+        (true, "deliver.unlinked"),
+        (true, "replay"),
+    ] {
+        faulty.is_whole(point);
+        if !stored {
+            faulty.sandbox.client("clear").expect_success();
+        }
+        let pid = faulty.sandbox.service_pid().unwrap();
+        faulty.arm(point, "stop");
+        faulty.compiles_as_bare(point);
+        faulty.has_struck(point);
+        faulty.disarm();
+        send(pid, Signal::CONT);
+        faulty.is_whole(point);
+        assert_eq!(faulty.sandbox.service_pid(), Some(pid), "{point}");
+    }
+}
+
+#[test]
+fn a_service_that_wakes_up_late_touches_nothing() {
+    let faulty = Faulty::new();
+    let work = faulty.sandbox.work();
+    for (stored, point) in [
+        (true, "connection"),
+        (true, "deliver.begin"),
+        (true, "deliver.staged"),
+        (true, "deliver.placed"),
+        (false, "connection"),
+        (false, "runner"),
+        (false, "run.begin"),
+    ] {
+        faulty.is_whole(point);
+        if !stored {
+            faulty.sandbox.client("clear").expect_success();
+        }
+        let pid = faulty.sandbox.service_pid().unwrap();
+        faulty.arm(point, "stop");
+        // The wrapper gives it up and runs the tool; the build goes on, to other sources and other objects.
+        faulty.compiles_as_bare(point);
+        faulty.has_struck(point);
+        faulty.disarm();
+        for output in ["a.o", "a.d"] {
+            std::fs::write(work.join(output), "what came after").unwrap();
+        }
+        send(pid, Signal::CONT);
+        wait::until("the service answers", || faulty.sandbox.client("status").success().then_some(()));
+        let idle = || faulty.sandbox.client("status --json").out().contains("\"running\": 0");
+        wait::until("the service has done with it", || idle().then_some(()));
+        wait::until("no tool is left", || processes::working_in(&work).is_empty().then_some(()));
+        for output in ["a.o", "a.d"] {
+            assert_eq!(std::fs::read(work.join(output)).unwrap(), b"what came after", "{point}: {output}");
+        }
+    }
+}
+
+#[test]
+fn no_space_is_left_at_any_write() {
+    let faulty = Faulty::new();
+    for point in ["receive.create", "receive.write", "commit", "index.write", "index.flush", "journal.write"]
+    {
+        faulty.is_whole(point);
+        faulty.sandbox.client("clear").expect_success();
+        let pid = faulty.sandbox.service_pid();
+        faulty.arm(point, "full always");
+        for _ in 0..2 {
+            faulty.compiles_as_bare(point);
+        }
+        faulty.has_struck(point);
+        if point != "journal.write" {
+            let stats = faulty.sandbox.stats();
+            let told = stats.reasons("not_stored").values().sum::<u64>();
+            assert!(told >= 1, "{point}: {}", stats.json);
+        }
+        assert_eq!(faulty.sandbox.service_pid(), pid, "{point}");
+        faulty.disarm();
+        // An index that failed is left alone for some seconds.
+        wait::until("results are stored again", || {
+            faulty.compiles_as_bare(point);
+            (faulty.sandbox.stats().json["store"]["records"] == 1).then_some(())
+        });
+        faulty.is_whole(point);
+    }
+    for point in ["deliver.write"] {
+        faulty.arm(point, "full always");
+        faulty.compiles_as_bare(point);
+        faulty.has_struck(point);
+        faulty.is_whole(point);
+    }
+}
+
+#[test]
+fn every_actor_panics_while_others_are_at_work() {
+    let faulty = Faulty::new();
+    for point in
+        ["connection", "coordinator", "store", "runner", "hasher", "journal", "acceptor", "root", "settle"]
+    {
+        faulty.is_whole(point);
+        faulty.sandbox.client("clear").expect_success();
+        faulty.arm(point, "panic");
+        under_load(&faulty, point);
+        faulty.has_struck(point);
+        faulty.is_whole(point);
+    }
+}
+
+#[test]
+fn every_actor_hangs_while_others_are_at_work() {
+    let faulty = Faulty::new();
+    // Longer than any actor may be silent: whoever could be replaced was, whoever could not took the process along.
+    for point in [
+        "connection",
+        "coordinator",
+        "store",
+        "runner",
+        "hasher",
+        "journal",
+        "acceptor",
+        "root",
+        "insert.begin",
+    ] {
+        faulty.is_whole(point);
+        faulty.sandbox.client("clear").expect_success();
+        faulty.arm(point, "sleep:8000");
+        let from = Instant::now();
+        under_load(&faulty, point);
+        assert!(from.elapsed() < wait::PATIENCE, "{point}: the build took {:?}", from.elapsed());
+        faulty.has_struck(point);
+        faulty.is_whole(point);
+    }
+}
+
+/// A dozen different compiles, four at a time, each compared with the bare tool's.
+#[track_caller]
+fn under_load(faulty: &Faulty, what: &str) {
+    let sandbox = &faulty.sandbox;
+    let names: Vec<String> = (0..12).map(|n| format!("load{n}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        sandbox.write(&format!("{name}.c"), format!("int {name}(void) {{ return {number}; }}\n"));
+    }
+    let start = |name: &String| sandbox.wrapper(["gcc", "-c", &format!("{name}.c")]).spawn().unwrap();
+    for batch in names.chunks(4) {
+        let mut children: Vec<Child> = batch.iter().map(start).collect();
+        for child in &mut children {
+            assert!(wait::for_exit(child, "a wrapper").success(), "{what}");
+        }
+    }
+    for name in &names {
+        let object = sandbox.work().join(format!("{name}.o"));
+        let cached = std::fs::read(&object).unwrap();
+        run(sandbox.command("gcc").args(["-c", &format!("{name}.c")])).expect_success();
+        assert_eq!(std::fs::read(&object).unwrap(), cached, "{what}: {name}");
+        std::fs::remove_file(object).unwrap();
+        std::fs::remove_file(sandbox.work().join(format!("{name}.c"))).unwrap();
+    }
+}
+
+#[test]
+fn a_hung_store_is_found_out_and_passed_over() {
+    let faulty = Faulty::new();
+    faulty.is_whole("before");
+    faulty.sandbox.client("stop").expect_success();
+    faulty.sandbox.start();
+    faulty.arm("store", "sleep:15000");
+    // The one who asked it waits until it counts as stuck, and no longer than that.
+    faulty.compiles_as_bare("the first");
+    faulty.has_struck("store");
+    let status = faulty.sandbox.client("status");
+    assert!(status.out().contains("the store does not answer"), "{status:?}");
+    for _ in 0..3 {
+        let took = faulty.compiles_as_bare("passing it over");
+        assert!(took < Duration::from_secs(3), "somebody waited for a stuck store: {took:?}");
+    }
+    assert!(faulty.sandbox.stats_reasons().contains("store"), "{}", faulty.sandbox.stats_reasons());
+    wait::until("the store answers again", || {
+        (!faulty.sandbox.client("status").out().contains("does not answer")).then_some(())
+    });
+    faulty.is_whole("after");
+}
+
+/// What `stats` would say is degraded: told by `status` while there is no store to report.
+trait Reasons {
+    fn stats_reasons(&self) -> String;
+}
+
+impl Reasons for Sandbox {
+    fn stats_reasons(&self) -> String {
+        let said = self.client("stats --json");
+        said.out() + &said.err()
+    }
+}
+
+#[test]
+fn the_index_is_deleted_under_a_running_service() {
+    let faulty = Faulty::new();
+    for path in ["index", "index/db", "blobs", ""] {
+        faulty.is_whole(path);
+        let path = faulty.sandbox.cache_dir().join(path);
+        wait::until("it is deleted", || {
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+            (!path.exists()).then_some(())
+        });
+        for _ in 0..3 {
+            faulty.compiles_as_bare("with a part of the cache deleted");
+        }
+        faulty.sandbox.client("stop").expect_success();
+        faulty.sandbox.start();
+        faulty.is_whole("after that");
+    }
+}
+
+/// Every regular file below a directory.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files_below(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found
+}
+
+#[test]
+fn every_file_of_the_cache_is_damaged_one_by_one() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
+        ("emptied", Vec::clear),
+        ("cut short", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("zeroed", |bytes| bytes.fill(0)),
+        ("a bit flipped", |bytes| {
+            let middle = bytes.len() / 2;
+            if let Some(byte) = bytes.get_mut(middle) {
+                *byte ^= 4;
+            }
+        }),
+    ];
+    let faulty = Faulty::new();
+    faulty.is_whole("before");
+    faulty.sandbox.client("stop").expect_success();
+    let files = files_below(&faulty.sandbox.cache_dir());
+    assert!(files.len() >= 4, "{files:?}");
+    for (name, damage) in damages {
+        for path in &files {
+            // The file may be gone by now: a damaged index is set aside.
+            let Ok(mut bytes) = std::fs::read(path) else { continue };
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+            damage(&mut bytes);
+            std::fs::write(path, bytes).unwrap();
+            let what = format!("{} was {name}", path.display());
+            faulty.sandbox.start();
+            for _ in 0..2 {
+                faulty.compiles_as_bare(&what);
+            }
+            faulty.is_whole(&what);
+            faulty.sandbox.client("stop").expect_success();
+        }
+    }
+}
+
+#[test]
+fn a_wrapper_killed_at_any_moment_leaves_nothing_behind() {
+    let faulty = Faulty::new();
+    let sandbox = &faulty.sandbox;
+    sandbox.start();
+    sandbox.write("slow.c", sources::slow());
+    // The service sleeps at a step of the request, and the wrapper is killed meanwhile.
+    for point in ["connection", "runner", "run.started", "run.ended", "hasher", "insert.begin"] {
+        sandbox.client("clear").expect_success();
+        faulty.arm(point, "sleep:300");
+        let mut child = sandbox.wrapper(["gcc", "-c", "slow.c"]).spawn().unwrap();
+        faulty.has_struck(point);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        faulty.disarm();
+        wait::until("no compiler is left", || {
+            processes::working_in(&sandbox.work()).is_empty().then_some(())
+        });
+        let leftover =
+            files_below(&sandbox.work()).into_iter().find(|p| p.extension().is_some_and(|e| e == "tmp"));
+        assert_eq!(leftover, None, "{point}");
+    }
+    let _ = std::fs::remove_file(sandbox.work().join("slow.c"));
+    let _ = std::fs::remove_file(sandbox.work().join("slow.o"));
+    faulty.is_whole("after that");
+    wait::until("nothing is on its way into the store", || {
+        files_below(&sandbox.cache_dir().join("blobs/tmp")).is_empty().then_some(())
+    });
+}

@@ -1,0 +1,171 @@
+//! Single crates, compiled by `rustc` itself.
+
+use zccache_integration_tests::{Expect, Scenario};
+
+use super::scenario;
+
+fn twice(s: &mut Scenario, line: &str) {
+    assert!(s.step(Expect::Miss, line).success());
+    s.step(Expect::Hit, line);
+}
+
+#[test]
+fn crates_of_every_type_are_served() {
+    let mut s = scenario();
+    s.write("lib.rs", "pub fn f() -> u32 { 1 }\n#[no_mangle]\npub extern \"C\" fn g() -> u32 { f() }\n");
+    s.write("main.rs", "fn main() { println!(\"hello\"); }\n");
+    s.write(
+        "mac.rs",
+        "extern crate proc_macro;\n#[proc_macro]\npub fn m(t: proc_macro::TokenStream) -> proc_macro::TokenStream { t }\n",
+    );
+    for kind in ["lib", "rlib", "staticlib", "dylib", "cdylib"] {
+        twice(&mut s, &format!("rustc --crate-type {kind} -o {kind}.out lib.rs"));
+    }
+    twice(&mut s, "rustc --edition 2021 --crate-type proc-macro mac.rs");
+    twice(&mut s, "rustc --test lib.rs -o tests");
+    twice(&mut s, "rustc -O main.rs");
+    // Cargo gives outputs a second name; rustc replaces the first.
+    s.edit(|work| std::fs::hard_link(work.join("main"), work.join("second")).unwrap());
+    s.step(Expect::Hit, "rustc -O main.rs");
+    s.write("main.rs", "fn main() { println!(\"goodbye\"); }\n");
+    twice(&mut s, "rustc -O main.rs");
+    s.write("main.rs", "fn main() { println!(\"hello\"); }\n");
+    s.step(Expect::Hit, "rustc -O main.rs");
+    s.edit(|work| std::fs::remove_file(work.join("main")).unwrap());
+    s.step(Expect::Hit, "rustc -O main.rs");
+    assert_eq!(
+        s.compare(Expect::Anything, |b| b.command("./main"), |b| b.command("./main")).out(),
+        "hello\n"
+    );
+}
+
+#[test]
+fn every_kind_of_output_is_served() {
+    let mut s = scenario();
+    s.write("a.rs", "pub fn f() -> u32 { let unused = 0; 1 }\n");
+    for kind in ["asm", "llvm-ir", "llvm-bc", "mir", "obj", "metadata", "dep-info", "asm,obj,dep-info=x/y.d"]
+    {
+        s.edit(|work| std::fs::create_dir_all(work.join("x")).unwrap());
+        twice(&mut s, &format!("rustc --crate-type lib -Cdebuginfo=1 --emit {kind} a.rs"));
+    }
+    twice(&mut s, "rustc --crate-type lib --emit=metadata --error-format=json --json=artifacts a.rs");
+    twice(&mut s, "rustc --crate-type lib --emit=metadata --error-format=short a.rs");
+    twice(&mut s, "rustc --crate-type lib --emit=metadata --color=always a.rs");
+}
+
+#[test]
+fn a_failing_compile_is_served_until_it_succeeds() {
+    let mut s = scenario();
+    s.write("a.rs", "pub fn f() -> u32 { \"\" }\n");
+    s.edit(|work| std::fs::create_dir(work.join("out")).unwrap());
+    let line = "rustc --crate-name a --crate-type lib --emit=dep-info,metadata --out-dir out a.rs";
+    assert_eq!(s.step(Expect::Miss, line).status, 1);
+    s.step(Expect::Hit, line);
+    s.write("a.rs", "pub fn f() -> u32 { 1 }\n");
+    s.step(Expect::Miss, line);
+    s.write("a.rs", "pub fn f() -> u32 { \"\" }\n");
+    s.step(Expect::Anything, line);
+    s.step(Expect::Hit, line);
+}
+
+#[test]
+fn another_candidate_for_a_crate_in_a_search_directory_is_noticed() {
+    let mut s = scenario();
+    s.write("low.rs", "pub fn f() -> u32 { 1 }\n");
+    s.write("mid.rs", "pub fn g() -> u32 { low::f() }\n");
+    s.write("top.rs", "fn main() { println!(\"{}\", mid::g()); }\n");
+    s.edit(|work| std::fs::create_dir(work.join("deps")).unwrap());
+    s.step(Expect::Miss, "rustc --crate-type rlib --out-dir deps low.rs");
+    s.step(
+        Expect::Miss,
+        "rustc --crate-type rlib --out-dir deps -L dependency=deps --extern low=deps/liblow.rlib mid.rs",
+    );
+    let top = "rustc -L dependency=deps --extern mid=deps/libmid.rlib top.rs";
+    twice(&mut s, top);
+    // What has nothing to do with the crates that were read may come and go.
+    s.write("deps/libother-12.rlib", "");
+    s.write("deps/low.d", "");
+    s.step(Expect::Hit, top);
+    // What may be `low` as well may not.
+    s.write("deps/liblow-1.rlib", "no crate");
+    s.step(Expect::Run, top);
+    s.remove("deps/liblow-1.rlib");
+    s.step(Expect::Hit, top);
+    // Without a path, any library may be the one.
+    let bare = "rustc -L deps --extern mid top.rs";
+    twice(&mut s, bare);
+    s.write("deps/libmid-2.rlib", "no crate");
+    s.step(Expect::Run, bare);
+}
+
+#[test]
+fn the_linker_and_what_it_reads_are_inputs() {
+    let mut s = scenario();
+    s.write("main.rs", "fn main() { println!(\"hello\"); }\n");
+    s.script("linker", "exec cc \"$@\"");
+    let line = format!("rustc -Clinker={} main.rs", s.sandbox.work().join("linker").display());
+    twice(&mut s, &line);
+    s.script("linker", "exec cc \"$@\" -s");
+    s.step(Expect::Miss, &line);
+    // A script may have looked at what was there before.
+    s.step(Expect::Anything, &line);
+    s.step(Expect::Hit, &line);
+    s.write("more", "-Wl,--no-gc-sections\n");
+    let line = "rustc -Clink-arg=@more main.rs -o other";
+    twice(&mut s, line);
+    s.write("more", "-s\n");
+    twice(&mut s, line);
+}
+
+#[test]
+fn a_macro_that_asks_for_the_time_is_not_trusted() {
+    let mut s = scenario();
+    s.write(
+        "mac.rs",
+        "extern crate proc_macro;\nuse std::time::SystemTime;\n#[proc_macro]\npub fn m(_: proc_macro::TokenStream) -> proc_macro::TokenStream {\n\
+         let known = SystemTime::now() > SystemTime::UNIX_EPOCH; format!(\"{known}\").parse().unwrap() }\n",
+    );
+    s.write("a.rs", "pub fn f() -> bool { mac::m!() }\n");
+    twice(&mut s, "rustc --edition 2021 --crate-type proc-macro mac.rs");
+    for _ in 0..2 {
+        s.step(Expect::NotStored, "rustc --crate-type lib --edition 2021 --extern mac=libmac.so a.rs");
+    }
+}
+
+#[test]
+fn questions_and_odd_commands_pass_through() {
+    let mut s = scenario();
+    s.write("a.rs", "pub fn f() {}\n");
+    for line in [
+        "rustc -vV",
+        "rustc --print cfg",
+        "rustc",
+        "rustc --crate-type lib a.rs b.rs",
+        "rustc --frobnicate a.rs",
+    ] {
+        s.step(Expect::PassThrough, line);
+    }
+    s.step(Expect::PassThrough, "rustdoc --version");
+    s.write("args", "--crate-type\nlib\na.rs\n");
+    twice(&mut s, "rustc @args");
+    s.write("args", "--crate-type\nlib\n-O\na.rs\n");
+    s.step(Expect::Miss, "rustc @args");
+}
+
+#[test]
+fn the_search_for_a_target_and_for_modules_is_observed() {
+    let mut s = scenario();
+    s.write("a.rs", "mod m;\npub fn f() -> &'static str { m::NAME }\n");
+    s.write("m.rs", "pub const NAME: &str = include_str!(\"name.txt\");\n");
+    s.write("name.txt", "one");
+    let line = "rustc --crate-type lib a.rs";
+    twice(&mut s, line);
+    s.rewrite("name.txt", "two");
+    s.step(Expect::Miss, line);
+    s.rewrite("name.txt", "one");
+    s.step(Expect::Hit, line);
+    // Two files for one module are an error.
+    s.edit(|work| std::fs::create_dir(work.join("m")).unwrap());
+    s.write("m/mod.rs", "");
+    assert!(!s.step(Expect::Miss, line).success());
+}
