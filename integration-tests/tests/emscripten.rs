@@ -1,7 +1,5 @@
 //! Emscripten: compiles, links and archives by its scripts come from the cache, at the price of any hit.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
-
 use zccache_integration_tests::sandbox::{run, system_tool};
 use zccache_integration_tests::{Expect, Scenario};
 

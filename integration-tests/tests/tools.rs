@@ -303,3 +303,31 @@ fn what_a_user_declares_adds_to_what_is_seen() {
     assert_eq!(exec("two", options, "a"), 1);
     assert_eq!(exec("two", "--output out", "a"), 0, "another declaration");
 }
+
+/// NVIDIA's compiler, where `make tools` could install it. It names a symbol after its process: any two objects differ.
+#[test]
+fn nvcc_comes_back_where_it_is_installed() {
+    let target = zccache_integration_tests::binaries::directory().parent().unwrap().join("nvcc");
+    let mut found = std::fs::read_dir(target.join("lib")).into_iter().flatten().flatten();
+    let nvidia = found.find_map(|entry| {
+        let nvidia = entry.path().join("site-packages/nvidia");
+        let versions = std::fs::read_dir(nvidia).ok()?;
+        versions.flatten().map(|v| v.path().join("bin/nvcc")).find(|nvcc| nvcc.is_file())
+    });
+    let Some(nvcc) = nvidia else {
+        println!("nvcc is not installed here: not shown");
+        return;
+    };
+    let mut s = Scenario::new();
+    s.write("k.cu", "#include \"k.h\"\n__global__ void k(int *a) { a[threadIdx.x] = A; }\n");
+    s.write("k.h", "#define A 1\n");
+    s.unlike("k.o");
+    let line = format!("{} -c k.cu -o k.o", nvcc.display());
+    s.step(Expect::Miss, &line);
+    let first = s.tree().file("k.o").unwrap().to_vec();
+    s.edit(|w| std::fs::remove_file(w.join("k.o")).unwrap());
+    s.step(Expect::Hit, &line);
+    assert_eq!(s.tree().file("k.o").unwrap(), first);
+    s.write("k.h", "#define A 2\n");
+    s.step(Expect::Miss, &line);
+}

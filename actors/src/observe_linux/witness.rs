@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
 use self::links::LinkWalk;
-use super::chance::{Chance, IsHarmless, is_for_libc};
+use super::chance::{Chance, IsHarmless, is_for_libc, program_of};
 use super::filter;
 use super::job_server::JobServer;
 use super::links::Links;
@@ -48,9 +48,14 @@ pub struct Testimony {
     pub programs: Vec<Spelled>,
     /// See [`crate::observer::Observed`].
     pub asked_time: bool,
+    /// A shell asked for its own number, which it tells where a script says so.
+    pub asked_identity: bool,
     /// See [`crate::observer::Observed`].
     pub unstorable: Option<Unstorable>,
 }
+
+/// Shells that ask for their number when they start, and take nothing else from chance.
+const SHELLS: &[&[u8]] = &[b"dash", b"sh"];
 
 /// See the module.
 pub struct Witness {
@@ -63,6 +68,8 @@ pub struct Witness {
     job_server: JobServer,
     programs: Vec<Vec<u8>>,
     asked_time: bool,
+    /// A shell asked for its own number.
+    asked_identity: bool,
     unstorable: Option<Unstorable>,
     policy: &'static Policy,
     /// Paths named by `TZ` and `TZDIR`.
@@ -107,6 +114,7 @@ impl Witness {
             job_server: JobServer::of(&invocation.env),
             programs: Vec::new(),
             asked_time: false,
+            asked_identity: false,
             unstorable: None,
             policy,
             time_zones: zone.into_iter().chain(variable(b"TZDIR")).map(<[u8]>::to_vec).collect(),
@@ -206,6 +214,7 @@ impl Witness {
             }
             Meaning::Escape(how) => self.give_up(how),
             Meaning::Start => {}
+            Meaning::Identity => self.identity_asked(n.tid),
             Meaning::Clock => self.chance_taken(n.tid, Unstorable::ReadClock),
             Meaning::Random if is_for_libc(n.tid, a[0]) => {}
             Meaning::Random => self.chance_taken(n.tid, Unstorable::TookRandomNumbers),
@@ -226,6 +235,19 @@ impl Witness {
     fn chance_taken(&mut self, tid: u32, reason: Unstorable) {
         if self.unstorable.is_none() && self.chance.as_ref().is_some_and(|chance| chance.matters(tid)) {
             self.refuse(reason);
+        }
+    }
+
+    /// Shells ask for their number when they start, and tell it where a script says so: that is looked for in the end.
+    fn identity_asked(&mut self, tid: u32) {
+        let matters = self.chance.as_ref().is_some_and(|chance| chance.matters(tid));
+        if !matters || self.asked_identity || self.unstorable.is_some() {
+            return;
+        }
+        if program_of(tid).is_some_and(|name| SHELLS.contains(&&name[..])) {
+            self.asked_identity = true;
+        } else {
+            self.chance_taken(tid, Unstorable::AskedProcessNumber);
         }
     }
 
@@ -261,6 +283,7 @@ impl Witness {
             listings: self.listings.unwrap_or_default(),
             programs: self.programs.into_iter().map(Spelled).collect(),
             asked_time: self.asked_time,
+            asked_identity: self.asked_identity,
             unstorable: self.unstorable,
         }
     }

@@ -257,11 +257,13 @@ unsafe fn set_up(launch: &mut Launch) -> Result<(), c_int> {
         for (resource, limit) in &launch.limits {
             libc::setrlimit(*resource as _, limit);
         }
+        // Before the filter, which may have this call.
+        let own = libc::getpid();
         let listener = match &launch.filter {
             Some(filter) => install(filter)?,
             None => -1,
         };
-        send_report(report, listener)
+        send_report(report, own, listener)
     }
 }
 
@@ -301,12 +303,12 @@ unsafe fn install(filter: &[libc::sock_filter]) -> Result<RawFd, c_int> {
 ///
 /// # Safety
 /// Only in the child.
-unsafe fn send_report(socket: RawFd, listener: RawFd) -> Result<(), c_int> {
+unsafe fn send_report(socket: RawFd, own: libc::pid_t, listener: RawFd) -> Result<(), c_int> {
     let mut bytes = [0_u8; REPORT_BYTES];
     // SAFETY: plain system calls; the pointer is to a local. `write` is none of the filtered calls: nobody
     // could answer before the listener is known.
     let sent = unsafe {
-        bytes[..4].copy_from_slice(&libc::getpid().to_le_bytes());
+        bytes[..4].copy_from_slice(&own.to_le_bytes());
         bytes[4..].copy_from_slice(&listener.to_le_bytes());
         libc::write(socket, bytes.as_ptr().cast(), bytes.len())
     };

@@ -114,6 +114,7 @@ const MOC: &[&str] = &["moc", "uic"];
 const EMSCRIPTEN: &[&str] = &[
     "clang",
     "clang++",
+    "dash",
     "em++",
     "emar",
     "emcc",
@@ -128,6 +129,7 @@ const EMSCRIPTEN: &[&str] = &[
     "nodejs",
     "python",
     "python3",
+    "sh",
     "wasm-emscripten-finalize",
     "wasm-ld",
     "wasm-metadce",
@@ -141,6 +143,7 @@ const NVCC: &[&str] = &[
     "cicc",
     "collect2",
     "cudafe++",
+    "dash",
     "fatbinary",
     "g++",
     "gcc",
@@ -148,6 +151,7 @@ const NVCC: &[&str] = &[
     "nvcc",
     "nvlink",
     "ptxas",
+    "sh",
 ];
 
 static LINKER: Policy = Policy {
@@ -188,7 +192,16 @@ static EMCC: Policy = Policy {
     },
     ..policy("emscripten", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None)
 };
-static CUDA: Policy = policy("nvcc", |n| is_in(NVCC, n), ShownMetadata::None);
+/// NVIDIA's programs ask for the time zone when they start; gcc, which preprocesses for them, for the time that it tells.
+static CUDA: Policy = Policy {
+    caution: Caution {
+        asks_zone_idly: |n| is_in(&["cicc", "cudafe++", "fatbinary", "nvcc", "ptxas"], n),
+        // It looks through the directory of temporary files for names that are free.
+        lists_idly: |n| is_in(&["nvcc"], n),
+        ..policy("", |n| is_in(NVCC, n), ShownMetadata::None).caution
+    },
+    ..policy("nvcc", |n| is_in(NVCC, n), ShownMetadata::None)
+};
 
 /// What is known, each tool once.
 pub static KNOWN: &[Known] = &[
@@ -224,6 +237,8 @@ pub static KNOWN: &[Known] = &[
             "-ftime",
             "-extra-arg=-ftime",
             "--extra-arg=-ftime",
+            "-load",
+            "--load",
             "-print-stats",
             "-plugin",
         ],

@@ -53,6 +53,8 @@ pub static GCC_LINK: Policy = Policy {
         harmless: |name| names::is_gcc_program(name) || MAKES.contains(&name),
         edits: true,
         opens_to_remove: known::is_lld,
+        // It keeps the names in each directory that it looks for a file in.
+        lists_idly: |name| MAKES.contains(&name),
         ..Caution::NONE
     },
 };

@@ -289,6 +289,9 @@ impl Witness {
     }
 
     pub(super) fn list(&mut self, tid: u32, fd: i32) {
+        if program_of(tid).is_some_and(|name| (self.policy.caution.lists_idly)(&name)) {
+            return;
+        }
         let link = format!("/proc/{tid}/fd/{fd}");
         let Ok(signature) = Signature::at(rustix::fs::CWD, link, AtFlags::empty()) else { return };
         let mut paths: Vec<Vec<u8>> = self
