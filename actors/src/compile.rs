@@ -28,17 +28,17 @@ use crate::blobs::PendingBlob;
 use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
-use crate::delivery::{DeliveryError, deliver};
 use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::{LiveRecord, WorkingDirectory};
+use crate::hit;
 use crate::invocation::Invocation;
-use crate::key::{RequestKey, environment_digest};
+use crate::key::RequestKey;
+use crate::lease::Lease;
 use crate::manifest::Manifest;
 use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
-use crate::reach;
-use crate::record::{Output, Record, RunResult};
+use crate::record::{Record, RunResult};
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
 use crate::sharing::target::localise as localise_target;
@@ -58,15 +58,21 @@ const INLINE_OUTPUT_BYTES_MAX: usize = 256 * 1024;
 const OUTBOX: usize = 8;
 
 /// A request on its way.
-struct Order {
-    invocation: Invocation,
-    plan: Plan,
-    key: RequestKey,
-    cwd: Arc<WorkingDirectory>,
+pub struct Order {
+    /// What was typed.
+    pub invocation: Invocation,
+    /// What it means.
+    pub plan: Plan,
+    /// The digest of both.
+    pub key: RequestKey,
+    /// Where relative paths begin.
+    pub cwd: Arc<WorkingDirectory>,
+    /// How long the client is sure to wait still.
+    pub lease: Arc<Lease>,
     recache: bool,
     client_pid: Option<u32>,
     /// What there is to read on standard input, if that is part of the request.
-    input: Option<StandardInput>,
+    pub input: Option<StandardInput>,
     _work: WorkGuard,
 }
 
@@ -101,7 +107,7 @@ pub async fn serve(
     if !order.recache
         && !order.plan.reads_input
         && let Some(manifest) = peers.hot.get(order.key)
-        && let Some(live) = hit(&order, &manifest, peers)
+        && let Some(live) = hit::at_once(&order, &manifest, peers)
     {
         return replay(stream, &live.record.result).await;
     }
@@ -121,6 +127,7 @@ async fn pass_through(reason: &'static str, stream: &mut Stream, peers: &Peers) 
 /// What is to be done, or the reason to pass the request through.
 fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let recache = request.recache;
+    let lease = Arc::new(Lease::new(request.patient_until_ns));
     if !request.is_sound() {
         return Err("malformed");
     }
@@ -137,51 +144,7 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
     let cwd = Arc::new(WorkingDirectory::open(&invocation.cwd).map_err(|_| "no_working_directory")?);
     let key = RequestKey::of(&invocation, &plan);
     let _work = peers.work.begin_request();
-    Ok(Order { invocation, plan, key, cwd, recache, client_pid, input: None, _work })
-}
-
-/// The result of the first record that holds, delivered; `None` if the tool has to run.
-fn hit(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let environment = std::cell::OnceCell::new();
-    let accepts = |record: &Record| {
-        let env = &order.invocation.env;
-        record.variables.iter().all(|variable| variable.holds_in(env))
-            && record
-                .environment
-                .is_none_or(|d| d == *environment.get_or_init(|| environment_digest(&order.invocation)))
-    };
-    let live = match manifest.find(&order.cwd, &peers.files, accepts) {
-        Ok(live) => live,
-        Err(broken) => {
-            if let Some(broken) = broken {
-                tracing::debug!(path = %broken.path.escape_ascii(), "an observation does not hold any more");
-            }
-            return None;
-        }
-    };
-    let may_write = |output: &Output| reach::allows(&output.path.0, &order.invocation, &order.plan);
-    if !live.record.result.outputs.iter().all(may_write) {
-        tracing::warn!(key = %order.key.0.to_hex(), "a stored result would write where its request could not have");
-        peers.counters.degraded.count("record_out_of_reach");
-        return None;
-    }
-    match deliver(&live.record.result.outputs, &peers.blobs, &order.cwd) {
-        Ok(()) => {
-            if let Some(input) = &order.input {
-                let _ = input.use_up(); // whoever reads on finds what the tool would have left
-            }
-            manifest.note_use(&live, peers.hot.clock.stamp());
-            count(&peers.counters.hits);
-            Some(live)
-        }
-        Err(e) => {
-            tracing::debug!(%e, "a result could not be delivered; running the tool");
-            if let DeliveryError::Blob(_) = e {
-                peers.counters.degraded.count("blob_missing_or_damaged");
-            }
-            None
-        }
-    }
+    Ok(Order { invocation, plan, key, cwd, lease, recache, client_pid, input: None, _work })
 }
 
 /// Sends a stored result's output and end.
@@ -208,6 +171,12 @@ async fn converse(
     stream: &mut Stream,
     peers: &Arc<Peers>,
 ) -> Result<(), End> {
+    let lease = EndsWhenDropped(Arc::clone(&order.lease));
+    if !lease.0.holds() {
+        // It took us long to come to this; if the client is there still, it waits on.
+        check_presence(stream).await?;
+        send_patiently(stream, &Reply::Heartbeat, &lease.0).await?;
+    }
     let (outbox, mut outgoing) = mpsc::channel(OUTBOX);
     let work = work(order, descriptors, outbox, peers);
     tokio::pin!(work);
@@ -222,13 +191,13 @@ async fn converse(
                 // The client is gone, or does not keep to the protocol. Dropping `work` kills its tool.
                 return Err(unexpected.err().unwrap_or(RecvError::Closed).into());
             }
-            Some(reply) = outgoing.recv() => send_patiently(stream, &reply).await?,
+            Some(reply) = outgoing.recv() => send_patiently(stream, &reply, &lease.0).await?,
             outcome = &mut work => break outcome,
-            _ = heartbeat.tick() => send_patiently(stream, &Reply::Heartbeat).await?,
+            _ = heartbeat.tick() => send_patiently(stream, &Reply::Heartbeat, &lease.0).await?,
         }
     };
     while let Ok(reply) = outgoing.try_recv() {
-        send_patiently(stream, &reply).await?;
+        send_patiently(stream, &reply, &lease.0).await?;
     }
     match outcome {
         Outcome::Hit(live) => replay(stream, &live.record.result).await,
@@ -242,8 +211,30 @@ async fn converse(
 }
 
 /// Sends with no time-out: while a tool runs, a client may be stopped (Ctrl-Z) for as long as its user likes.
-async fn send_patiently(stream: &mut Stream, reply: &Reply) -> Result<(), End> {
-    stream.send(reply).await.map_err(|e| End::Send(e.to_string()))
+async fn send_patiently(stream: &mut Stream, reply: &Reply, lease: &Lease) -> Result<(), End> {
+    stream.send(reply).await.map_err(|e| End::Send(e.to_string()))?;
+    lease.renew();
+    Ok(())
+}
+
+/// A client's lease, for as long as somebody talks with it.
+struct EndsWhenDropped(Arc<Lease>);
+
+impl Drop for EndsWhenDropped {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Whether the client is there still, as far as the socket knows.
+async fn check_presence(stream: &mut Stream) -> Result<(), End> {
+    tokio::select! {
+        biased;
+        unexpected = stream.recv_with::<Request>(Timeout::Never) => {
+            Err(unexpected.err().unwrap_or(RecvError::Closed).into())
+        }
+        () = std::future::ready(()) => Ok(()),
+    }
 }
 
 async fn work(
@@ -319,7 +310,7 @@ async fn enter(order: &Order, peers: &Peers) -> Entry {
 /// Looks in memory and in the index.
 async fn look_up(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
     let manifest = manifest(order.key, peers).await?;
-    hit(order, &manifest, peers)
+    hit::however_long(order, &manifest, peers).await
 }
 
 async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
@@ -350,7 +341,7 @@ fn from_other_target(
         let localised = localise_target(&live.record, &request.standpoint, &order.invocation, &peers.blobs);
         let (record, contents) = localised.ok()?;
         let local = LiveRecord::new(record);
-        local.check(&order.cwd, &peers.files).is_ok().then_some((local.record, contents))
+        local.check(&order.cwd, &peers.files).is_ok().then(|| (Arc::unwrap_or_clone(local.record), contents))
     };
     let is_for_us = |live: &Arc<LiveRecord>| {
         let holds = live.record.variables.iter().all(|v| v.holds_in(&order.invocation.env));
@@ -375,9 +366,11 @@ async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>>
             }
             continue;
         }
-        let Ok(live) = shared.find(&order.cwd, &peers.files, |_| true) else { continue };
+        let found = shared.find(&order.cwd, &peers.files, |_| true, |_| ());
+        let Ok((live, ())) = found else { continue };
         match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
             Ok((record, contents)) => {
+                shared.note_use(&live, peers.hot.clock.stamp());
                 let root = order.invocation.cwd.clone();
                 let insert = Insert { key: order.key, record, root, contents };
                 if let Ok(Ok(())) = peers.store.send(insert).await {
@@ -408,7 +401,8 @@ async fn run(
         foreign_code: order.plan.foreign_code,
         input_is_known: order.input.is_some(),
     };
-    let run = Run { job, cwd: Arc::clone(&order.cwd), outputs: order.plan.outputs.clone() };
+    let (cwd, lease) = (Arc::clone(&order.cwd), Arc::clone(&order.lease));
+    let run = Run { job, cwd, outputs: order.plan.outputs.clone(), lease };
     let started = peers.runner.send(run).await;
     let mut running = match started {
         Ok(Ok(running)) => running,

@@ -8,7 +8,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 use crate::blobs::Blobs;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
+use crate::lease::Lease;
 use crate::record::{Output, OutputFile};
 
 /// Why a result was not delivered. Nothing was changed then, save where `Halfway` says so.
@@ -28,6 +30,9 @@ pub enum DeliveryError {
     /// A content is missing or damaged.
     #[error("a stored content is missing or damaged: {0}")]
     Blob(#[source] io::Error),
+    /// The client may have given up by now.
+    #[error("it took too long")]
+    Late,
     /// Writing failed.
     #[error("{path}: {source}")]
     Write {
@@ -38,49 +43,80 @@ pub enum DeliveryError {
     },
 }
 
-/// A file written under a temporary name beside its place; gone when dropped.
-struct Staged<'a> {
-    cwd: BorrowedFd<'a>,
-    temporary: Vec<u8>,
-    path: &'a [u8],
+/// A file written in the directory of its place, but not there yet; gone when dropped.
+struct Staged {
+    cwd: Arc<WorkingDirectory>,
+    written: Written,
+    path: Vec<u8>,
     placed: bool,
 }
 
-impl Drop for Staged<'_> {
+/// How a staged file can be reached.
+enum Written {
+    /// It has no name: nothing is left of it if this process is killed.
+    Nameless(File),
+    /// Where the file system has no nameless files: by a temporary name.
+    Named(Vec<u8>),
+}
+
+impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.placed {
-            let _ = rustix::fs::unlinkat(self.cwd, &self.temporary[..], AtFlags::empty());
+        if let (Written::Named(temporary), false) = (&self.written, self.placed) {
+            let _ = rustix::fs::unlinkat(self.cwd.fd(), &temporary[..], AtFlags::empty());
         }
     }
 }
 
-/// Puts `outputs` in place, as seen from `cwd`.
+/// All files of a result, beside their places. Dropped, they are gone.
+pub struct Delivery {
+    cwd: Arc<WorkingDirectory>,
+    staged: Vec<Staged>,
+}
+
+/// Writes the files of `outputs` beside their places, as seen from `cwd`.
 ///
 /// # Errors
-/// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
-/// found with nothing changed; the tool then runs and writes them all.
-pub fn deliver(outputs: &[Output], blobs: &Blobs, cwd: &WorkingDirectory) -> Result<(), DeliveryError> {
+/// Why it could not be done; nothing was changed then.
+pub fn stage(
+    outputs: &[Output],
+    blobs: &Blobs,
+    cwd: &Arc<WorkingDirectory>,
+) -> Result<Delivery, DeliveryError> {
     faults::pass("deliver.begin");
     let mut staged = Vec::with_capacity(outputs.len());
     for output in outputs {
         let path = &output.path.0[..];
         check_place(cwd.fd(), path, output.file.as_ref())?;
         if let Some(file) = &output.file {
-            staged.push(stage(path, file, blobs, cwd.fd())?);
+            staged.push(stage_file(path, file, blobs, cwd)?);
         }
     }
-    faults::pass("deliver.staged");
-    for mut file in staged {
-        place(&mut file)?;
-        faults::pass("deliver.placed");
-    }
-    for output in outputs.iter().filter(|o| o.file.is_none()) {
-        match rustix::fs::unlinkat(cwd.fd(), &output.path.0[..], AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(write_error(&output.path.0, e)),
+    Ok(Delivery { cwd: Arc::clone(cwd), staged })
+}
+
+impl Delivery {
+    /// Puts the files in place, and removes what `outputs`, the same as before, say was removed.
+    ///
+    /// # Errors
+    /// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
+    /// found with nothing changed; the tool then runs and writes them all.
+    pub fn place(self, outputs: &[Output], lease: &Lease) -> Result<(), DeliveryError> {
+        faults::pass("deliver.staged");
+        for mut file in self.staged {
+            place(&mut file, lease)?;
+            faults::pass("deliver.placed");
         }
+        for output in outputs.iter().filter(|o| o.file.is_none()) {
+            if !lease.holds() {
+                return Err(DeliveryError::Late);
+            }
+            match rustix::fs::unlinkat(self.cwd.fd(), &output.path.0[..], AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(write_error(&output.path.0, e)),
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Checks that what is at `path` now would have made no difference to the tool.
@@ -111,41 +147,84 @@ fn can_be_written(cwd: BorrowedFd<'_>, path: &[u8], mode: u32) -> bool {
         && !(may_be_executed && rustix::fs::openat(cwd, path, flags, Mode::empty()).is_err())
 }
 
-fn stage<'a>(
-    path: &'a [u8],
+fn stage_file(
+    path: &[u8],
     file: &OutputFile,
     blobs: &Blobs,
-    cwd: BorrowedFd<'a>,
-) -> Result<Staged<'a>, DeliveryError> {
+    cwd: &Arc<WorkingDirectory>,
+) -> Result<Staged, DeliveryError> {
     let blob = blobs.open(file).map_err(DeliveryError::Blob)?;
-    let temporary = temporary_beside(path);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed =
         |e: io::Error| DeliveryError::Write { path: String::from_utf8_lossy(path).into_owned(), source: e };
-    let opened = rustix::fs::openat(cwd, &temporary[..], flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|e| failed(e.into()))?;
-    let staged = Staged { cwd, temporary, path, placed: false };
-    let target = File::from(opened);
+    let (target, name) = create_beside(path, cwd.fd()).map_err(|e| write_error(path, e))?;
+    let stage = |written| Staged { cwd: Arc::clone(cwd), written, path: path.to_vec(), placed: false };
+    // From here on dropped, a named file goes.
+    let named = name.map(|name| stage(Written::Named(name)));
     faults::check("deliver.write").map_err(failed)?;
     copy(&blob, &target, file.bytes).map_err(failed)?;
     // Explicitly: our own umask is not the client's, whose effect is already in the recorded mode.
     rustix::fs::fchmod(&target, Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
-    Ok(staged)
+    Ok(named.unwrap_or_else(|| stage(Written::Nameless(target))))
 }
 
-fn place(staged: &mut Staged<'_>) -> Result<(), DeliveryError> {
-    let (from, to) = (&staged.temporary[..], staged.path);
+/// A new file in the directory of `path`: nameless where that can be, else with the name returned.
+fn create_beside(path: &[u8], cwd: BorrowedFd<'_>) -> Result<(File, Option<Vec<u8>>), Errno> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    let nameless = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    match rustix::fs::openat(cwd, directory_of(path), nameless, mode) {
+        Ok(opened) => return Ok((File::from(opened), None)),
+        // What kernels and file systems say that do not know of such files.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS | Errno::NOENT) => {}
+        Err(e) => return Err(e),
+    }
+    let temporary = temporary_beside(path);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(cwd, &temporary[..], flags, mode)?;
+    Ok((File::from(opened), Some(temporary)))
+}
+
+/// The directory of `path`, with its slash; the current one if it names none.
+fn directory_of(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(slash) => &path[..=slash],
+        None => b".",
+    }
+}
+
+fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
+    let (cwd, to) = (staged.cwd.fd(), &staged.path[..]);
+    if !lease.holds() {
+        return Err(DeliveryError::Late);
+    }
     // As compilers and assemblers do it. Renaming over a file would make ext4 write the new one out at once
     // (`auto_da_alloc`), which costs more than all the rest.
-    match rustix::fs::unlinkat(staged.cwd, to, AtFlags::empty()) {
+    match rustix::fs::unlinkat(cwd, to, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(write_error(to, e)),
     }
     faults::pass("deliver.unlinked");
-    rustix::fs::renameat_with(staged.cwd, from, staged.cwd, to, RenameFlags::empty())
-        .map_err(|e| write_error(to, e))?;
+    if !lease.holds() {
+        return Err(DeliveryError::Late);
+    }
+    let placed = match &staged.written {
+        Written::Nameless(file) => give_name(file, cwd, to),
+        Written::Named(from) => rustix::fs::renameat_with(cwd, &from[..], cwd, to, RenameFlags::empty()),
+    };
+    placed.map_err(|e| write_error(to, e))?;
     staged.placed = true;
     Ok(())
+}
+
+/// Gives a nameless file its first name.
+fn give_name(file: &File, cwd: BorrowedFd<'_>, path: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::linkat(file, c"", cwd, path, AtFlags::EMPTY_PATH) {
+        // Before Linux 6.10 only a privileged process may; any may say it so, if it has a `/proc`.
+        Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
+            let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(rustix::fs::CWD, name, cwd, path, AtFlags::SYMLINK_FOLLOW)
+        }
+        other => other,
+    }
 }
 
 /// Copies `bytes` bytes: by sharing extents where the file system can, else within the kernel, else by hand.
@@ -214,8 +293,9 @@ mod tests {
         }
 
         fn deliver(&self) -> Result<(), DeliveryError> {
-            let cwd = WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap();
-            deliver(std::slice::from_ref(&self.output), &self.blobs, &cwd)
+            let cwd = Arc::new(WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap());
+            let outputs = std::slice::from_ref(&self.output);
+            stage(outputs, &self.blobs, &cwd)?.place(outputs, &Lease::new(0))
         }
 
         fn path(&self) -> std::path::PathBuf {
@@ -299,6 +379,23 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_may_have_given_up_is_not_delivered_to() {
+        let f = Fixture::new(b"object");
+        std::fs::write(f.path(), "its own").unwrap();
+        let cwd = Arc::new(WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap());
+        let lease = Lease::new(0);
+        lease.end();
+        let removed = Output { path: Spelled(b"a.o".to_vec()), file: None };
+        for output in [&f.output, &removed] {
+            let outputs = std::slice::from_ref(output);
+            let late = stage(outputs, &f.blobs, &cwd).and_then(|delivery| delivery.place(outputs, &lease));
+            assert!(matches!(late, Err(DeliveryError::Late)));
+            assert_eq!(std::fs::read(f.path()).unwrap(), b"its own");
+        }
+        assert_eq!(std::fs::read_dir(f.temp.path()).unwrap().count(), 3, "something was left behind");
+    }
+
+    #[test]
     fn a_missing_directory_or_content_is_an_error_and_leaves_nothing() {
         let mut f = Fixture::new(b"object");
         f.output.path = Spelled(b"missing/a.o".to_vec());
@@ -308,6 +405,17 @@ mod tests {
         assert!(matches!(f.deliver(), Err(DeliveryError::Blob(_))));
         assert!(!f.path().exists());
         assert_eq!(f.leftovers(), 0);
+    }
+
+    #[test]
+    fn what_was_staged_and_not_placed_is_gone() {
+        let f = Fixture::new(b"object");
+        let cwd = Arc::new(WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap());
+        let staged = stage(std::slice::from_ref(&f.output), &f.blobs, &cwd).unwrap();
+        assert_eq!(f.leftovers(), 1);
+        drop(staged);
+        assert_eq!(f.leftovers(), 0);
+        assert!(!f.path().exists());
     }
 
     #[test]

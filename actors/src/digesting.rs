@@ -4,13 +4,14 @@
 //! does anything else that is not any more as the tool saw it, unless the tool itself changed it ([`Seen::Before`]).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::file_table::FileTable;
 use crate::freshness::{LiveRecord, WorkingDirectory, identities, identity_of, listing_digest};
 use crate::observation::{Fact, Observation, Seen, Sighting};
 use crate::observer::Unstorable;
-use crate::record::{Record, RunResult, Variable};
+use crate::record::{NO_FILE, Record, RunResult, Variable};
 use crate::signature::{FileKind, Signature};
 use rustix::fs::AtFlags;
 
@@ -39,7 +40,11 @@ pub struct Run {
 ///
 /// # Errors
 /// Why the run must not be stored.
-pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Result<Record, Unstorable> {
+pub fn make_record(
+    run: Run,
+    files: &Arc<FileTable>,
+    cwd: &Arc<WorkingDirectory>,
+) -> Result<Record, Unstorable> {
     if run.sightings.len() > OBSERVATIONS_MAX {
         return Err(Unstorable::TooMany("observations"));
     }
@@ -52,10 +57,10 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
         observations.push(Observation { path: sighting.path, fact });
     }
     let identities_of = |o: &[Observation]| identities(o.iter().map(|o| identity_of(o, cwd)));
-    let identities_still = identities_of(&still);
-    pins.add_to(&mut still, &identities_still);
+    let identities = identities_of(&still);
+    let identities = pins.add_to(&mut still, identities);
     let record = Record {
-        identities: identities_of(&still),
+        identities,
         observations: still,
         environment: run.environment,
         variables: run.variables,
@@ -67,10 +72,10 @@ pub fn make_record(run: Run, files: &FileTable, cwd: &WorkingDirectory) -> Resul
     if let Err(broken) = live.check(cwd, files) {
         return Err(Unstorable::InputChanged(String::from_utf8_lossy(&broken.path).into_owned()));
     }
-    let mut record = live.record;
+    let mut record = Arc::unwrap_or_clone(live.record);
     if !before.is_empty() {
-        let identities_before = identities_of(&before);
-        pins.add_to(&mut before, &identities_before);
+        let identities = identities_of(&before);
+        pins.add_to(&mut before, identities);
         record.observations.extend(before);
         record.identities = identities_of(&record.observations);
     }
@@ -86,7 +91,8 @@ struct Pins {
 }
 
 impl Pins {
-    fn add_to(self, observations: &mut Vec<Observation>, identities: &[u32]) {
+    /// Adds what they demand; returns the identities of all.
+    fn add_to(self, observations: &mut Vec<Observation>, mut identities: Vec<u32>) -> Vec<u32> {
         if self.modes && !self.mtimes {
             let mode = |o: &Observation| match o.fact {
                 Fact::Content { signature, .. } => {
@@ -98,8 +104,11 @@ impl Pins {
             observations.extend(modes);
         }
         if self.mtimes || self.twins {
-            pin_mtimes(observations, identities, self.mtimes);
+            pin_mtimes(observations, &identities, self.mtimes);
         }
+        // What pins metadata stands for no file of its own.
+        identities.resize(observations.len(), NO_FILE);
+        identities
     }
 }
 
@@ -160,6 +169,13 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
     let changed = || Unstorable::InputChanged(String::from_utf8_lossy(path).into_owned());
     Ok(match &sighting.seen {
         Seen::Read { signature, executed } => {
+            // One look tells both that the name is the file itself, and that the file is as it was when opened.
+            let name = Signature::at(cwd.fd(), path, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| changed())?;
+            if name == *signature
+                && let Some(digest) = files.known(signature)
+            {
+                return Ok(Fact::Content { digest, signature: name, executed: *executed, linked: false });
+            }
             let content = files.content(cwd.fd(), path).map_err(|_| changed())?;
             if content.signature != *signature {
                 return Err(changed());
@@ -167,7 +183,6 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
             if !content.settled {
                 return Err(Unstorable::InputTooNew(String::from_utf8_lossy(path).into_owned()));
             }
-            let name = Signature::at(cwd.fd(), path, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| changed())?;
             let linked = name.kind() == FileKind::Symlink;
             Fact::Content { digest: content.digest, signature: *signature, executed: *executed, linked }
         }
@@ -218,7 +233,7 @@ mod tests {
     #[test]
     fn a_file_that_changed_since_it_was_opened_is_not_stored() {
         let temp = tempfile::tempdir().unwrap();
-        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
+        let cwd = Arc::new(WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap());
         let path = temp.path().join("a.h");
         std::fs::write(&path, "one").unwrap();
         let sighting = || {
@@ -229,7 +244,7 @@ mod tests {
         while !Signature::of(&path).unwrap().is_settled(crate::signature::coarse_now_ns()) {
             std::thread::sleep(std::time::Duration::from_millis(1)); // the file system's clock has to move
         }
-        let files = FileTable::default();
+        let files = Arc::new(FileTable::default());
         let record = make_record(run(sighting()), &files, &cwd).unwrap();
         assert_eq!((record.observations.len(), record.identities), (1, vec![0]));
         std::fs::write(&path, "two").unwrap();
@@ -239,9 +254,9 @@ mod tests {
     #[test]
     fn a_file_that_appeared_during_the_run_is_not_stored() {
         let temp = tempfile::tempdir().unwrap();
-        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
+        let cwd = Arc::new(WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap());
         let absent = || vec![Sighting { path: Spelled(b"a.h".to_vec()), seen: Seen::Absent }];
-        let files = FileTable::default();
+        let files = Arc::new(FileTable::default());
         assert!(make_record(run(absent()), &files, &cwd).is_ok());
         std::fs::write(temp.path().join("a.h"), "").unwrap();
         assert!(matches!(make_record(run(absent()), &files, &cwd), Err(Unstorable::InputChanged(_))));

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use dashmap::DashMap;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use crate::absent_names::AbsentNames;
 use crate::digest::Digest;
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
@@ -26,6 +27,8 @@ const READ_BYTES: usize = 128 * 1024;
 #[derive(Default)]
 pub struct FileTable {
     files: DashMap<(u64, u64), (Signature, Digest)>,
+    /// What is known not to be in directories.
+    pub absent: AbsentNames,
 }
 
 /// What a file holds now.
@@ -74,7 +77,8 @@ impl FileTable {
         Err(std::io::Error::other("changes while it is read"))
     }
 
-    fn known(&self, signature: &Signature) -> Option<Digest> {
+    /// The content that a signature stands for, if that is known.
+    pub fn known(&self, signature: &Signature) -> Option<Digest> {
         let entry = self.files.get(&(signature.dev, signature.ino))?;
         (entry.0 == *signature).then_some(entry.1)
     }

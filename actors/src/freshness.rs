@@ -4,19 +4,25 @@
 //! a signature says is believed only if it was settled when it was taken; everything else is looked at again.
 //! A check never guesses: whatever cannot be established does not hold, and the tool runs.
 
+mod groups;
+
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+
+use groups::{Group, groups};
 
 use crate::digest::Digest;
 use crate::file_table::FileTable;
 use crate::name_filter::names_in;
 use crate::observation::{Fact, Observation};
 use crate::record::{NO_FILE, Record};
+use crate::second_hand;
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// The most names a listed directory may have to be looked at again: reading more costs as much as a compile.
@@ -55,30 +61,14 @@ impl WorkingDirectory {
 /// A record with what was last seen of its files, so that checking it again is mostly comparing.
 pub struct LiveRecord {
     /// The record.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// Its observations by directory.
-    groups: Vec<Group>,
-    /// The number of groups that make up about half of the work.
-    middle: usize,
+    groups: Arc<[Group]>,
+    /// Directories' names are among them.
+    lists: bool,
     /// What was seen when everything last held.
     memo: RwLock<Arc<Memo>>,
 }
-
-/// The observations of one directory, as spelled. Looking at names in an open directory costs a third of walking
-/// a long path to each; and what is directly below a missing directory is missing.
-struct Group {
-    /// With its last slash; `./` for plain names.
-    directory: CString,
-    /// Whether the directory is opened for a check. The names below are relative to it then, else whole paths.
-    opened: bool,
-    /// What is there: the number of the observation, and the name.
-    present: Vec<(usize, CString)>,
-    /// What is not.
-    absent: Vec<CString>,
-}
-
-/// From this many names on, opening and closing the directory pays.
-const OPENED_NAMES_MIN: usize = 4;
 
 /// From this many observations on, the check is split over two processors: it takes some 100 µs then, several times
 /// what it costs to wake another thread.
@@ -108,25 +98,42 @@ impl LiveRecord {
             _ => None,
         });
         let memo = Memo { observations: observations.collect(), directories: vec![None; groups.len()] };
-        let middle = middle(&groups);
-        Self { record, groups, middle, memo: RwLock::new(Arc::new(memo)) }
+        let lists = record.observations.iter().any(|o| matches!(o.fact, Fact::Listed { .. }));
+        Self { record: Arc::new(record), groups: groups.into(), lists, memo: RwLock::new(Arc::new(memo)) }
     }
 
     /// Checks every observation, as seen from `cwd`.
     ///
     /// # Errors
     /// One that does not hold.
-    pub fn check(&self, cwd: &WorkingDirectory, files: &FileTable) -> Result<(), Broken> {
+    pub fn check(&self, cwd: &Arc<WorkingDirectory>, files: &Arc<FileTable>) -> Result<(), Broken> {
+        self.check_and(cwd, files, || ())
+    }
+
+    /// Checks every observation, and does `also`, whose result counts only if all hold: in the meantime where a
+    /// second hand checks, else afterwards. It may make temporary files, but change nothing that is observed.
+    ///
+    /// # Errors
+    /// As [`LiveRecord::check`].
+    pub fn check_and<T>(
+        &self,
+        cwd: &Arc<WorkingDirectory>,
+        files: &Arc<FileTable>,
+        also: impl FnOnce() -> T,
+    ) -> Result<T, Broken> {
         let memo = Arc::clone(&self.memo.read().unwrap_or_else(PoisonError::into_inner));
         // Taken before anything is looked at: what changes later is stamped with this time or a later one.
         let now_ns = coarse_now_ns();
-        let check =
-            Check { observations: &self.record.observations, memo: &memo, cwd: cwd.fd(), files, now_ns };
-        let seen = if memo.observations.len() < SPLIT_OBSERVATIONS_MIN {
-            check.groups(&self.groups, 0)?
-        } else {
-            self.check_in_halves(&check)?
+        let check = Check {
+            record: Arc::clone(&self.record),
+            groups: Arc::clone(&self.groups),
+            left: Arc::new(Mutex::new(0..self.groups.len())),
+            memo: Arc::clone(&memo),
+            cwd: Arc::clone(cwd),
+            files: Arc::clone(files),
+            now_ns,
         };
+        let (seen, also) = check.run(also, self.lists)?;
         let mut observations = vec![None; memo.observations.len()];
         for (number, signature) in seen.observations {
             observations[number] = signature;
@@ -137,29 +144,15 @@ impl LiveRecord {
             return Err(Broken { path: b"which names are one file".to_vec() });
         }
         let settled = |s: Option<Signature>| s.filter(|s| s.is_settled(now_ns));
-        let fresh = Memo {
-            observations: observations.into_iter().map(settled).collect(),
-            directories: seen.directories,
-        };
+        let mut directories = vec![None; memo.directories.len()];
+        for (number, signature) in seen.directories {
+            directories[number] = signature;
+        }
+        let fresh = Memo { observations: observations.into_iter().map(settled).collect(), directories };
         if fresh != *memo {
             *self.memo.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
-        Ok(())
-    }
-
-    /// Half of the groups here, the other half on another processor: the client's own waits for us.
-    fn check_in_halves(&self, check: &Check<'_>) -> Result<Seen, Broken> {
-        let (first, second) = self.groups.split_at(self.middle);
-        let mut there = None;
-        let here = rayon_core::in_place_scope(|scope| {
-            scope.spawn(|_| there = Some(check.groups(second, self.middle)));
-            check.groups(first, 0)
-        });
-        let mut seen = here?;
-        let there = there.expect("invariant: a scope ends when all that it spawned has ended")?;
-        seen.observations.extend(there.observations);
-        seen.directories.extend(there.directories);
-        Ok(seen)
+        Ok(also)
     }
 }
 
@@ -189,41 +182,72 @@ pub fn identity_of(observation: &Observation, cwd: &WorkingDirectory) -> Option<
     }
 }
 
-/// One check in progress.
-struct Check<'a> {
-    observations: &'a [Observation],
-    memo: &'a Memo,
-    cwd: BorrowedFd<'a>,
-    files: &'a FileTable,
+/// One check in progress, by one or two threads.
+#[derive(Clone)]
+struct Check {
+    record: Arc<Record>,
+    groups: Arc<[Group]>,
+    /// The groups that nobody has taken: we take from the front, a second hand from the back.
+    left: Arc<Mutex<Range<usize>>>,
+    memo: Arc<Memo>,
+    cwd: Arc<WorkingDirectory>,
+    files: Arc<FileTable>,
     now_ns: i64,
 }
 
-/// What a check saw.
+/// What a check saw, by number.
 #[derive(Default)]
 struct Seen {
     /// Of each observation whose file's identity counts.
     observations: Vec<(usize, Option<Signature>)>,
     /// Of each group's directory, where that can stand for its absent names.
-    directories: Vec<Option<Signature>>,
+    directories: Vec<(usize, Option<Signature>)>,
 }
 
-impl Check<'_> {
-    /// Checks some groups, the first of which has the number `from`.
-    fn groups(&self, groups: &[Group], from: usize) -> Result<Seen, Broken> {
-        let mut seen = Seen::default();
-        for (group, number) in groups.iter().zip(from..) {
-            self.group(group, self.memo.directories[number], &mut seen)?;
+impl Check {
+    /// Checks everything and does `also`, with a second hand if there is much to do: the client's own processor waits
+    /// for us. `lists`: some directory's names are compared, among which no temporary file may be.
+    fn run<T>(&self, also: impl FnOnce() -> T, lists: bool) -> Result<(Seen, T), Broken> {
+        if lists || self.record.observations.len() < SPLIT_OBSERVATIONS_MIN {
+            let seen = self.take_groups(Range::next)?;
+            return Ok((seen, also()));
         }
-        Ok(seen)
+        let theirs = self.clone();
+        let help = second_hand::offer(move || theirs.take_groups(Range::next_back));
+        let also = also();
+        let ours = self.take_groups(Range::next);
+        let theirs = match help.take() {
+            Ok(None) => return ours.map(|seen| (seen, also)),
+            Ok(Some(theirs)) => theirs?,
+            Err(second_hand::Panicked) => return Err(Broken { path: b"a check that failed".to_vec() }),
+        };
+        let mut seen = ours?;
+        seen.observations.extend(theirs.observations);
+        seen.directories.extend(theirs.directories);
+        Ok((seen, also))
     }
 
-    fn group(&self, group: &Group, known: Option<Signature>, seen: &mut Seen) -> Result<(), Broken> {
+    /// Checks groups that `take` takes, until none is left. What is broken ends it for both sides.
+    fn take_groups(&self, take: fn(&mut Range<usize>) -> Option<usize>) -> Result<Seen, Broken> {
+        let mut seen = Seen::default();
+        let locked = || self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let taken = take(&mut locked());
+            let Some(number) = taken else { return Ok(seen) };
+            if let Err(broken) = self.group(number, &mut seen) {
+                *locked() = 0..0;
+                return Err(broken);
+            }
+        }
+    }
+
+    fn group(&self, number: usize, seen: &mut Seen) -> Result<(), Broken> {
+        let (group, known, cwd) = (&self.groups[number], self.memo.directories[number], self.cwd.fd());
         let opened = if group.opened {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            match rustix::fs::openat(self.cwd, &*group.directory, flags, Mode::empty()) {
+            match rustix::fs::openat(cwd, &*group.directory, flags, Mode::empty()) {
                 Ok(fd) => Some(fd),
                 Err(Errno::NOENT | Errno::NOTDIR) if group.present.is_empty() => {
-                    seen.directories.push(None);
                     return Ok(());
                 }
                 Err(_) => return Err(Broken { path: group.directory.as_bytes().to_vec() }),
@@ -231,22 +255,22 @@ impl Check<'_> {
         } else {
             None
         };
-        let base = opened.as_ref().map_or(self.cwd, AsFd::as_fd);
-        for (number, name) in &group.present {
-            seen.observations.push((*number, self.present(*number, base, name)?));
+        let base = opened.as_ref().map_or(cwd, AsFd::as_fd);
+        for (observation, name) in &group.present {
+            seen.observations.push((*observation, self.present(*observation, base, name)?));
         }
         let directory = match &opened {
             _ if group.absent.is_empty() => Ok(None),
             Some(fd) => Signature::at(fd, c"", AtFlags::EMPTY_PATH).map(Some),
-            None => Signature::at(self.cwd, &*group.directory, AtFlags::empty()).map(Some),
+            None => Signature::at(cwd, &*group.directory, AtFlags::empty()).map(Some),
         };
-        seen.directories.push(self.absent(group, base, known, directory)?);
+        seen.directories.push((number, self.absent(group, base, known, directory)?));
         Ok(())
     }
 
     /// Checks something that is to be there; returns its signature if its identity counts.
     fn present(&self, number: usize, base: BorrowedFd<'_>, name: &CStr) -> Result<Option<Signature>, Broken> {
-        let Observation { path, fact } = &self.observations[number];
+        let Observation { path, fact } = &self.record.observations[number];
         let broken = || Broken { path: path.0.clone() };
         let stat = |follow: bool| {
             let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
@@ -312,6 +336,10 @@ impl Check<'_> {
         match directory {
             Ok(None) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Ok(now) if now == known => return Ok(now),
+            // Names in the directory itself, that is: what follows a link's name with a slash is elsewhere.
+            Ok(Some(now)) if group.opened && self.files.absent.has_none_of(&now, &group.absent) => {
+                return Ok(now.is_settled(self.now_ns).then_some(now));
+            }
             _ => {}
         }
         for name in &group.absent {
@@ -324,64 +352,11 @@ impl Check<'_> {
                 _ => return Err(Broken { path: name.as_bytes().to_vec() }),
             }
         }
-        Ok(directory.ok().flatten().filter(|d| d.is_settled(self.now_ns)))
-    }
-}
-
-/// Groups observations by their directories as spelled.
-fn groups(observations: &[Observation]) -> Vec<Group> {
-    let mut groups: Vec<(&[u8], Vec<usize>)> = Vec::new();
-    let mut index: HashMap<&[u8], usize> = HashMap::new();
-    for (number, observation) in observations.iter().enumerate() {
-        let directory = directory_of(&observation.path.0);
-        let at = *index.entry(directory).or_insert_with(|| {
-            groups.push((directory, Vec::new()));
-            groups.len() - 1
-        });
-        groups[at].1.push(number);
-    }
-    groups.into_iter().map(|(directory, numbers)| group(directory, &numbers, observations)).collect()
-}
-
-/// How many groups, from the first, hold about half of what is there.
-fn middle(groups: &[Group]) -> usize {
-    let work = |group: &Group| group.present.len() + 2;
-    let half = groups.iter().map(work).sum::<usize>() / 2;
-    let mut done = 0;
-    let before_half = |group: &&Group| {
-        done += work(group);
-        done <= half
-    };
-    groups.iter().take_while(before_half).count()
-}
-
-fn group(directory: &[u8], numbers: &[usize], observations: &[Observation]) -> Group {
-    let opened = numbers.len() >= OPENED_NAMES_MIN;
-    let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default(); // records with a NUL in a path are not sound
-    let name = |path: &[u8]| match &path[directory.len()..] {
-        _ if !opened => text(path),
-        b"" => c".".to_owned(),
-        name => text(name),
-    };
-    let spelled = if directory.is_empty() { b"./" } else { directory };
-    let mut group = Group { directory: text(spelled), opened, present: Vec::new(), absent: Vec::new() };
-    for &number in numbers {
-        let Observation { path, fact } = &observations[number];
-        match fact {
-            Fact::Absent => group.absent.push(name(&path.0)),
-            _ => group.present.push((number, name(&path.0))),
+        let settled = directory.ok().flatten().filter(|d| d.is_settled(self.now_ns) && group.plain);
+        if let (Some(directory), true) = (settled, group.opened) {
+            self.files.absent.remember(directory, &group.absent);
         }
-    }
-    group
-}
-
-/// Everything before the last component, so that a name in `directory_of(p)` resolves as `p` does.
-fn directory_of(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|&b| b != b'/').map_or(path.len(), |last| last + 1);
-    match path[..end].iter().rposition(|&b| b == b'/') {
-        Some(slash) => &path[..=slash],
-        None if path.first() == Some(&b'/') => path,
-        None => b"",
+        Ok(settled)
     }
 }
 
@@ -414,7 +389,7 @@ mod tests {
 
     struct Fixture {
         temp: tempfile::TempDir,
-        files: FileTable,
+        files: Arc<FileTable>,
         live: LiveRecord,
     }
 
@@ -425,7 +400,7 @@ mod tests {
             std::fs::write(temp.path().join("a.h"), "one").unwrap();
             std::fs::create_dir(temp.path().join("dir")).unwrap();
             std::os::unix::fs::symlink("a.h", temp.path().join("link")).unwrap();
-            let files = FileTable::default();
+            let files = Arc::new(FileTable::default());
             let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
             let facts = facts(temp.path(), &files);
             let observations: Vec<_> =
@@ -455,7 +430,7 @@ mod tests {
 
         fn holds(&self) -> bool {
             let cwd = WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap();
-            self.live.check(&cwd, &self.files).is_ok()
+            self.live.check(&Arc::new(cwd), &self.files).is_ok()
         }
 
         fn path(&self, name: &str) -> std::path::PathBuf {
@@ -512,6 +487,41 @@ mod tests {
     }
 
     #[test]
+    fn a_large_record_is_checked_whole_and_what_is_done_beside_counts_only_if_it_holds() {
+        const DIRECTORIES: usize = 40;
+        let names: Vec<String> =
+            (0..DIRECTORIES * 5).map(|n| format!("d{}/f{n}.h", n % DIRECTORIES)).collect();
+        let names: &'static [String] = names.leak();
+        let f = Fixture::new(|root, files| {
+            let fact = |name: &'static String| {
+                std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+                std::fs::write(root.join(name), name).unwrap();
+                (name.as_str(), Fixture::content(root, files, name))
+            };
+            let absent = (0..DIRECTORIES).map(|n| (&*format!("d{n}/absent.h").leak(), Fact::Absent));
+            names.iter().map(fact).chain(absent).collect()
+        });
+        let cwd = Arc::new(WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap());
+        let checked = || f.live.check_and(&cwd, &f.files, || "done");
+        for (round, name) in names.iter().enumerate() {
+            assert_eq!(checked(), Ok("done"), "{name}");
+            let broken = if round % 5 == 0 {
+                let new = format!("d{}/absent.h", round % DIRECTORIES);
+                std::fs::write(f.path(&new), "").unwrap();
+                let broken = checked();
+                std::fs::remove_file(f.path(&new)).unwrap();
+                (broken, new)
+            } else {
+                std::fs::write(f.path(name), "edited").unwrap();
+                let broken = checked();
+                std::fs::write(f.path(name), name).unwrap();
+                (broken, name.clone())
+            };
+            assert_eq!(broken.0, Err(Broken { path: broken.1.into_bytes() }));
+        }
+    }
+
+    #[test]
     fn two_names_must_stay_two_files() {
         let f = Fixture::new(|root, files| {
             std::fs::write(root.join("b.h"), "one").unwrap();
@@ -521,14 +531,5 @@ mod tests {
         std::fs::remove_file(f.path("b.h")).unwrap();
         std::fs::hard_link(f.path("a.h"), f.path("b.h")).unwrap();
         assert!(!f.holds());
-    }
-
-    #[test]
-    fn the_directory_of_a_path_is_spelled_as_it_was() {
-        for (path, directory) in
-            [("a", ""), ("a/b", "a/"), ("/a", "/"), ("../a", "../"), ("a//b", "a//"), ("a/b/", "a/")]
-        {
-            assert_eq!(directory_of(path.as_bytes()), directory.as_bytes(), "{path}");
-        }
     }
 }

@@ -74,7 +74,7 @@ pub struct BlobUse {
 /// What there is in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Records.
+    /// Records of requests' own runs: not what is kept of them for requests from elsewhere.
     pub records: u64,
     /// Bytes of all encoded manifests.
     pub record_bytes: u64,
@@ -82,7 +82,7 @@ pub struct Totals {
     pub blobs: u64,
     /// Their bytes.
     pub blob_bytes: u64,
-    /// Bytes of all outputs of all records, as if none were shared.
+    /// Bytes of all outputs of these records, as if none were shared.
     pub output_bytes: u64,
     /// No use is later than this, in milliseconds since the epoch.
     pub latest_use_ms: u64,

@@ -1,5 +1,6 @@
 //! zccache's actors and the plain components they are shells of.
 
+pub mod absent_names;
 pub mod acceptor;
 pub mod blobs;
 pub mod capture;
@@ -15,10 +16,13 @@ pub mod file_table;
 pub mod flights;
 pub mod freshness;
 pub mod hasher;
+pub mod hit;
 pub mod index;
 pub mod invocation;
 pub mod journal;
+pub mod kept_threads;
 pub mod key;
+pub mod lease;
 pub mod manifest;
 pub mod name_filter;
 pub mod observation;
@@ -36,6 +40,7 @@ pub mod reach;
 pub mod record;
 pub mod root;
 pub mod runner;
+pub mod second_hand;
 pub mod settle;
 pub mod sharing;
 pub mod signature;

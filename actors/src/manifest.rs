@@ -19,6 +19,10 @@ use crate::record::{RECORDS_PER_KEY_MAX, Record, RecordUse};
 /// about 50 KB; the least recently used tenth goes when the number is reached.
 const HOT_MANIFESTS_MAX: usize = 4_000;
 
+/// The most bytes of output that are written before it is known whether the record holds: where it does not, that was
+/// for nothing, and took a millisecond.
+const EARLY_BYTES_MAX: u64 = 4 << 20;
+
 /// The records of one key, newest first.
 pub struct Manifest {
     records: RwLock<Vec<Held>>,
@@ -72,21 +76,30 @@ impl Manifest {
         self.held().into_iter().map(|held| (Arc::clone(&held.live), held.used())).collect()
     }
 
-    /// The first record that holds, as seen from `cwd`; `accepts` decides on what is not an observation.
+    /// The first record that holds, as seen from `cwd`, and what `also` made of it (see [`LiveRecord::check_and`]);
+    /// `accepts` decides on what is not an observation.
     ///
     /// # Errors
     /// What broke the newest record; nothing if there is no record.
-    pub fn find(
+    pub fn find<T>(
         &self,
-        cwd: &WorkingDirectory,
-        files: &FileTable,
+        cwd: &Arc<WorkingDirectory>,
+        files: &Arc<FileTable>,
         accepts: impl Fn(&Record) -> bool,
-    ) -> Result<Arc<LiveRecord>, Option<Broken>> {
+        also: impl Fn(&Record) -> T,
+    ) -> Result<(Arc<LiveRecord>, T), Option<Broken>> {
         self.looked_at_ms.store(now_ms(), Ordering::Relaxed);
         let mut broken = None;
         for live in self.held().into_iter().map(|held| held.live).filter(|live| accepts(&live.record)) {
-            match live.check(cwd, files) {
-                Ok(()) => return Ok(live),
+            // Where the newest does not hold, the others are not likely to: nothing is done for them in advance.
+            let checked = match broken {
+                None if output_bytes(&live.record) <= EARLY_BYTES_MAX => {
+                    live.check_and(cwd, files, || also(&live.record))
+                }
+                _ => live.check(cwd, files).map(|()| also(&live.record)),
+            };
+            match checked {
+                Ok(also) => return Ok((live, also)),
                 Err(b) => broken = broken.or(Some(b)),
             }
         }
@@ -184,6 +197,10 @@ impl HotManifests {
         oldest.truncate(HOT_MANIFESTS_MAX / 10);
         oldest.into_iter().filter_map(|(_, key)| self.map.remove(&key)).collect()
     }
+}
+
+fn output_bytes(record: &Record) -> u64 {
+    record.result.outputs.iter().filter_map(|output| output.file).map(|file| file.bytes).sum()
 }
 
 /// Milliseconds since the epoch.

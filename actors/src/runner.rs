@@ -22,6 +22,8 @@ use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
 use crate::faults;
 use crate::freshness::WorkingDirectory;
+use crate::kept_threads::KeptThreads;
+use crate::lease::Lease;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
 use crate::plan::{Printed, Variables};
@@ -38,6 +40,8 @@ pub struct Run {
     pub cwd: Arc<WorkingDirectory>,
     /// The outputs that the command line names (see [`crate::plan::Plan::outputs`]).
     pub outputs: Vec<Spelled>,
+    /// How long the client is sure to wait still.
+    pub lease: Arc<Lease>,
 }
 
 /// A run in progress. Dropping it kills the tool with all its processes.
@@ -82,6 +86,9 @@ const KEPT_OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// single flight hangs on a client that was stopped.
 const EVENTS_MAX: usize = 128;
 
+/// A thread for each run.
+static TOOLS: KeptThreads = KeptThreads::new("tool");
+
 /// See the header.
 const MAILBOX: usize = 4096;
 
@@ -115,7 +122,7 @@ impl Handler<Run> for Runner {
         let (report_in, report) = oneshot::channel();
         let (cancelled, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
-        std::thread::Builder::new().name("tool".into()).spawn(move || {
+        TOOLS.run(move || {
             let mut tap =
                 Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
             let job = AssertUnwindSafe(|| run(&*observer, &blobs, message, &mut tap));
@@ -138,6 +145,10 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     let umask = message.job.invocation.umask;
     let review = message.job.policy.review.map(|review| (review, message.job.invocation.clone()));
     faults::pass("run.begin");
+    if !message.lease.holds() {
+        // It runs the tool itself by now.
+        return Err(std::io::Error::other("the client may have given up"));
+    }
     let mut observed = observer.run(message.job, tap)?;
     faults::pass("run.ended");
     if tap.overflow {

@@ -115,8 +115,7 @@ pub async fn prepare(
 pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
     let Settlement { key, invocation, plan, cwd, prepared, flight, work: _work } = settlement;
     faults::pass("settle");
-    let root = invocation.cwd.clone();
-    let mut shareable = None;
+    let (mut shareable, root) = (None, invocation.cwd.clone());
     let stored = match prepared {
         Ok((record, contents)) => {
             let requests = shared_requests(&invocation, &plan, &cwd);
@@ -150,16 +149,16 @@ pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
         flight.land(landing);
     }
     if let Some(share) = shareable {
-        store_shared(share, root, &peers).await;
+        store_shared(share, &root, &peers).await;
     }
 }
 
 /// Stores a result for requests from elsewhere as well, if it proves to be good for them. Nothing is lost if not.
-async fn store_shared(share: Share, root: Vec<u8>, peers: &Peers) {
+async fn store_shared(share: Share, root: &[u8], peers: &Peers) {
     let Ok(general) = peers.hasher.send(share).await else { return };
     for (key, record) in general {
         // Its contents are stored already.
-        let _ = store(key, record, root.clone(), Vec::new(), peers).await;
+        let _ = store(key, record, root.to_vec(), Vec::new(), peers).await;
     }
 }
 

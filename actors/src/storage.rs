@@ -73,6 +73,9 @@ pub enum StorageError {
     /// The result alone is larger than the limit.
     #[error("the result is larger than the cache")]
     LargerThanCache,
+    /// The record names a content that is neither stored nor comes with it.
+    #[error("a content is missing")]
+    ContentMissing,
     /// The index failed.
     #[error(transparent)]
     Index(#[from] IndexError),
@@ -442,9 +445,10 @@ mod tests {
             };
             let path = Spelled(format!("{version}.h").into_bytes());
             let observations = vec![Observation { path, fact: Fact::Absent }];
+            let identities = vec![NO_FILE];
             let record = Record {
                 observations,
-                identities: vec![NO_FILE],
+                identities,
                 environment: None,
                 variables: vec![],
                 origin: None,

@@ -50,6 +50,7 @@ impl CompileRequest {
             stdio,
             descriptors: descriptors(process, stdin.is_some()),
             recache: process.switch("ZCCACHE_RECACHE"),
+            patient_until_ns: 0,
         };
         Some(Self { compile, stdin_offset })
     }

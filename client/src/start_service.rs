@@ -21,6 +21,14 @@ use crate::tool_search;
 /// From the wrapper's start to a greeting, at most: the promise of "within 1 s".
 pub const BUDGET: Duration = Duration::from_secs(1);
 
+/// Until when a wrapper that began at `begun` waits at least, as a [`Compile`](zccache_proto::message::Compile) says it.
+pub fn patient_until_ns(begun: Instant) -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let left = BUDGET.saturating_sub(begun.elapsed());
+    let now = Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0));
+    u64::try_from((now + left).as_nanos()).unwrap_or(0)
+}
+
 /// How long the first attempt waits: as long as for a frame later on, so that the socket is told but once.
 const PATIENCE: Duration = Duration::from_millis(SILENCE_MAX_MS);
 

@@ -24,7 +24,7 @@ use crate::output;
 use crate::process::{self, Process, inherited};
 use crate::request::CompileRequest;
 use crate::session::{self, Answer, Progress};
-use crate::start_service::Starter;
+use crate::start_service::{self, Starter};
 use crate::tool_search::{self, FileId, Found, SearchError};
 
 /// The exit status of a usage error of our own.
@@ -111,7 +111,8 @@ fn ask(
 ) -> Answer {
     let descriptors = request.descriptors();
     progress.merged = request.compile.stdio.merged;
-    let compile = request.compile;
+    let mut compile = request.compile;
+    compile.patient_until_ns = start_service::patient_until_ns(begun);
     let size = compile.env.as_block().len() + compile.argv.as_block().len() + compile.cwd.len();
     let mut frames = Vec::with_capacity(size + REQUEST_OVERHEAD_BYTES);
     let encoded = frame::encode_into(&Hello::ours(), &mut frames)

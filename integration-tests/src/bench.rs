@@ -5,6 +5,7 @@
 //! its start to its end; files are written and removed outside.
 
 mod contestant;
+mod many;
 mod table;
 mod workload;
 
@@ -48,6 +49,7 @@ pub fn run(ours: &Path, peers: &Path) -> io::Result<()> {
     single(&title, &contestants, &cpp.words, place.path(), "/bin/true", Some(Budget::HIT))?;
     let c = workload::trivial_c(place.path())?;
     single("warm hit, trivial C", &contestants, &c.words, place.path(), "/bin/true", Some(Budget::HIT))?;
+    many::run(&contestants, &c.words, place.path())?;
     let version = ["gcc", "--version"].map(String::from);
     single("pass-through, gcc --version", &contestants, &version, place.path(), "bare", None)?;
     cold(&contestants, place.path())?;

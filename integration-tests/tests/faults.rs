@@ -124,7 +124,7 @@ impl Faulty {
         self.disarm();
         wait::until("a service is well", || {
             self.compiles_as_bare(what);
-            self.sandbox.client("status").success().then_some(())
+            self.sandbox.client("stats").success().then_some(())
         });
         self.compiles_as_bare(what);
         let before = self.sandbox.stats();
@@ -200,6 +200,43 @@ fn stopped_and_continued_at_steps_of_both() {
 }
 
 #[test]
+fn a_service_that_wakes_up_late_touches_nothing() {
+    let faulty = Faulty::new();
+    let work = faulty.sandbox.work();
+    for (stored, point) in [
+        (true, "connection"),
+        (true, "deliver.begin"),
+        (true, "deliver.staged"),
+        (true, "deliver.placed"),
+        (false, "connection"),
+        (false, "runner"),
+        (false, "run.begin"),
+    ] {
+        faulty.is_whole(point);
+        if !stored {
+            faulty.sandbox.client("clear").expect_success();
+        }
+        let pid = faulty.sandbox.service_pid().unwrap();
+        faulty.arm(point, "stop");
+        // The wrapper gives it up and runs the tool; the build goes on, to other sources and other objects.
+        faulty.compiles_as_bare(point);
+        faulty.has_struck(point);
+        faulty.disarm();
+        for output in ["a.o", "a.d"] {
+            std::fs::write(work.join(output), "what came after").unwrap();
+        }
+        send(pid, Signal::CONT);
+        wait::until("the service answers", || faulty.sandbox.client("status").success().then_some(()));
+        let idle = || faulty.sandbox.client("status --json").out().contains("\"running\": 0");
+        wait::until("the service has done with it", || idle().then_some(()));
+        wait::until("no tool is left", || processes::working_in(&work).is_empty().then_some(()));
+        for output in ["a.o", "a.d"] {
+            assert_eq!(std::fs::read(work.join(output)).unwrap(), b"what came after", "{point}: {output}");
+        }
+    }
+}
+
+#[test]
 fn no_space_is_left_at_any_write() {
     let faulty = Faulty::new();
     for point in ["receive.create", "receive.write", "commit", "index.write", "index.flush", "journal.write"]
@@ -226,12 +263,11 @@ fn no_space_is_left_at_any_write() {
         });
         faulty.is_whole(point);
     }
-    for point in ["deliver.write"] {
-        faulty.arm(point, "full always");
-        faulty.compiles_as_bare(point);
-        faulty.has_struck(point);
-        faulty.is_whole(point);
-    }
+    let point = "deliver.write";
+    faulty.arm(point, "full always");
+    faulty.compiles_as_bare(point);
+    faulty.has_struck(point);
+    faulty.is_whole(point);
 }
 
 #[test]

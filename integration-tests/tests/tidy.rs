@@ -37,14 +37,10 @@ const LAYERS: [(&str, &[&str]); 5] = [
 const LINES_MAX: usize = 400;
 
 /// Files that were looked at twice, each with the reason why it stays as long as it is.
-const LONG_FILES: [(&str, &str); 3] = [
+const LONG_FILES: [(&str, &str); 2] = [
     (
         "service/src/c_family/options/table.rs",
         "a table: one line an option, sorted, looked up and not read through",
-    ),
-    (
-        "actors/src/observe_linux/witness.rs",
-        "what each system call means, all in one place to be checked against the manual",
     ),
     (
         "proto/src/async_unix.rs",

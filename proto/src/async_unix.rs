@@ -37,10 +37,11 @@ const READ_AHEAD_BYTES_MAX: usize = 256 * 1024;
 /// no `make -j` comes near it.
 const BACKLOG: i32 = 4096;
 
-/// Where clients come in.
-#[derive(Debug)]
+/// Where clients come in. Several runtimes may accept, each through a clone, but one at a time: a runtime that waits
+/// is woken by every client.
+#[derive(Debug, Clone)]
 pub struct Listener {
-    listener: AsyncFd<OwnedFd>,
+    socket: Arc<OwnedFd>,
 }
 
 /// Why a connection was not accepted.
@@ -82,7 +83,7 @@ impl Listener {
     /// see the process id of the one that called.
     ///
     /// # Errors
-    /// The system's. Must be called within a tokio runtime.
+    /// The system's.
     pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -99,29 +100,36 @@ impl Listener {
             Ok(rustix::fs::chmod(path, owner_only)?)
         })?;
         rustix::net::listen(&socket, BACKLOG)?;
-        #[expect(
-            deprecated,
-            reason = "sound for an OwnedFd, whose descriptor never changes; the new way is unsafe"
-        )]
-        let listener = AsyncFd::with_interest(socket, Interest::READABLE)?;
-        Ok(Self { listener })
+        Ok(Self { socket: Arc::new(socket) })
     }
 
     /// The next client. Can be dropped and called again.
     ///
     /// # Errors
-    /// See [`AcceptError`]; only `Fatal` ends listening.
+    /// See [`AcceptError`]; only `Fatal` ends listening. Must be called within a tokio runtime.
     pub async fn accept(&self) -> Result<Incoming, AcceptError> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let accepting = self
-            .listener
-            .async_io(Interest::READABLE, |listener| Ok(rustix::net::accept_with(listener, flags)?));
-        let stream = accepting.await.map_err(classify)?;
+        // Whoever is there already need not be waited for.
+        let stream = match rustix::net::accept_with(&self.socket, flags) {
+            Err(Errno::AGAIN) => self.wait_and_accept(flags).await,
+            accepted => accepted.map_err(io::Error::from),
+        };
+        let stream = stream.map_err(classify)?;
         let peer = Peer::of(&stream).map_err(AcceptError::Passing)?;
         if !peer.is_ours() {
             return Err(AcceptError::Stranger { uid: peer.uid, pid: peer.pid });
         }
         Ok(Incoming { stream, peer })
+    }
+
+    /// Bound to the runtime for no longer than this, so that only one who waits is woken.
+    async fn wait_and_accept(&self, flags: SocketFlags) -> io::Result<OwnedFd> {
+        #[expect(
+            deprecated,
+            reason = "sound for an OwnedFd, whose descriptor never changes; the new way is unsafe"
+        )]
+        let waiting = AsyncFd::with_interest(Arc::clone(&self.socket), Interest::READABLE)?;
+        waiting.async_io(Interest::READABLE, |socket| Ok(rustix::net::accept_with(socket, flags)?)).await
     }
 }
 

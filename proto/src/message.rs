@@ -82,6 +82,10 @@ pub struct Compile {
     pub descriptors: Vec<i32>,
     /// Do not serve, do store (`ZCCACHE_RECACHE`).
     pub recache: bool,
+    /// Until when the client waits for the first frame of an answer at least, in nanoseconds of `CLOCK_MONOTONIC`;
+    /// 0 if it does not say. Beyond that it may be running the tool itself.
+    #[serde(default)]
+    pub patient_until_ns: u64,
 }
 
 /// The highest number of a client's descriptor that is taken, exclusive: the most that Linux lets a process have
@@ -274,6 +278,7 @@ mod tests {
             },
             descriptors: vec![0, 9],
             recache: false,
+            patient_until_ns: 0,
         }
     }
 

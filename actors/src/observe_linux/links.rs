@@ -3,7 +3,7 @@
 //! For tools that read links only along paths that they also open, execute or ask about, walking those paths
 //! ourselves stands for watching their every `readlink`. Each step is looked at once in a run.
 
-use std::collections::HashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::resolve::Place;
 use crate::observation::{Seen, Spelled};
@@ -46,10 +46,20 @@ pub struct Reached {
 /// See the module.
 #[derive(Default)]
 pub struct Links {
-    steps: HashMap<Vec<u8>, Step>,
+    steps: FxHashMap<Vec<u8>, Step>,
+    /// Directories, as spelled, that were walked to.
+    directories: FxHashSet<Vec<u8>>,
 }
 
 impl Links {
+    /// Walks to `directory`, if that was not done before.
+    pub fn walk_directory(&mut self, place: &Place, directory: &[u8], found: &mut impl FnMut(Stone)) {
+        if !self.directories.contains(directory) {
+            self.directories.insert(directory.to_vec());
+            self.walk(place, directory, found);
+        }
+    }
+
     /// Walks `path` to its end, or to the first step that is missing or a file. Tells `found` each step that was
     /// not walked before.
     pub fn walk(&mut self, place: &Place, path: &[u8], found: &mut impl FnMut(Stone)) -> Reached {

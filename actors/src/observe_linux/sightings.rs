@@ -3,7 +3,7 @@
 //! The first answer to a question stands for the run: whoever uses the sightings compares them with the file
 //! system after the run, so an answer that changed in between shows there.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::digest::Digest;
 use crate::observation::{Seen, Sighting, Spelled};
@@ -36,13 +36,22 @@ const ABSENT: u8 = 32;
 /// The run made this path's state itself: nothing more is to be asked.
 const OWN: u8 = 64;
 
+/// Room for as many sightings as most runs have, so that what was noted is not moved again and again.
+const SIGHTINGS_USUAL: usize = 512;
+
 /// See the module.
-#[derive(Default)]
 pub struct Sightings {
-    asked: HashMap<Vec<u8>, u8>,
+    asked: FxHashMap<Vec<u8>, u8>,
     /// Paths that were to be read, and were not there.
-    not_read: HashSet<Vec<u8>>,
+    not_read: FxHashSet<Vec<u8>>,
     list: Vec<Sighting>,
+}
+
+impl Default for Sightings {
+    fn default() -> Self {
+        let asked = FxHashMap::with_capacity_and_hasher(SIGHTINGS_USUAL, Default::default());
+        Self { asked, not_read: FxHashSet::default(), list: Vec::with_capacity(SIGHTINGS_USUAL) }
+    }
 }
 
 impl Sightings {
@@ -101,7 +110,7 @@ impl Sightings {
     }
 
     /// Paths that were to be read, and were not there.
-    pub fn take_not_read(&mut self) -> HashSet<Vec<u8>> {
+    pub fn take_not_read(&mut self) -> FxHashSet<Vec<u8>> {
         std::mem::take(&mut self.not_read)
     }
 
@@ -115,9 +124,9 @@ impl Sightings {
     /// without any.
     pub fn into_list(self, normal: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Sighting> {
         let Self { mut list, .. } = self;
-        let mut read = HashSet::new();
-        let mut executed = HashSet::new();
-        let mut plain_directories = HashSet::new();
+        let mut read = FxHashSet::default();
+        let mut executed = FxHashSet::default();
+        let mut plain_directories = FxHashSet::default();
         for s in &list {
             match s.seen {
                 Seen::Read { executed: true, .. } => drop(executed.insert(s.path.clone())),

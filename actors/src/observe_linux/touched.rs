@@ -93,6 +93,15 @@ impl Touched {
         self.list.is_empty()
     }
 
+    /// Whether [`Touched::knows`] and [`Touched::made`] can say yes to a spelling, told by its last name alone: nearly
+    /// all that a tool asks for was never touched, and making a normal form of each costs more than all else here.
+    pub fn may_know(&self, path: &[u8]) -> bool {
+        match last_name(path) {
+            Some(last) => self.list.iter().any(|t| last_name(&t.path).is_none_or(|name| name == last)),
+            None => !self.list.is_empty(),
+        }
+    }
+
     /// Whether the run changed this path: its state is the run's own.
     pub fn knows(&self, normal: &[u8]) -> bool {
         self.by_normal.contains_key(normal)
@@ -192,8 +201,11 @@ impl Touched {
         if self.list.is_empty() {
             return;
         }
+        let only_files = self.from_nothing.is_empty() && !self.list.iter().any(|t| t.other);
         sightings.retain(|s| {
-            if matches!(s.seen, Seen::Read { .. } | Seen::Listed { .. } | Seen::Before { .. }) {
+            if matches!(s.seen, Seen::Read { .. } | Seen::Listed { .. } | Seen::Before { .. })
+                || only_files && !self.may_know(&s.path.0)
+            {
                 return true;
             }
             let normal = place.normal(&s.path.0);
@@ -276,6 +288,11 @@ impl Touched {
 fn hold(place: &Place, path: &[u8]) -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(place.cwd(), path, flags, Mode::empty()).ok()
+}
+
+/// The last component of a spelling, and of its normal form. None where that is the working directory's own.
+fn last_name(path: &[u8]) -> Option<&[u8]> {
+    path.rsplit(|&b| b == b'/').find(|part| !part.is_empty() && *part != b".")
 }
 
 fn before(place: &Place, path: &[u8]) -> Before {

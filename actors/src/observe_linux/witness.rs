@@ -75,6 +75,8 @@ pub struct Witness {
     walk: Option<LinkWalk>,
     /// The file system's clock when the run began: files older than this are not the run's own.
     started_ns: i64,
+    /// A path's buffer from the last call, for the next one.
+    spare: Vec<u8>,
     /// Devices of the kernel's own file systems, whose contents have no signature.
     kernel_devices: [u64; 2],
 }
@@ -114,6 +116,7 @@ impl Witness {
                 invocation: invocation.clone(),
             }),
             started_ns: coarse_now_ns(),
+            spare: Vec::new(),
             kernel_devices: [device("/proc"), device("/sys")],
         })
     }
@@ -260,7 +263,7 @@ impl Witness {
     }
 
     fn raw_path(&mut self, n: &Notification, arg: PathArg) -> Option<Vec<u8>> {
-        let mut raw = Vec::with_capacity(256);
+        let mut raw = std::mem::take(&mut self.spare);
         match read_string(n.tid, n.arguments[arg.path], &mut raw) {
             Ok(()) => Some(raw),
             // Bad addresses and over-long paths fail whatever is there; a thread that is gone asks nothing.

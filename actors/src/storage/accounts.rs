@@ -95,6 +95,13 @@ impl Accounts {
         used: RecordUse,
         contents: &[PendingBlob],
     ) -> Result<(), StorageError> {
+        for file in outputs_of(&record) {
+            // What a shared result names was stored before it, and may have gone since.
+            let comes = contents.iter().any(|content| content.digest == file.digest);
+            if !comes && self.index.blob(file.digest)?.is_none() {
+                return Err(StorageError::ContentMissing);
+            }
+        }
         for (number, content) in contents.iter().enumerate() {
             if let Err(e) = self.blobs.commit(content) {
                 self.take_back(&contents[..number])?;
@@ -102,12 +109,12 @@ impl Accounts {
             }
         }
         faults::pass("insert.committed");
-        let outputs = outputs_of(&record);
+        let (outputs, is_own) = (outputs_of(&record), is_own(&record));
         let gone = manifest.insert(record, used);
         let records = manifest.records();
-        let records = records.iter().map(|(live, used)| (&live.record, used.clone())).collect();
-        let gone: Vec<&Record> = gone.iter().map(|live| &live.record).collect();
-        self.change(key, records, &outputs, &gone, 1)?;
+        let records = records.iter().map(|(live, used)| (&*live.record, used.clone())).collect();
+        let gone: Vec<&Record> = gone.iter().map(|live| &*live.record).collect();
+        self.change(key, records, Some((&outputs, is_own)), &gone)?;
         Ok(())
     }
 
@@ -121,22 +128,23 @@ impl Accounts {
         Ok(())
     }
 
-    /// Makes `records` those of `key`: `added` is what a new one of them names, `gone` are those that are not among
-    /// them any more.
+    /// Makes `records` those of `key`: `added` is what a new one of them names, and whether that is the request's own;
+    /// `gone` are those that are not among them any more.
     fn change(
         &mut self,
         key: RequestKey,
         records: Vec<(&Record, RecordUse)>,
-        added: &[OutputFile],
+        added: Option<(&[OutputFile], bool)>,
         gone: &[&Record],
-        added_records: u64,
     ) -> Result<Gone, StorageError> {
         let mut blobs: BTreeMap<Digest, BlobUse> = BTreeMap::new();
         let mut totals = self.totals;
-        let mut went = Gone { records: gone.len() as u64, ..Gone::default() };
+        let (added, adds_own) = added.unwrap_or_default();
+        let own = gone.iter().filter(|record| is_own(record)).count() as u64;
+        let mut went = Gone { records: own, ..Gone::default() };
         let latest = records.iter().map(|(_, used)| used.last_use_ms).max().unwrap_or(0);
         totals.latest_use_ms = totals.latest_use_ms.max(latest);
-        totals.records = (totals.records + added_records).saturating_sub(went.records);
+        totals.records = (totals.records + u64::from(adds_own)).saturating_sub(went.records);
         for file in added {
             let known = self.known(&mut blobs, file)?;
             known.references += 1;
@@ -144,9 +152,13 @@ impl Accounts {
                 totals.blobs += 1;
                 totals.blob_bytes += known.bytes;
             }
-            totals.output_bytes += file.bytes;
+            totals.output_bytes += if adds_own { file.bytes } else { 0 };
         }
-        for file in gone.iter().flat_map(|record| outputs_of(record)) {
+        let gone = gone.iter().flat_map(|record| {
+            let bytes_if_own = move |bytes| if is_own(record) { bytes } else { 0 };
+            outputs_of(record).into_iter().map(move |file| (file, bytes_if_own(file.bytes)))
+        });
+        for (file, bytes_if_own) in gone {
             let known = self.known(&mut blobs, &file)?;
             // One that is not counted stays so: its number is 0 already.
             if known.references == 1 {
@@ -155,7 +167,7 @@ impl Accounts {
                 went = Gone { blobs: went.blobs + 1, bytes: went.bytes + known.bytes, ..went };
             }
             known.references = known.references.saturating_sub(1);
-            totals.output_bytes = totals.output_bytes.saturating_sub(file.bytes);
+            totals.output_bytes = totals.output_bytes.saturating_sub(bytes_if_own);
         }
         let change = Change { key, records, blobs: blobs.into_iter().collect() };
         faults::pass("change.begin");
@@ -283,8 +295,9 @@ impl Accounts {
         self.hot.remove(key);
         let gone: Vec<&Record> = gone.into_iter().map(|(record, _)| record).collect();
         let kept = kept.into_iter().map(|(record, used)| (record, used.clone())).collect();
-        self.evicted += gone.len() as u64;
-        self.change(key, kept, &[], &gone, 0)
+        let went = self.change(key, kept, None, &gone)?;
+        self.evicted += went.records;
+        Ok(went)
     }
 
     /// Forgets everything but the counters.
@@ -322,10 +335,10 @@ impl Accounts {
                 for file in outputs_of(record) {
                     let known = counted.entry(file.digest);
                     known.or_insert(BlobUse { bytes: file.bytes, references: 0 }).references += 1;
-                    totals.output_bytes += file.bytes;
+                    totals.output_bytes += if is_own(record) { file.bytes } else { 0 };
                 }
+                totals.records += u64::from(is_own(record));
             }
-            totals.records += kept.len() as u64;
             totals.record_bytes += encoded_bytes;
             if kept.len() < records.len() || records.is_empty() {
                 let records = kept.into_iter().map(|(record, used)| (record, used.clone())).collect();
@@ -347,6 +360,12 @@ impl std::ops::AddAssign for Gone {
         self.blobs += more.blobs;
         self.bytes += more.bytes;
     }
+}
+
+/// Whether a record is of a request's own run: those under shared keys repeat it for requests from elsewhere, and are
+/// no results of their own to those who count.
+fn is_own(record: &Record) -> bool {
+    record.origin.is_none()
 }
 
 /// The contents that a record names, once per output.

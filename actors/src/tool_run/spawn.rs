@@ -19,6 +19,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
 use crate::invocation::Invocation;
+use crate::kept_threads::KeptThreads;
 
 /// Stack of the child until it executes, in bytes: a few small frames of ours and of the C library's wrappers.
 const CHILD_STACK_BYTES: usize = 64 * 1024;
@@ -40,6 +41,9 @@ const REPORT_BYTES: usize = 8;
 
 /// Resources whose limits are inherited from the client: all that Linux knows.
 const RESOURCES_COUNT: usize = 16;
+
+/// A child's death follows that of the thread that made it, so each run has one of these to itself.
+static PARENTS: KeptThreads = KeptThreads::new("tool-parent");
 
 /// A process that was started and waits to be served.
 pub struct Started {
@@ -145,7 +149,7 @@ pub fn spawn(
         errno: AtomicI32::new(0),
     };
     let (keeper, kept) = mpsc::channel::<()>();
-    std::thread::Builder::new().name("tool-parent".into()).spawn(move || be_parent(launch, &kept))?;
+    PARENTS.run(move || be_parent(launch, &kept))?;
     let (pid, listener) = receive_report(&ours)?;
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let listener = match listener {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::sandbox::SYSTEM_PATH;
 
@@ -49,6 +50,32 @@ impl Contestant {
         command.args(rest).current_dir(directory).env_clear().envs(self.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
+    }
+
+    /// The processor time that our service's threads have taken so far; none for anybody else.
+    pub fn service_cpu(&self) -> Option<Duration> {
+        let tasks = std::fs::read_dir(self.service_process()?.join("task")).ok()?;
+        let nanoseconds = |task: io::Result<std::fs::DirEntry>| -> Option<u64> {
+            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse().ok()
+        };
+        Some(Duration::from_nanos(tasks.filter_map(nanoseconds).sum()))
+    }
+
+    /// The memory that our service holds; none for anybody else.
+    pub fn service_memory_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(self.service_process()?.join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+
+    /// Our service's directory in `/proc`.
+    fn service_process(&self) -> Option<PathBuf> {
+        let (_, directory) = self.env.iter().find(|(name, _)| name == "ZCCACHE_RUNTIME_DIR")?;
+        let mut files = std::fs::read_dir(directory).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+        let pid =
+            std::fs::read_to_string(files.find(|path| path.extension().is_some_and(|e| e == "pid"))?).ok()?;
+        Some(Path::new("/proc").join(pid.trim()))
     }
 
     /// Starts its service, if it has one.

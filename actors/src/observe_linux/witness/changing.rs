@@ -43,7 +43,7 @@ impl Witness {
                 if flags & (libc::O_TRUNC | libc::O_EXCL) == 0 {
                     // What had been there would still be, before or within what the run writes.
                     self.touched.begin_with_nothing(&self.place, path);
-                    self.add(path, Question::Read, Seen::Absent);
+                    self.add(path, Question::Read, Seen::Absent, true);
                 }
                 self.make(path, Deed::Write);
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::links::{Links, Stone};
 use super::super::memory::Memory;
+use super::super::resolve::parent;
 use super::super::sightings::Question;
 use super::super::unseen_links;
 use super::{Witness, name};
@@ -20,15 +21,22 @@ pub(super) struct LinkWalk {
 }
 
 impl Witness {
-    /// Notes the links on the way to `path`, where the tool's own reading of them is not seen.
-    pub(super) fn walk_to(&mut self, path: &[u8]) {
+    /// Notes the links on the way to `path`, where the tool's own reading of them is not seen; without its last
+    /// name, unless that `may_end` in a link or be a directory.
+    pub(super) fn walk_to(&mut self, path: &[u8], may_end: bool) {
         let Some(walk) = &mut self.walk else { return };
         if path.starts_with(b"/proc/") {
             // What links there say is each process's own; nothing there is stored anyway.
             return;
         }
         let mut stones = Vec::new();
-        walk.links.walk(&self.place, path, &mut |stone| stones.push(stone));
+        let mut found = |stone| stones.push(stone);
+        match parent(path) {
+            _ if may_end => drop(walk.links.walk(&self.place, path, &mut found)),
+            Some(directory) => walk.links.walk_directory(&self.place, directory, &mut found),
+            // The working directory's own path has no links.
+            None => {}
+        }
         self.lay(stones);
     }
 

@@ -36,6 +36,12 @@ const TIME_ZONES: &[&[u8]] = &[
 
 /// Where random numbers come from.
 const RANDOM_DEVICES: &[&[u8]] = &[b"/dev/urandom", b"/dev/random"];
+/// What a look at a path found.
+struct Look {
+    signature: Signature,
+    /// The path's last name is a link, or may be one.
+    linked: bool,
+}
 
 impl Witness {
     pub(super) fn open_call(
@@ -79,6 +85,7 @@ impl Witness {
         } else if listener.is_valid(n.id) {
             self.open_to_write(&path, flags);
         }
+        self.spare = path;
     }
 
     /// The flags of `openat2`, if we can stand for what it does.
@@ -120,7 +127,7 @@ impl Witness {
 
     /// Records the reading or executing of a path; gives the signature of a regular file.
     pub(super) fn read(&mut self, path: &[u8], question: Question) -> Option<Signature> {
-        let signature = self.look(path, question, true)?;
+        let Look { signature, linked } = self.look(path, question, true)?;
         if self.kernel_devices.contains(&signature.dev) {
             self.refuse(Unstorable::ReadUnstable(name(path)));
             return None;
@@ -133,19 +140,19 @@ impl Witness {
             FileKind::File => {
                 let executed = question == Question::Execute;
                 if executed && signature.mode & 0o111 == 0 {
-                    self.add(path, question, Seen::Metadata { follow: true, signature });
+                    self.add(path, question, Seen::Metadata { follow: true, signature }, linked);
                     return None;
                 }
                 if brings_code(path) {
                     self.distrust();
                 }
                 let signature = self.settled(path, signature);
-                self.add(path, question, Seen::Read { signature, executed });
+                self.add(path, question, Seen::Read { signature, executed }, linked);
                 Some(signature)
             }
             FileKind::Directory => {
                 self.opened_directories.push((signature.dev, signature.ino, path.to_vec()));
-                self.add(path, question, Seen::Kind { follow: true, kind: FileKind::Directory });
+                self.add(path, question, Seen::Kind { follow: true, kind: FileKind::Directory }, linked);
                 None
             }
             FileKind::Symlink | FileKind::Other => {
@@ -157,15 +164,21 @@ impl Witness {
     }
 
     /// What is at a path, unless that is known, the run's own doing, or nothing (which is recorded).
-    pub(super) fn look(&mut self, path: &[u8], question: Question, follow: bool) -> Option<Signature> {
-        if !self.touched.is_empty() && self.touched.knows(&self.place.normal(path)) {
+    fn look(&mut self, path: &[u8], question: Question, follow: bool) -> Option<Look> {
+        if self.touched.may_know(path) && self.touched.knows(&self.place.normal(path)) {
             self.sightings.own(path);
             return None;
         }
-        match self.place.signature(path, follow) {
-            Ok(signature) => Some(signature),
+        // The name first: it tells whether it is a link as well, and nearly none is.
+        let mut found = self.place.signature(path, false);
+        let linked = path.ends_with(b"/") || found.is_ok_and(|s| s.kind() == FileKind::Symlink);
+        if linked && follow {
+            found = self.place.signature(path, true);
+        }
+        match found {
+            Ok(signature) => Some(Look { signature, linked }),
             Err(Errno::NOENT | Errno::NOTDIR) => {
-                self.add(path, question, Seen::Absent);
+                self.add(path, question, Seen::Absent, linked);
                 None
             }
             // Fails for its length, whatever is there.
@@ -182,7 +195,7 @@ impl Witness {
         if self.touched.is_empty() {
             return false;
         }
-        self.touched.made(&self.place.normal(path))
+        (self.touched.may_know(path) && self.touched.made(&self.place.normal(path)))
             || (signature.ctime_ns >= self.started_ns && self.touched.wrote_inode(&self.place, signature))
     }
 
@@ -208,22 +221,24 @@ impl Witness {
         }
     }
 
-    pub(super) fn add(&mut self, path: &[u8], question: Question, seen: Seen) {
+    /// Notes an answer. `linked`: the path's last name is a link, or may be one.
+    pub(super) fn add(&mut self, path: &[u8], question: Question, seen: Seen, linked: bool) {
+        // Where the name itself holds no link, only its directory's path can.
+        let may_end = linked || matches!(seen, Seen::Kind { kind: FileKind::Directory, .. });
         if !self.sightings.add(path, question, seen) {
             self.refuse(Unstorable::TooMany("sightings"));
         }
         if self.walk.is_some() {
-            self.walk_to(path);
+            self.walk_to(path, may_end);
         }
     }
 
     pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, question: Question) {
-        if let Some(path) = self.path(n, path)
-            && !is_kernel_link(&path)
-            && !path.starts_with(b"/proc/self/")
-        {
+        let Some(path) = self.path(n, path) else { return };
+        if !is_kernel_link(&path) && !path.starts_with(b"/proc/self/") {
             self.ask(&path, question);
         }
+        self.spare = path;
     }
 
     pub(super) fn stat(&mut self, path: &[u8], follow: bool) {
@@ -236,7 +251,7 @@ impl Witness {
         if self.sightings.is_settled(path, question) || self.policy.ignores(path) {
             return;
         }
-        let Some(signature) = self.look(path, question, follow) else { return };
+        let Some(Look { signature, linked }) = self.look(path, question, follow) else { return };
         if self.is_own(path, &signature) {
             return self.sightings.own(path);
         }
@@ -253,7 +268,7 @@ impl Witness {
             }
             kind => Seen::Kind { follow, kind },
         };
-        self.add(path, question, seen);
+        self.add(path, question, seen, linked);
     }
 
     pub(super) fn list(&mut self, tid: u32, fd: i32) {
@@ -285,7 +300,7 @@ impl Witness {
             {
                 listings.push(Listing { path: Spelled(path.clone()), names });
             }
-            self.add(&path, Question::List, Seen::Listed { signature });
+            self.add(&path, Question::List, Seen::Listed { signature }, true);
         }
     }
 

@@ -1,0 +1,74 @@
+//! Names known to be absent from a directory, for as long as its signature stands: making a name in a directory
+//! changes the directory's own time stamps.
+//!
+//! The compiles of a project look for the same headers in the same directories, so what one record's check has
+//! established, the next one's need not. An entry is made only of a settled signature that was taken before its
+//! names were looked for.
+
+use std::ffi::{CStr, CString};
+
+use dashmap::DashMap;
+use rustc_hash::FxHashSet;
+
+use crate::signature::Signature;
+
+/// How many names are remembered in one directory: more than all headers of a system. Beyond, they are looked for.
+const NAMES_MAX: usize = 20_000;
+
+/// How many directories are remembered. At some 100 bytes for each name, and some hundred names where there are
+/// many, 10 MB; when it is full it is emptied.
+const DIRECTORIES_MAX: usize = 2_000;
+
+/// See the module.
+#[derive(Default)]
+pub struct AbsentNames {
+    directories: DashMap<(u64, u64), (Signature, FxHashSet<CString>)>,
+}
+
+impl AbsentNames {
+    /// Whether none of `names` is in the directory that has this signature now.
+    pub fn has_none_of(&self, directory: &Signature, names: &[CString]) -> bool {
+        let entry = self.directories.get(&(directory.dev, directory.ino));
+        entry.is_some_and(|known| known.0 == *directory && names.iter().all(|name| known.1.contains(name)))
+    }
+
+    /// Remembers that none of `names` is there. `directory` is settled, and was taken before they were looked for.
+    pub fn remember(&self, directory: Signature, names: &[CString]) {
+        if self.directories.len() >= DIRECTORIES_MAX {
+            self.directories.clear();
+        }
+        let new = || (directory, FxHashSet::default());
+        let mut known = self.directories.entry((directory.dev, directory.ino)).or_insert_with(new);
+        if known.0 != directory {
+            *known = new();
+        }
+        for name in names {
+            if known.1.len() < NAMES_MAX && !known.1.contains::<CStr>(name) {
+                known.1.insert(name.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_until_the_directory_changes() {
+        let temp = tempfile::tempdir().unwrap();
+        let names = |names: &[&CStr]| names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
+        let before = Signature::of(temp.path()).unwrap();
+        let known = AbsentNames::default();
+        assert!(!known.has_none_of(&before, &names(&[c"a.h"])));
+        known.remember(before, &names(&[c"a.h", c"b.h"]));
+        assert!(known.has_none_of(&before, &names(&[c"b.h", c"a.h"])));
+        assert!(!known.has_none_of(&before, &names(&[c"a.h", c"c.h"])));
+        let after = Signature { mtime_ns: before.mtime_ns + 1, ..before };
+        assert!(!known.has_none_of(&after, &names(&[c"a.h"])));
+        known.remember(after, &names(&[c"c.h"]));
+        assert!(
+            !known.has_none_of(&after, &names(&[c"a.h"])) && known.has_none_of(&after, &names(&[c"c.h"]))
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! A record's observations by directory: the order in which they are looked at.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+
+use crate::observation::{Fact, Observation};
+
+/// From this many names on, opening and closing the directory pays.
+const OPENED_NAMES_MIN: usize = 4;
+
+/// The observations of one directory, as spelled. Looking at names in an open directory costs a third of walking
+/// a long path to each; and what is directly below a missing directory is missing.
+pub struct Group {
+    /// With its last slash; `./` for plain names.
+    pub directory: CString,
+    /// Whether the directory is opened for a check. The names below are relative to it then, else whole paths.
+    pub opened: bool,
+    /// What is there: the number of the observation, and the name.
+    pub present: Vec<(usize, CString)>,
+    /// What is not.
+    pub absent: Vec<CString>,
+    /// No absent name ends in a slash. One that does may be a link's, and what it leads to is not told by the
+    /// directory.
+    pub plain: bool,
+}
+
+/// Groups observations by their directories as spelled.
+pub fn groups(observations: &[Observation]) -> Vec<Group> {
+    let mut groups: Vec<(&[u8], Vec<usize>)> = Vec::new();
+    let mut index: HashMap<&[u8], usize> = HashMap::new();
+    for (number, observation) in observations.iter().enumerate() {
+        let directory = directory_of(&observation.path.0);
+        let at = *index.entry(directory).or_insert_with(|| {
+            groups.push((directory, Vec::new()));
+            groups.len() - 1
+        });
+        groups[at].1.push(number);
+    }
+    groups.into_iter().map(|(directory, numbers)| group(directory, &numbers, observations)).collect()
+}
+
+fn group(directory: &[u8], numbers: &[usize], observations: &[Observation]) -> Group {
+    let opened = numbers.len() >= OPENED_NAMES_MIN;
+    let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default(); // records with a NUL in a path are not sound
+    let name = |path: &[u8]| match &path[directory.len()..] {
+        _ if !opened => text(path),
+        b"" => c".".to_owned(),
+        name => text(name),
+    };
+    let spelled = if directory.is_empty() { b"./" } else { directory };
+    let mut group =
+        Group { directory: text(spelled), opened, present: Vec::new(), absent: Vec::new(), plain: true };
+    for &number in numbers {
+        let Observation { path, fact } = &observations[number];
+        match fact {
+            Fact::Absent => {
+                group.plain &= !path.0.ends_with(b"/");
+                group.absent.push(name(&path.0));
+            }
+            _ => group.present.push((number, name(&path.0))),
+        }
+    }
+    group
+}
+
+/// Everything before the last component, so that a name in `directory_of(p)` resolves as `p` does.
+fn directory_of(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|&b| b != b'/').map_or(path.len(), |last| last + 1);
+    match path[..end].iter().rposition(|&b| b == b'/') {
+        Some(slash) => &path[..=slash],
+        None if path.first() == Some(&b'/') => path,
+        None => b"",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_a_path_is_spelled_as_it_was() {
+        for (path, directory) in
+            [("a", ""), ("a/b", "a/"), ("/a", "/"), ("../a", "../"), ("a//b", "a//"), ("a/b/", "a/")]
+        {
+            assert_eq!(directory_of(path.as_bytes()), directory.as_bytes(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Many wrappers at a time: how many runs there are in a second, and what one costs the service.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::contestant::Contestant;
+use super::table::{Budget, Table};
+
+/// How many run at a time.
+const AT_A_TIME: usize = 8;
+
+/// How many each of them runs in a round.
+const RUNS_EACH: usize = 25;
+
+/// Rounds. Of some 200 ms each, for a median that moves little.
+const ROUNDS: usize = 7;
+
+/// The same small compile by everyone but the bare compiler, warm, eight at a time.
+///
+/// # Errors
+/// If a run fails.
+pub fn run(contestants: &[Contestant], words: &[String], place: &Path) -> io::Result<()> {
+    let runs = AT_A_TIME * RUNS_EACH;
+    let title = format!("{runs} warm hits, trivial C, {AT_A_TIME} at a time ({ROUNDS} rounds)");
+    let mut table = Table::new(title, "/bin/true", Some(Budget::MANY));
+    let mut service = None;
+    // The first round makes the results of the other outputs' names.
+    for round in 0..=ROUNDS {
+        for contestant in contestants.iter().filter(|c| !c.is_bare()) {
+            let before = contestant.service_cpu();
+            let took = one_round(contestant, words, place)?;
+            if round > 0 {
+                table.add(contestant.name, took);
+                if let (Some(before), Some(after)) = (before, contestant.service_cpu()) {
+                    let (cpu, hits) = service.get_or_insert((Duration::ZERO, 0));
+                    *cpu += after.saturating_sub(before);
+                    *hits += runs as u32;
+                }
+            }
+        }
+    }
+    table.print();
+    if let Some((cpu, hits)) = service {
+        println!("our service: {:.0} us of processor time for each hit", (cpu / hits).as_secs_f64() * 1e6);
+    }
+    for contestant in contestants {
+        if let Some(bytes) = contestant.service_memory_bytes() {
+            println!("our service: {:.1} MiB of memory", bytes as f64 / f64::from(1 << 20));
+        }
+    }
+    Ok(())
+}
+
+fn one_round(contestant: &Contestant, words: &[String], place: &Path) -> io::Result<Duration> {
+    let from = Instant::now();
+    std::thread::scope(|scope| {
+        let runners: Vec<_> = (0..AT_A_TIME)
+            .map(|number| {
+                let own = |word: &String| word.replace("out.o", &format!("out{number}.o"));
+                let words: Vec<String> = words.iter().map(own).collect();
+                scope.spawn(move || {
+                    (0..RUNS_EACH).try_for_each(|_| super::timed(contestant, &words, place).map(drop))
+                })
+            })
+            .collect();
+        runners
+            .into_iter()
+            .try_for_each(|runner| runner.join().unwrap_or_else(|_| Err(io::Error::other("run a thread"))))
+    })?;
+    Ok(from.elapsed())
+}
