@@ -445,9 +445,10 @@ mod tests {
             };
             let path = Spelled(format!("{version}.h").into_bytes());
             let observations = vec![Observation { path, fact: Fact::Absent }];
+            let identities = vec![NO_FILE];
             let record = Record {
                 observations,
-                identities: vec![NO_FILE],
+                identities,
                 environment: None,
                 variables: vec![],
                 origin: None,

@@ -263,12 +263,11 @@ fn no_space_is_left_at_any_write() {
         });
         faulty.is_whole(point);
     }
-    for point in ["deliver.write"] {
-        faulty.arm(point, "full always");
-        faulty.compiles_as_bare(point);
-        faulty.has_struck(point);
-        faulty.is_whole(point);
-    }
+    let point = "deliver.write";
+    faulty.arm(point, "full always");
+    faulty.compiles_as_bare(point);
+    faulty.has_struck(point);
+    faulty.is_whole(point);
 }
 
 #[test]
