@@ -24,6 +24,7 @@ pub mod journal;
 pub mod kept_threads;
 pub mod key;
 pub mod lease;
+pub mod look_up;
 pub mod manifest;
 pub mod name_filter;
 pub mod observation;
