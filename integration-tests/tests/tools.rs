@@ -214,8 +214,9 @@ fn what_cannot_be_repeated_is_never_stored() {
         let before = s.stats();
         for _ in 0..2 {
             let mut command = s.wrapper(["sh", "-c", script]);
-            std::fs::write(s.path("input"), "some input\n").unwrap();
-            command.stdin(std::fs::File::open(s.path("input")).unwrap());
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(writer);
+            command.stdin(reader);
             run(&mut command);
         }
         let after = s.stats();
@@ -223,6 +224,32 @@ fn what_cannot_be_repeated_is_never_stored() {
         assert_eq!((delta.requests, delta.hits, delta.stored), (2, 0, 0), "{script}: {delta:?}");
         let reasons = s.client("stats --json").out();
         assert!(reasons.contains(reason), "{script}: {reasons}");
+    }
+}
+
+/// What is on standard input is an input like any other where it can be known beforehand.
+#[test]
+fn standard_input_counts_where_it_can_be_looked_at() {
+    let mut s = project(&["sh", "tr", "clang-format"]);
+    for (text, expect) in [("one\n", Expect::Miss), ("one\n", Expect::Hit), ("two\n", Expect::Miss)] {
+        let input = s.sandbox.path("input");
+        std::fs::write(&input, text).unwrap();
+        let open = || std::fs::File::open(&input).unwrap();
+        for words in [&["tr", "a-z", "A-Z"][..], &["clang-format"]] {
+            s.compare(
+                expect,
+                |sandbox| {
+                    let mut command = sandbox.command(words[0]);
+                    command.args(&words[1..]).stdin(open());
+                    command
+                },
+                |sandbox| {
+                    let mut command = sandbox.wrapper(words);
+                    command.stdin(open());
+                    command
+                },
+            );
+        }
     }
 }
 

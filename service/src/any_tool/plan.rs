@@ -1,6 +1,8 @@
 //! From an invocation of any tool to its plan.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::plan::{Caution, DeclaredInputs, PassThrough, Plan, Planned, Policy};
@@ -61,7 +63,7 @@ fn try_plan(invocation: &Invocation, real: Option<&Resolved>) -> Result<Plan, &'
         key_env: world(policy),
         declared: DeclaredInputs { unsupported, ..DeclaredInputs::default() },
         outputs: Vec::new(),
-        reads_input: false,
+        reads_input: reads_input(invocation),
         pin_mtimes: false,
         foreign_code: false,
         sharing: None,
@@ -79,6 +81,21 @@ fn known(invocation: &Invocation, called: &[u8], real: &Resolved) -> Option<&'st
     let is_installed = known.are_scripts && real.path.windows(12).any(|w| w == b"/emscripten/");
     let programs = known.policy.caution.harmless;
     (is_installed || (real.is_program && programs(base_name(&real.path)))).then_some(known)
+}
+
+/// Whether standard input is to be known beforehand, as part of the request. A file can be looked at for nothing: it is,
+/// unless some argument names a file, which then is what the tool works on. A pipe's writers would be waited for:
+/// it is only where the command says so.
+fn reads_input(invocation: &Invocation) -> bool {
+    let mut arguments = invocation.argv.iter().skip(1);
+    let names_file = |argument: &[u8]| {
+        std::fs::symlink_metadata(invocation.cwd_path().join(OsStr::from_bytes(argument))).is_ok()
+    };
+    match invocation.stdio.stdin {
+        StreamKind::File => !arguments.any(names_file),
+        StreamKind::Pipe => arguments.any(|argument| argument == b"-"),
+        _ => false,
+    }
 }
 
 fn is_terminal(kind: StreamKind) -> bool {
