@@ -24,10 +24,10 @@ use zccache_proto::message::{
 };
 use zccache_proto::transport::{RecvError, Timeout};
 
-use crate::blobs::PendingBlob;
 use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
+use crate::elsewhere;
 use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::{LiveRecord, WorkingDirectory};
@@ -38,13 +38,11 @@ use crate::lease::Lease;
 use crate::manifest::Manifest;
 use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
-use crate::record::{Record, RunResult};
+use crate::record::RunResult;
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
-use crate::sharing::target::localise as localise_target;
-use crate::sharing::{SharedRequest, localise, shared_requests};
 use crate::standard_input::StandardInput;
-use crate::store::{FindManifest, Insert};
+use crate::store::FindManifest;
 use crate::work::WorkGuard;
 
 /// How many flights of others a request follows before it runs for itself: each landing "stored" whose record
@@ -258,7 +256,7 @@ async fn work(
                         led.land(Landing::Stored);
                         return Outcome::Hit(live);
                     }
-                    if let Some(live) = look_elsewhere(&order, peers).await {
+                    if let Some(live) = elsewhere::look(&order, peers).await {
                         led.land(Landing::Stored);
                         return Outcome::Hit(live);
                     }
@@ -307,13 +305,14 @@ async fn enter(order: &Order, peers: &Peers) -> Entry {
     }
 }
 
-/// Looks in memory and in the index.
-async fn look_up(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
+/// Looks in memory and in the index for a result of this request.
+pub async fn look_up(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
     let manifest = manifest(order.key, peers).await?;
     hit::however_long(order, &manifest, peers).await
 }
 
-async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
+/// The records of a key, in memory or in the index.
+pub async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
     if let Some(manifest) = peers.hot.get(key) {
         return Some(manifest);
     }
@@ -328,59 +327,6 @@ async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
             None
         }
     }
-}
-
-/// The first record of those made for other target directories that holds for this request's.
-fn from_other_target(
-    order: &Order,
-    request: &SharedRequest,
-    shared: &Manifest,
-    peers: &Peers,
-) -> Option<(Record, Vec<PendingBlob>)> {
-    let here = |live: Arc<LiveRecord>| {
-        let localised = localise_target(&live.record, &request.standpoint, &order.invocation, &peers.blobs);
-        let (record, contents) = localised.ok()?;
-        let local = LiveRecord::new(record);
-        local.check(&order.cwd, &peers.files).is_ok().then(|| (Arc::unwrap_or_clone(local.record), contents))
-    };
-    let is_for_us = |live: &Arc<LiveRecord>| {
-        let holds = live.record.variables.iter().all(|v| v.holds_in(&order.invocation.env));
-        holds && request.accepts(&live.record)
-    };
-    shared.records().into_iter().map(|(live, _)| live).filter(is_for_us).find_map(here)
-}
-
-/// Looks for a result that equal requests from elsewhere share. One that holds here becomes a record of this request,
-/// and is served as such.
-async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    for request in shared_requests(&order.invocation, &order.plan, &order.cwd) {
-        let Some(shared) = manifest(request.key, peers).await else { continue };
-        if order.plan.target.is_some() {
-            if let Some(local) = from_other_target(order, &request, &shared, peers) {
-                let (record, contents) = local;
-                let root = order.invocation.cwd.clone();
-                let insert = Insert { key: order.key, record, root, contents };
-                if let Ok(Ok(())) = peers.store.send(insert).await {
-                    return look_up(order, peers).await;
-                }
-            }
-            continue;
-        }
-        let found = shared.find(&order.cwd, &peers.files, |_| true, |_| ());
-        let Ok((live, ())) = found else { continue };
-        match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
-            Ok((record, contents)) => {
-                shared.note_use(&live, peers.hot.clock.stamp());
-                let root = order.invocation.cwd.clone();
-                let insert = Insert { key: order.key, record, root, contents };
-                if let Ok(Ok(())) = peers.store.send(insert).await {
-                    return look_up(order, peers).await;
-                }
-            }
-            Err(e) => tracing::debug!(%e, "a shared result could not be used"),
-        }
-    }
-    None
 }
 
 /// Runs the tool for the client, and has the result stored behind the reply.

@@ -11,6 +11,7 @@ pub mod counters;
 pub mod delivery;
 pub mod digest;
 pub mod digesting;
+pub mod elsewhere;
 pub mod faults;
 pub mod file_table;
 pub mod flights;
