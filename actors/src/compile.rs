@@ -96,7 +96,7 @@ pub async fn serve(
         return send(stream, &Reply::Refused { reason: "the service is shutting down".into() }).await;
     }
     let numbers = request.descriptors.clone();
-    let order = match order(request, stream.peer_pid(), peers) {
+    let order = match order(request, stream, peers) {
         Ok(order) => order,
         Err(reason) => return pass_through(reason, stream, peers).await,
     };
@@ -121,7 +121,8 @@ async fn pass_through(reason: &'static str, stream: &mut Stream, peers: &Peers) 
 }
 
 /// What is to be done, or the reason to pass the request through.
-fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
+fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Order, &'static str> {
+    let client_pid = stream.peer_pid();
     let recache = request.recache;
     let lease = Arc::new(Lease::new(request.patient_until_ns));
     if !request.is_sound() {
@@ -130,6 +131,10 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
     let mut invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
     client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
+    // Files that are made for it would belong to another group.
+    if !stream.peer_has_our_groups() {
+        return Err("other_groups");
+    }
     let mut plan = match peers.planner.plan(&invocation) {
         Planned::Cache(plan) => *plan,
         Planned::PassThrough(why) => return Err(why.reason),
