@@ -10,6 +10,8 @@ LOCKED  := --locked
 # How many steps the soak takes, and where its random choices start (empty: a new seed, printed).
 SOAK_STEPS ?= 5000
 SOAK_SEED  ?=
+# How long the builds with kills and evictions go on, in seconds.
+SOAK_SECONDS ?= 600
 # How long each fuzz target runs, in seconds.
 FUZZ_SECONDS ?= 60
 # What the wrapper alone is linked with: it is started once per compile, and a static program that lies at a
@@ -73,9 +75,11 @@ bless: ## rewrite the golden files from what the code says now; read the diff
 	BLESS=1 $(CARGO) test $(LOCKED) --workspace --exclude zccache-integration-tests
 	git status --short
 
-soak: tools test-binaries ## random projects and edits against the bare compiler, for SOAK_STEPS steps
+soak: tools test-binaries ## random projects for SOAK_STEPS steps, then builds, kills and evictions for SOAK_SECONDS
 	SOAK_STEPS=$(SOAK_STEPS) SOAK_SEED=$(SOAK_SEED) \
 	  $(CARGO) test $(LOCKED) -p zccache-integration-tests --test generated -- --nocapture
+	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) \
+	  $(CARGO) test $(LOCKED) -p zccache-integration-tests --test soak -- --nocapture
 
 tools: ## install what the tests need, if it is missing (Debian, root)
 	@$(SCRIPTS)/install-tools.sh test || echo 'tools: going on; the tests that need what is missing will fail'

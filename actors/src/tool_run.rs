@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! spawn -> executing -> running -> exited -> drained -> ended
-//!             |            | cancelled: SIGKILL to the group, then on as usual
+//!             |            | cancelled: SIGTERM to the group, SIGKILL a moment later, then on as usual
 //!             `-> could not execute: an error, nothing happened
 //! ```
 
@@ -29,6 +29,9 @@ use tool_io::ToolIo;
 /// How long after the tool's exit its output's end (and its last process's) is waited for: orphans that have
 /// ended but are not yet reaped by the system's `init` look alive for about this long.
 const GRACE: Duration = Duration::from_millis(10);
+
+/// How long a cancelled tool may take to clean up behind itself: it has some files to remove. Less than a second.
+const TERM_GRACE: Duration = Duration::from_millis(300);
 
 /// Somebody who has a run's system calls filtered and answers them.
 pub trait Attendant {
@@ -77,6 +80,7 @@ pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Atten
         listening: true,
         calls_in_a_row: 0,
         cancelled: false,
+        kill_at: None,
     };
     if let (Some(attendant), Some(listener)) = (&mut run.attendant, started.listener.take())
         && let Err(error) = attendant.attach(listener)
@@ -112,6 +116,8 @@ struct Run<'a> {
     /// System calls answered since anything else was looked for.
     calls_in_a_row: u32,
     cancelled: bool,
+    /// When a cancelled tool that has not ended by itself is killed.
+    kill_at: Option<Instant>,
 }
 
 /// What happened, the most urgent first. The order between an output and the exit does not matter, since
@@ -162,7 +168,7 @@ impl Run<'_> {
             Err(error) => return Err(error.into()),
         }
         loop {
-            match self.next(watcher.cancelled())? {
+            match self.next(watcher.cancelled(), started)? {
                 Happening::SystemCall => {
                     if let Some(attendant) = &mut self.attendant {
                         attendant.serve();
@@ -179,7 +185,9 @@ impl Run<'_> {
                 Happening::Cancelled => {
                     epoll::delete(&self.others, watcher.cancelled())?;
                     self.cancelled = true;
-                    kill_group(started);
+                    // As Ctrl-C would have it: tools remove what they have half written.
+                    let _ = rustix::process::kill_process_group(started.pid, Signal::TERM);
+                    self.kill_at = Some(Instant::now() + TERM_GRACE);
                 }
             }
         }
@@ -191,15 +199,22 @@ impl Run<'_> {
 
     /// Waits for something to happen. (`cancelled` is polled with the rest; it stands in for the listener
     /// where there is none.)
-    fn next(&mut self, cancelled: BorrowedFd<'_>) -> io::Result<Happening> {
+    fn next(&mut self, cancelled: BorrowedFd<'_>, started: &Started) -> io::Result<Happening> {
         loop {
+            let left = self.kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                self.kill_at = None;
+                kill_group(started);
+                continue;
+            }
+            let timeout = left.map(|left| Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) });
             let listener = self.attendant.as_ref().filter(|_| self.listening).map(|a| a.listener());
             let mut polled = [
                 PollFd::new(&self.others, PollFlags::IN),
                 PollFd::from_borrowed_fd(listener.unwrap_or(cancelled), PollFlags::IN),
             ];
             let count = if listener.is_some() { 2 } else { 1 };
-            match poll(&mut polled[..count], None) {
+            match poll(&mut polled[..count], timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
