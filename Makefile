@@ -10,12 +10,14 @@ LOCKED  := --locked
 # How many steps the soak takes, and where its random choices start (empty: a new seed, printed).
 SOAK_STEPS ?= 5000
 SOAK_SEED  ?=
+# How long each fuzz target runs, in seconds.
+FUZZ_SECONDS ?= 60
 # What the wrapper alone is linked with: it is started once per compile, and a static program that lies at a
 # fixed address starts soonest, with nothing to load and nothing to relocate.
 STATIC  := -C target-feature=+crt-static -C relocation-model=static
 
 .DEFAULT_GOAL := help
-.PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny bench bless soak tools
+.PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny fuzz bench bless soak tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,11 +57,11 @@ clippy:
 docs:
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(LOCKED) --workspace --no-deps --document-private-items
 
-# Licences are checked by a test as well (integration-tests/tests/tidy.rs). The advisories need cargo-deny,
-# which takes minutes to build: used where it is, and named where it is not.
-deny:
-	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
-	else echo 'deny: left out, cargo-deny is not installed (cargo install cargo-deny --locked)'; fi
+deny: ## licences, sources and known vulnerabilities of all dependencies
+	$(SCRIPTS)/deny.sh
+
+fuzz: ## frames, records and command lines made up by libFuzzer, FUZZ_SECONDS each
+	$(SCRIPTS)/fuzz.sh $(FUZZ_SECONDS)
 
 bench: ## ratios against /bin/true, the bare compiler and other caches, within one run
 	$(SCRIPTS)/install-tools.sh bench

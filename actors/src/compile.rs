@@ -24,7 +24,6 @@ use zccache_proto::message::{
 };
 use zccache_proto::transport::{RecvError, Timeout};
 
-use crate::blobs::PendingBlob;
 use crate::connection::{End, Peers, send};
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
@@ -35,16 +34,13 @@ use crate::hit;
 use crate::invocation::Invocation;
 use crate::key::RequestKey;
 use crate::lease::Lease;
-use crate::manifest::Manifest;
+use crate::look_up;
 use crate::observer::{Job, Unstorable};
 use crate::plan::{Plan, Planned};
-use crate::record::{Record, RunResult};
+use crate::record::RunResult;
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
-use crate::sharing::target::localise as localise_target;
-use crate::sharing::{SharedRequest, localise, shared_requests};
 use crate::standard_input::StandardInput;
-use crate::store::{FindManifest, Insert};
 use crate::work::WorkGuard;
 
 /// How many flights of others a request follows before it runs for itself: each landing "stored" whose record
@@ -100,7 +96,7 @@ pub async fn serve(
         return send(stream, &Reply::Refused { reason: "the service is shutting down".into() }).await;
     }
     let numbers = request.descriptors.clone();
-    let order = match order(request, stream.peer_pid(), peers) {
+    let order = match order(request, stream, peers) {
         Ok(order) => order,
         Err(reason) => return pass_through(reason, stream, peers).await,
     };
@@ -125,7 +121,8 @@ async fn pass_through(reason: &'static str, stream: &mut Stream, peers: &Peers) 
 }
 
 /// What is to be done, or the reason to pass the request through.
-fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Result<Order, &'static str> {
+fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Order, &'static str> {
+    let client_pid = stream.peer_pid();
     let recache = request.recache;
     let lease = Arc::new(Lease::new(request.patient_until_ns));
     if !request.is_sound() {
@@ -134,6 +131,10 @@ fn order(request: Compile, client_pid: Option<u32>, peers: &Arc<Peers>) -> Resul
     let mut invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
     client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
+    // Files that are made for it would belong to another group.
+    if !stream.peer_has_our_groups() {
+        return Err("other_groups");
+    }
     let mut plan = match peers.planner.plan(&invocation) {
         Planned::Cache(plan) => *plan,
         Planned::PassThrough(why) => return Err(why.reason),
@@ -254,11 +255,11 @@ async fn work(
         for _ in 0..FLIGHTS_FOLLOWED_MAX {
             match enter(&order, peers).await {
                 Entry::Lead(led) => {
-                    if let Some(live) = look_up(&order, peers).await {
+                    if let Some(live) = look_up::here(&order, peers).await {
                         led.land(Landing::Stored);
                         return Outcome::Hit(live);
                     }
-                    if let Some(live) = look_elsewhere(&order, peers).await {
+                    if let Some(live) = look_up::elsewhere(&order, peers).await {
                         led.land(Landing::Stored);
                         return Outcome::Hit(live);
                     }
@@ -268,7 +269,7 @@ async fn work(
                 Entry::Landed(Landing::NotStored) => break,
                 Entry::Landed(Landing::Abandoned) => {}
                 Entry::Landed(Landing::Stored) => {
-                    if let Some(live) = look_up(&order, peers).await {
+                    if let Some(live) = look_up::here(&order, peers).await {
                         return Outcome::Hit(live);
                     }
                 }
@@ -305,82 +306,6 @@ async fn enter(order: &Order, peers: &Peers) -> Entry {
         // The coordinator is gone: without it everybody runs for themselves.
         Err(_) => Entry::Landed(Landing::NotStored),
     }
-}
-
-/// Looks in memory and in the index.
-async fn look_up(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let manifest = manifest(order.key, peers).await?;
-    hit::however_long(order, &manifest, peers).await
-}
-
-async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
-    if let Some(manifest) = peers.hot.get(key) {
-        return Some(manifest);
-    }
-    match peers.store.send(FindManifest { key }).await {
-        Ok(Ok(manifest)) => manifest,
-        Ok(Err(_)) => {
-            peers.counters.degraded.count("index_unavailable");
-            None
-        }
-        Err(_) => {
-            peers.counters.degraded.count("store_gone");
-            None
-        }
-    }
-}
-
-/// The first record of those made for other target directories that holds for this request's.
-fn from_other_target(
-    order: &Order,
-    request: &SharedRequest,
-    shared: &Manifest,
-    peers: &Peers,
-) -> Option<(Record, Vec<PendingBlob>)> {
-    let here = |live: Arc<LiveRecord>| {
-        let localised = localise_target(&live.record, &request.standpoint, &order.invocation, &peers.blobs);
-        let (record, contents) = localised.ok()?;
-        let local = LiveRecord::new(record);
-        local.check(&order.cwd, &peers.files).is_ok().then(|| (Arc::unwrap_or_clone(local.record), contents))
-    };
-    let is_for_us = |live: &Arc<LiveRecord>| {
-        let holds = live.record.variables.iter().all(|v| v.holds_in(&order.invocation.env));
-        holds && request.accepts(&live.record)
-    };
-    shared.records().into_iter().map(|(live, _)| live).filter(is_for_us).find_map(here)
-}
-
-/// Looks for a result that equal requests from elsewhere share. One that holds here becomes a record of this request,
-/// and is served as such.
-async fn look_elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    for request in shared_requests(&order.invocation, &order.plan, &order.cwd) {
-        let Some(shared) = manifest(request.key, peers).await else { continue };
-        if order.plan.target.is_some() {
-            if let Some(local) = from_other_target(order, &request, &shared, peers) {
-                let (record, contents) = local;
-                let root = order.invocation.cwd.clone();
-                let insert = Insert { key: order.key, record, root, contents };
-                if let Ok(Ok(())) = peers.store.send(insert).await {
-                    return look_up(order, peers).await;
-                }
-            }
-            continue;
-        }
-        let found = shared.find(&order.cwd, &peers.files, |_| true, |_| ());
-        let Ok((live, ())) = found else { continue };
-        match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
-            Ok((record, contents)) => {
-                shared.note_use(&live, peers.hot.clock.stamp());
-                let root = order.invocation.cwd.clone();
-                let insert = Insert { key: order.key, record, root, contents };
-                if let Ok(Ok(())) = peers.store.send(insert).await {
-                    return look_up(order, peers).await;
-                }
-            }
-            Err(e) => tracing::debug!(%e, "a shared result could not be used"),
-        }
-    }
-    None
 }
 
 /// Runs the tool for the client, and has the result stored behind the reply.

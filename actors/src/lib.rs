@@ -24,6 +24,7 @@ pub mod journal;
 pub mod kept_threads;
 pub mod key;
 pub mod lease;
+pub mod look_up;
 pub mod manifest;
 pub mod name_filter;
 pub mod observation;
@@ -34,6 +35,7 @@ pub mod observe_linux;
 #[cfg(target_os = "linux")]
 pub mod observe_none;
 pub mod observer;
+pub mod passing;
 pub mod plan;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod program_file;

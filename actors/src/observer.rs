@@ -149,6 +149,9 @@ pub enum Unstorable {
     /// The tool was killed by a signal: chance, not a result.
     #[error("killed by a signal")]
     Signalled,
+    /// The tool failed for what may be a want of memory or space: the next run may not.
+    #[error("a failure that may pass")]
+    PassingFailure,
     /// More output than is kept.
     #[error("more than {0} bytes of output")]
     OutputTooLarge(usize),

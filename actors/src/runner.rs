@@ -28,6 +28,7 @@ use crate::lease::Lease;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
 use crate::plan::{Printed, Variables};
+use crate::second_hand;
 use crate::signature::{FileKind, Signature};
 use crate::supervision::Probe;
 
@@ -124,6 +125,7 @@ impl Handler<Run> for Runner {
         let (cancelled, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
         TOOLS.run(move || {
+            let _busy = second_hand::busy();
             let mut tap =
                 Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
             let job = AssertUnwindSafe(|| run(&*observer, &blobs, message, &mut tap));

@@ -21,6 +21,7 @@ use crate::journal::Note;
 use crate::key::{RequestKey, environment_digest};
 use crate::observation::Spelled;
 use crate::observer::Unstorable;
+use crate::passing;
 use crate::plan::{Plan, Policy, ShownMetadata, Variables};
 use crate::record::{Record, RunResult, Variable};
 use crate::runner::RunReport;
@@ -82,6 +83,9 @@ pub async fn prepare(
     }
     if observed.asked_time && !plan.time_is_fixed {
         return Err(Unstorable::AskedTime.into());
+    }
+    if !observed.exit.success() && passing::may_pass(&[&stdout, &stderr], &invocation.env) {
+        return Err(Unstorable::PassingFailure.into());
     }
     let captured = captured?;
     let (variables, any_variable) = match reviewed {
@@ -201,6 +205,7 @@ fn label(why: &Unstorable) -> &'static str {
         Unstorable::InputTooNew(_) => "input_too_new",
         Unstorable::InputChanged(_) => "input_changed",
         Unstorable::Signalled => "signalled",
+        Unstorable::PassingFailure => "passing_failure",
         Unstorable::OutputTooLarge(_) => "output_too_large",
         Unstorable::Cancelled => "cancelled",
         Unstorable::TooMany(_) => "too_many_files",

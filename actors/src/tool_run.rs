@@ -66,9 +66,11 @@ pub struct Ended {
 pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Attendant>) -> io::Result<Ended> {
     let ToolIo { ours, theirs } = ToolIo::new(&job.invocation.stdio, job.descriptors)?;
     let filter = attendant.as_ref().map(|a| a.filter());
+    // All that can fail before there is a process.
+    let others = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut started = spawn::spawn(&job.invocation, theirs, job.client_pid, filter)?;
     let mut run = Run {
-        others: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+        others,
         outputs: ours,
         buffer: vec![0; OUTPUT_CHUNK_BYTES_MAX],
         attendant,
@@ -88,6 +90,7 @@ pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Atten
         Err(error) => {
             // Whatever the reason, nothing may go on behind the back of a client that now runs the tool itself.
             kill_group(&started);
+            let _ = reap(&started);
             return Err(error);
         }
     };
@@ -239,8 +242,13 @@ impl Run<'_> {
         match rustix::io::read(&self.outputs[index].1, self.buffer.as_mut_slice()) {
             Ok(bytes @ 1..) => watcher.output(stream, &self.buffer[..bytes]),
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            // A terminal's end is EIO. Closed, it leaves the `epoll` by itself.
-            Ok(0) | Err(_) => drop(self.outputs.remove(index)),
+            // A terminal's end is EIO.
+            Ok(0) | Err(_) => {
+                let (_, ended) = self.outputs.remove(index);
+                // Closed, it would leave the `epoll` by itself, were it not open in some child that another thread
+                // has just made, and that has not executed yet: until then, it would be readable for ever.
+                let _ = epoll::delete(&self.others, &ended);
+            }
         }
     }
 

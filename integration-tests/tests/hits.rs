@@ -445,15 +445,7 @@ fn outputs_that_are_links_are_written_as_the_compiler_writes_them() {
 #[test]
 fn what_is_not_understood_is_passed_through() {
     let mut s = project();
-    s.write("main.c", "int main(void) { return 0; }\n");
-    for line in [
-        "gcc --version",
-        "gcc",
-        "gcc -Wl,@none main.c -o main",
-        "gcc -E a.c",
-        "gcc -c a.c -no-such-flag-at-all",
-        "ls",
-    ] {
+    for line in ["gcc --version", "gcc", "gcc -E a.c", "gcc -c a.c -no-such-flag-at-all", "make --version"] {
         s.step(Expect::Counts { hits: 0, misses: 0 }, line);
     }
 }

@@ -189,11 +189,11 @@ impl Drop for Other {
 
 #[test]
 fn two_users_have_a_service_and_a_cache_each() {
+    // Both by default places, as far as two users share them.
+    let shared = tempfile::Builder::new().prefix("zct-shared-").tempdir().unwrap();
     let mut other = Other::new();
     let ours = Sandbox::new();
     ours.start();
-    // Both by default places, as far as two users share them.
-    let shared = tempfile::Builder::new().prefix("zct-shared-").tempdir().unwrap();
     chmod(shared.path(), 0o1777);
     other.sandbox.set("ZCCACHE_RUNTIME_DIR", shared.path().join("other"));
     for _ in 0..2 {

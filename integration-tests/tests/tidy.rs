@@ -54,6 +54,16 @@ const MAIN_LINES_MAX: usize = 39;
 /// What the header of an actor's file tells, in this order.
 const ACTOR_HEADER: [&str; 7] = ["Owns", "Runs on", "Receives", "Sends", "Mailbox", "On failure", "Never"];
 
+/// The modules that may hold `unsafe` code, each for system calls that have no safe form.
+const UNSAFE: [&str; 6] = [
+    "actors/src/observe_linux/listener.rs",
+    "actors/src/tool_run/spawn.rs",
+    "client/src/bin/zccache.rs",
+    "client/src/process.rs",
+    "proto/src/peer_unix.rs",
+    "service/src/daemon.rs",
+];
+
 /// Licences that go with ours. A crate needs one of them among its alternatives.
 const LICENCES: [&str; 11] = [
     "MIT",
@@ -233,10 +243,17 @@ fn unsafe_code_lives_only_where_a_module_says_so() {
             code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")
         });
         let ours = !path.ends_with("tidy.rs");
+        let listed = UNSAFE.iter().any(|name| *path == Path::new(name));
         uses && ours
-            && !(text.contains("#![expect(") && text.contains("unsafe_code,") && text.contains("reason = "))
+            && !(listed
+                && text.contains("#![expect(")
+                && text.contains("unsafe_code,")
+                && text.contains("reason = "))
     });
-    none("unsafe code without a reason", offenders.map(|(path, _)| path.display().to_string()).collect());
+    none(
+        "unsafe code without a reason, or in a module that is not listed",
+        offenders.map(|(path, _)| path.display().to_string()).collect(),
+    );
 }
 
 #[test]

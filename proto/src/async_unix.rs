@@ -190,6 +190,11 @@ impl Connection {
         self.receiver.peer_pid()
     }
 
+    /// Whether the client has the groups that we have; see [`Peer::has_our_groups`].
+    pub fn peer_has_our_groups(&self) -> bool {
+        self.receiver.peer.has_our_groups(&*self.receiver.stream)
+    }
+
     /// See [`Receiver::recv`].
     ///
     /// # Errors

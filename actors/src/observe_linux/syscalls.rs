@@ -48,6 +48,8 @@ pub enum Meaning {
     Readlink(PathArg),
     /// Executes a path; flags in this argument.
     Execute(PathArg, Option<usize>),
+    /// Ends the process. One that is killed does not come to that.
+    Exit,
     /// Lists the directory open as argument 0.
     List,
     /// Removes a name.
@@ -194,6 +196,7 @@ const COMMON: &[Call] = &[
     always(l::SYS_openat2, M::Open(at(0), OpenFlags::How(2))),
     always(l::SYS_execve, M::Execute(cwd(0), None)),
     always(l::SYS_execveat, M::Execute(at(0), Some(4))),
+    always(l::SYS_exit_group, M::Exit),
     always(l::SYS_chdir, M::Chdir(Some(cwd(0)))),
     always(l::SYS_fchdir, M::Chdir(None)),
     always(l::SYS_unlinkat, M::Remove(at(0))),

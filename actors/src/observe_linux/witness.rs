@@ -13,6 +13,7 @@ mod kernel_links;
 mod links;
 mod reading;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
@@ -72,6 +73,8 @@ pub struct Witness {
     asked_identity: bool,
     unstorable: Option<Unstorable>,
     policy: &'static Policy,
+    /// Processes that have executed something, and not ended by their own will.
+    alive: HashSet<u32>,
     /// Paths named by `TZ` and `TZDIR`.
     time_zones: Vec<Vec<u8>>,
     /// Device and inode of the client's standard input, if it can be read at all.
@@ -117,6 +120,7 @@ impl Witness {
             asked_identity: false,
             unstorable: None,
             policy,
+            alive: HashSet::new(),
             time_zones: zone.into_iter().chain(variable(b"TZDIR")).map(<[u8]>::to_vec).collect(),
             input,
             just_opened: None,
@@ -159,7 +163,11 @@ impl Witness {
             }
             Meaning::Lstat(path) => self.stat_call(n, path, Question::Lstat),
             Meaning::Readlink(path) => self.stat_call(n, path, Question::Readlink),
-            Meaning::Execute(path, flags) => self.execute_call(listener, n, path, flags),
+            Meaning::Execute(path, flags) => {
+                self.alive.insert(n.tid);
+                self.execute_call(listener, n, path, flags);
+            }
+            Meaning::Exit => self.exit(n.tid),
             Meaning::List => self.list(n.tid, a[0] as i32),
             Meaning::Remove(path) => {
                 self.forget_what_was_opened_to_be_removed(n, path);
@@ -268,6 +276,10 @@ impl Witness {
         if let Some(reason) = outcome.unstorable {
             self.refuse(reason);
         }
+        if !exit.success() && !self.alive.is_empty() {
+            // Somebody killed a part of it, perhaps for want of memory: the failure says nothing of the inputs.
+            self.refuse(Unstorable::Signalled);
+        }
         self.look_at_words();
         self.walk_unseen();
         let not_read = self.sightings.take_not_read();
@@ -285,6 +297,14 @@ impl Witness {
             asked_time: self.asked_time,
             asked_identity: self.asked_identity,
             unstorable: self.unstorable,
+        }
+    }
+
+    fn exit(&mut self, tid: u32) {
+        if !self.alive.remove(&tid)
+            && let Some(leader) = leader_of(tid)
+        {
+            self.alive.remove(&leader);
         }
     }
 
@@ -341,4 +361,10 @@ fn has_terminal() -> bool {
 /// Devices that give nothing but what everybody knows, and keep nothing.
 fn is_sink(path: &[u8]) -> bool {
     matches!(path, b"/dev/null" | b"/dev/zero" | b"/dev/full")
+}
+
+/// The process that a thread belongs to.
+fn leader_of(tid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }

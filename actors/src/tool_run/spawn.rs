@@ -155,12 +155,25 @@ pub fn spawn(
     let (keeper, kept) = mpsc::channel::<()>();
     PARENTS.run(move || be_parent(launch, &kept))?;
     let (pid, listener) = receive_report(&ours)?;
+    match take_over(pid, listener) {
+        Ok((pidfd, listener)) => Ok(Started { pid, pidfd, listener, executing: ours, _keeper: keeper }),
+        Err(error) => {
+            // It waits for an answer to its first call that nobody could give, and its parent waits for it.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+            Err(error)
+        }
+    }
+}
+
+/// Descriptors for the child, and for its listener if it has one.
+fn take_over(pid: Pid, listener: RawFd) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     let listener = match listener {
         0.. => Some(rustix::process::pidfd_getfd(&pidfd, listener, PidfdGetfdFlags::empty())?),
         _ => None,
     };
-    Ok(Started { pid, pidfd, listener, executing: ours, _keeper: keeper })
+    Ok((pidfd, listener))
 }
 
 /// The child's word: its process id and the number of its listener. Or the error that came instead.

@@ -109,6 +109,7 @@ fn explain(error: anyhow::Error, complaints: &mut File) -> anyhow::Error {
 /// # Errors
 /// If it does not answer, or is not gone in time. That none runs is no error.
 pub fn stop(endpoint: &Endpoint) -> Outcome {
+    let asked = pid_of(endpoint);
     let running = match ask(endpoint, &Request::Shutdown) {
         Ok(Reply::ShuttingDown { running }) => running,
         Ok(_) => return Err(ask::unexpected()),
@@ -119,14 +120,21 @@ pub fn stop(endpoint: &Endpoint) -> Outcome {
         Err(Failure::NotRunning) => return print("not running"),
         Err(failure) => return Err(failure),
     };
-    wait_until_gone(endpoint, running)?;
+    wait_until_gone(endpoint, asked.as_deref(), running)?;
     print("stopped")
 }
 
-fn wait_until_gone(endpoint: &Endpoint, running: u64) -> anyhow::Result<()> {
+/// What the pid file says.
+fn pid_of(endpoint: &Endpoint) -> Option<String> {
+    std::fs::read_to_string(endpoint.pid_file()).ok()
+}
+
+/// Waits until the service that was `asked` has gone; a build under way may have started the next one by then.
+fn wait_until_gone(endpoint: &Endpoint, asked: Option<&str>, running: u64) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut told = !std::io::stderr().is_terminal() && running == 0;
-    while lock_is_held(endpoint) {
+    let is_there = || lock_is_held(endpoint) && pid_of(endpoint).as_deref() == asked;
+    while is_there() {
         if begun.elapsed() > STOP_PATIENCE {
             bail!("the service still runs after {} s", STOP_PATIENCE.as_secs());
         }

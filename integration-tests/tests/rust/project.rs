@@ -74,7 +74,7 @@ const FILES: &[(&str, &str)] = &[
         "native/src/lib.rs",
         "include!(concat!(env!(\"OUT_DIR\"), \"/made.rs\"));\n\
          extern \"C\" { fn native_number() -> i32; }\n\
-         #[no_mangle]\npub extern \"C\" fn answer() -> i32 { MADE + unsafe { native_number() } }\n\
+         #[no_mangle]\npub extern \"C\" fn answer() -> i32 { MADE + unsafe\n{ native_number() } }\n\
          pub fn by() -> &'static str { env!(\"BUILT_BY\") }\n",
     ),
     (

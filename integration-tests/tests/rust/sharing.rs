@@ -85,9 +85,8 @@ fn crates_of_a_registry_are_shared_between_projects() {
     build(&mut s, ONE, Expect::Counts { hits: 0, misses: 6 });
     // All but the one that includes what was made in the target directory, and the project itself.
     build(&mut s, TWO, counts(4, 2));
-    let again = Cargo { s: &mut s, directory: TWO, vars: Vec::new() }
-        .step(counts(0, 0), "build -q -j1 --message-format=json");
-    assert!(!again.out().contains("\"fresh\":false"), "{}", again.out());
+    // Nothing is asked of the compiler again.
+    build(&mut s, TWO, counts(0, 0));
     s.edit(|work| std::fs::remove_dir_all(work.join(TWO).join("target")).unwrap());
     build(&mut s, TWO, counts(6, 0));
 }
@@ -100,8 +99,7 @@ fn a_workspace_may_have_several_target_directories() {
         let vars = vec![("CARGO_TARGET_DIR", s.sandbox.work().join(target).into_os_string())];
         let mut cargo = Cargo { s, directory: "", vars };
         cargo.step(expect, "build -q -j1 -p middle -p names").expect_success();
-        let fresh = cargo.step(counts(0, 0), "build -q -j1 -p middle -p names --message-format=json");
-        assert!(!fresh.out().contains("\"fresh\":false"), "{}", fresh.out());
+        cargo.step(counts(0, 0), "build -q -j1 -p middle -p names").expect_success();
     };
     build(&mut s, "first", counts(0, 3));
     build(&mut s, "second/and/deeper", counts(3, 0));
