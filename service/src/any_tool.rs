@@ -12,4 +12,4 @@ pub mod plan;
 
 /// Every reason this lane passes an invocation through for, sorted. `docs/pass-through.md` explains each.
 pub const REASONS: &[&str] =
-    &["archive_metadata", "build_driver", "interactive", "system_utility", "unknown_tool"];
+    &["archive_metadata", "build_driver", "interactive", "interpreter", "system_utility", "unknown_tool"];

@@ -137,6 +137,10 @@ const SYSTEM_UTILITIES: &[&str] = &[
 /// Compilers whose conventions are not ours to judge: in their own lane they would be worth it, here never. Sorted.
 const COMPILERS: &[&str] = &["cl", "clang-cl", "flang", "gfortran", "rustdoc"];
 
+/// Interpreters that read the clock, or take random numbers, whenever they start: what they run is never stored. Sorted,
+/// without versions.
+const INTERPRETERS: &[&str] = &["bash", "java", "node", "nodejs", "perl", "php", "python", "ruby", "zsh"];
+
 /// Why a tool of this base name is never cached, if it is not.
 pub fn reason(name: &[u8]) -> Option<&'static str> {
     let stem = stem_of(name);
@@ -147,9 +151,17 @@ pub fn reason(name: &[u8]) -> Option<&'static str> {
         Some("build_driver")
     } else if listed(SYSTEM_UTILITIES) {
         Some("system_utility")
+    } else if INTERPRETERS.iter().any(|known| known.as_bytes() == without_number(name)) {
+        Some("interpreter")
     } else {
         listed(COMPILERS).then_some("unknown_tool")
     }
+}
+
+/// `python` of `python3.11`.
+fn without_number(name: &[u8]) -> &[u8] {
+    let end = name.iter().rposition(|b| !b.is_ascii_digit() && *b != b'.').map_or(0, |last| last + 1);
+    &name[..end]
 }
 
 #[cfg(test)]
@@ -158,7 +170,7 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_names_are_found_with_version_and_target() {
-        for list in [BUILD_DRIVERS, SYSTEM_UTILITIES, COMPILERS] {
+        for list in [BUILD_DRIVERS, SYSTEM_UTILITIES, COMPILERS, INTERPRETERS] {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }
         for (name, expect) in [
@@ -166,6 +178,7 @@ mod tests {
             ("clang-cl-14", Some("unknown_tool")),
             ("x86_64-linux-gnu-gfortran-12", Some("unknown_tool")),
             ("ls", Some("system_utility")),
+            ("python3.11", Some("interpreter")),
             ("my-generator", None),
             ("remake", None),
         ] {
