@@ -29,6 +29,7 @@ use crate::signature::{FileKind, Signature, coarse_now_ns};
 const LISTED_NAMES_MAX: usize = 100_000;
 
 /// The requester's working directory, which relative paths mean.
+#[derive(Debug)]
 pub struct WorkingDirectory {
     fd: OwnedFd,
 }

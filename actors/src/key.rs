@@ -14,6 +14,7 @@ use zccache_proto::ByteStrings;
 use zccache_proto::message::StreamKind;
 
 use crate::digest::Digest;
+use crate::exec::Declaration;
 use crate::invocation::Invocation;
 use crate::plan::Plan;
 use crate::signature::Signature;
@@ -57,7 +58,9 @@ trait Visitor {
 
 fn visit(invocation: &Invocation, plan: &Plan, v: &mut impl Visitor) {
     let argv: Vec<&[u8]> = invocation.argv.iter().collect();
-    visit_from(invocation, plan, &argv, &invocation.cwd, v);
+    let is_cwd_declared_away = Declaration::in_environment(&invocation.env).is_some_and(|d| d.no_cwd);
+    let cwd: &[u8] = if is_cwd_declared_away { b"" } else { &invocation.cwd };
+    visit_from(invocation, plan, &argv, cwd, v);
 }
 
 fn visit_from(invocation: &Invocation, plan: &Plan, argv: &[&[u8]], cwd: &[u8], v: &mut impl Visitor) {
@@ -120,6 +123,7 @@ pub fn environment_digest(invocation: &Invocation) -> Digest {
 /// another name of that; otherwise it is where somebody's shell happens to be.
 pub fn environment_digest_of(env: &ByteStrings, cwd: &[u8]) -> Digest {
     let mut hash = HashVisitor(blake3::Hasher::new());
+    let is_cwd_declared_away = Declaration::in_environment(env).is_some_and(|d| d.no_cwd);
     let is_other_name = |pwd: &[u8]| {
         let identity = |path: &[u8]| Signature::of(path).ok().map(|s| (s.dev, s.ino));
         pwd != cwd && pwd.starts_with(b"/") && identity(pwd).is_some_and(|id| Some(id) == identity(cwd))
@@ -127,7 +131,7 @@ pub fn environment_digest_of(env: &ByteStrings, cwd: &[u8]) -> Digest {
     for entry in env.iter() {
         let name = entry.split(|&b| b == b'=').next().unwrap_or_default();
         if let Some(pwd) = entry.strip_prefix(b"PWD=")
-            && !is_other_name(pwd)
+            && (is_cwd_declared_away || !is_other_name(pwd))
         {
             continue;
         }

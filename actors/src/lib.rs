@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod digest;
 pub mod digesting;
 pub mod elsewhere;
+pub mod exec;
 pub mod faults;
 pub mod file_table;
 pub mod flights;

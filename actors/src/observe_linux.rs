@@ -111,6 +111,9 @@ impl ObservedObserver {
     }
 }
 
+/// How a shell's script names the number of the shell or of its parent.
+const NAMES_OF_A_SHELLS_NUMBER: &[&str] = &["$$", "{$", "PPID"];
+
 /// The trial's policy: nothing is known.
 static TRIAL: Policy = Policy {
     family: "trial",
@@ -147,21 +150,20 @@ impl Observer for ObservedObserver {
             Exit::Signal(_) => Some(Unstorable::Signalled),
             Exit::Code(_) => None,
         };
+        let may_be_told =
+            |words| time_words::may_be_told(words, &arguments, &testimony.sightings, directory.fd());
+        let asked_time = testimony.asked_time && may_be_told(policy.caution.time_words);
+        let told_identity = (testimony.asked_identity && may_be_told(NAMES_OF_A_SHELLS_NUMBER))
+            .then_some(Unstorable::AskedProcessNumber);
         let left = ended.left_processes.then_some(Unstorable::LeftProcess);
         Ok(Observed {
             exit: ended.exit,
             effects: testimony.effects,
             listings: testimony.listings,
             programs: testimony.programs,
-            asked_time: testimony.asked_time
-                && time_words::may_be_told(
-                    policy.caution.time_words,
-                    &arguments,
-                    &testimony.sightings,
-                    directory.fd(),
-                ),
+            asked_time,
             sightings: testimony.sightings,
-            unstorable: unstorable.or(testimony.unstorable).or(left),
+            unstorable: unstorable.or(testimony.unstorable).or(told_identity).or(left),
         })
     }
 }

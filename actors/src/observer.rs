@@ -128,6 +128,9 @@ pub enum Unstorable {
     /// The run took random numbers.
     #[error("took random numbers")]
     TookRandomNumbers,
+    /// The run asked for the number of a process.
+    #[error("asked for a process's number")]
+    AskedProcessNumber,
     /// The run talked to another process or host.
     #[error("used a socket")]
     UsedSocket,

@@ -185,6 +185,10 @@ pub struct Caution {
     pub asks_zone_idly: fn(&[u8]) -> bool,
     /// If not empty: the run tells the time only if one of these words is in a file that it reads or in an argument.
     pub time_words: &'static [&'static str],
+    /// Programs (by base name) whose listings of directories do not matter.
+    pub lists_idly: fn(&[u8]) -> bool,
+    /// Programs (by base name) that open a file to read only to remove it right after.
+    pub opens_to_remove: fn(&[u8]) -> bool,
     /// What of the metadata of files that are read.
     pub metadata: ShownMetadata,
     /// What was in the place of an output before: its questions about that are inputs.
@@ -213,6 +217,8 @@ impl Caution {
         harmless: |_| false,
         asks_zone_idly: |_| false,
         time_words: &[],
+        lists_idly: |_| false,
+        opens_to_remove: |_| false,
         metadata: ShownMetadata::None,
         old_outputs: false,
         edits: false,

@@ -20,6 +20,7 @@ use zccache_proto::message::{OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 
 use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
+use crate::exec::Declaration;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::kept_threads::KeptThreads;
@@ -27,6 +28,7 @@ use crate::lease::Lease;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
 use crate::plan::{Printed, Variables};
+use crate::second_hand;
 use crate::signature::{FileKind, Signature};
 use crate::supervision::Probe;
 
@@ -123,6 +125,7 @@ impl Handler<Run> for Runner {
         let (cancelled, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
         TOOLS.run(move || {
+            let _busy = second_hand::busy();
             let mut tap =
                 Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
             let job = AssertUnwindSafe(|| run(&*observer, &blobs, message, &mut tap));
@@ -143,6 +146,9 @@ impl Handler<Probe> for Runner {
 
 fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> std::io::Result<RunReport> {
     let umask = message.job.invocation.umask;
+    let directory = message.job.invocation.cwd_path().to_path_buf();
+    let declaration = Declaration::in_environment(&message.job.invocation.env);
+    let inputs = declaration.as_ref().map(|declared| declared.look(&message.cwd));
     let review = message.job.policy.review.map(|review| (review, message.job.invocation.clone()));
     faults::pass("run.begin");
     if !message.lease.holds() {
@@ -151,6 +157,9 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     }
     let mut observed = observer.run(message.job, tap)?;
     faults::pass("run.ended");
+    if let (Some(declared), Some(inputs)) = (declaration, inputs) {
+        declared.add_to(&mut observed, inputs, &message.cwd, &directory);
+    }
     if tap.overflow {
         observed.unstorable.get_or_insert(Unstorable::OutputTooLarge(KEPT_OUTPUT_BYTES_MAX));
     }

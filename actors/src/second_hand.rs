@@ -1,10 +1,14 @@
 //! A second hand: a thread that stands by to do part of a job that is already under way.
 //!
+//! Only where nothing else is to be done: with a tool or another check under way the processors have work, and a helper
+//! that has begun and must wait for its turn holds the job up for longer than it saves.
+//!
 //! Handing over costs a wake-up, after which the helper sleeps again at once: unlike a work-stealing pool's, its
 //! threads never look for work, on processors that a client or a compiler could use. Nothing waits for a helper
 //! that has not begun.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -12,6 +16,25 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 const HELPERS_MAX: usize = 4;
 
 type Job = Box<dyn FnOnce() + Send>;
+
+/// What is under way that keeps a processor busy.
+static BUSY: AtomicUsize = AtomicUsize::new(0);
+
+/// Something that keeps a processor busy, until dropped.
+pub struct Busy {
+    alone: bool,
+}
+
+/// Begins something that keeps a processor busy: nobody is offered help meanwhile.
+pub fn busy() -> Busy {
+    Busy { alone: BUSY.fetch_add(1, Ordering::Relaxed) == 0 }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Where `task` stands.
 enum Task<F, T> {
@@ -25,9 +48,10 @@ enum Task<F, T> {
 pub struct Help<F, T> {
     task: Arc<Mutex<Task<F, T>>>,
     done: Receiver<()>,
+    _busy: Busy,
 }
 
-/// Offers `task` to a helper, if one stands by.
+/// Offers `task` to a helper, if one stands by and nothing else is under way.
 pub fn offer<F, T>(task: F) -> Help<F, T>
 where
     F: FnOnce() -> T + Send + 'static,
@@ -47,9 +71,12 @@ where
         }
         let _ = tell.send(());
     };
-    // Nobody stands by: the caller does it all.
-    let _ = helpers().try_send(Box::new(job));
-    Help { task, done }
+    let busy = busy();
+    if busy.alone {
+        // Nobody stands by: the caller does it all.
+        let _ = helpers().try_send(Box::new(job));
+    }
+    Help { task, done, _busy: busy }
 }
 
 impl<F, T> Help<F, T> {

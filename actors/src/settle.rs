@@ -194,6 +194,7 @@ fn label(why: &Unstorable) -> &'static str {
         Unstorable::AskedTime => "asked_time",
         Unstorable::ReadClock => "read_clock",
         Unstorable::TookRandomNumbers => "took_random_numbers",
+        Unstorable::AskedProcessNumber => "asked_process_number",
         Unstorable::UsedSocket => "used_socket",
         Unstorable::ReadUnstable(_) => "read_device",
         Unstorable::LeftProcess => "left_process",

@@ -3,6 +3,7 @@
 //! Exit statuses, which scripts rely on (`docs/contract.md`): 0 done, 1 failed, 2 usage, 3 no service runs.
 
 pub mod ask;
+pub mod exec;
 pub mod service;
 pub mod table;
 
@@ -86,6 +87,8 @@ enum Command {
     },
     /// Look through everything that is cached, put right what is not, and enforce the limits
     Gc,
+    /// Run a tool through the cache, with more inputs and outputs than those that are observed
+    Exec(exec::Exec),
     /// Every option's value, and where it comes from
     Config {
         /// As JSON
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Evict { older_than, root } => evict(&endpoint, older_than, root.as_deref()),
         Command::Gc => forget(&endpoint, &Request::Gc),
         Command::Config { json } => service::config(json),
+        Command::Exec(run) => exec::exec(run),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

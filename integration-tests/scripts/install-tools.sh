@@ -14,9 +14,12 @@ cmake cmake
 ninja ninja-build
 /usr/src/googletest/CMakeLists.txt googletest'
 case ${1:-} in
-  test)  wanted="$c_and_cpp"$'\nclang clang\nclang++ clang\nllvm-profdata llvm\npython3 python3\nscript bsdutils\ngcc-plugin gcc-PLUGIN-dev' ;;
+  test)  wanted="$c_and_cpp"$'\nclang clang\nclang++ clang\nllvm-profdata llvm\npython3 python3\nscript bsdutils\nensurepip python3-venv\ngcc-plugin gcc-PLUGIN-dev'
+         wanted+=$'\nclang-tidy clang-tidy\nclang-format clang-format\ncppcheck cppcheck'
+         wanted+=$'\ninclude-what-you-use iwyu\nflex flex\nbison bison\nprotoc protobuf-compiler'
+         wanted+=$'\nld.gold binutils\nld.lld lld\nmold mold\nllvm-ar llvm\nemcc emscripten\nnode nodejs' ;;
   demo)  wanted=$c_and_cpp ;;
-  bench) wanted=$'gcc gcc\ng++ g++\npython3 python3\nensurepip python3-venv\nccache ccache' ;;
+  bench) wanted=$'gcc gcc\ng++ g++\npython3 python3\nensurepip python3-venv\nccache ccache\nclang-tidy clang-tidy\nemcc emscripten\nnode nodejs' ;;
   *)     echo "usage: $0 test|demo|bench" >&2; exit 2 ;;
 esac
 
@@ -37,8 +40,22 @@ missing() {
   done <<<"$wanted" | sort -u
 }
 
+# NVIDIA's compiler: 300 MB, beside the other tools' environments below target/. One test more where it is there.
+install_nvcc() {
+  local place
+  place=$(cd "$(dirname "$0")/../.." && pwd)/target/nvcc
+  [ ! -e "$place/tried" ] || return 0
+  mkdir -p "$place" && touch "$place/tried"
+  { python3 -m venv "$place" && "$place/bin/pip" install --quiet --disable-pip-version-check \
+    nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime; } >/dev/null 2>&1 ||
+    echo 'tools: nvcc cannot be installed here; its test shows nothing'
+}
+
 packages=$(missing | xargs)
-[ -n "$packages" ] || exit 0
+if [ -z "$packages" ]; then
+  [ "$1" != test ] || install_nvcc
+  exit 0
+fi
 
 if ! command -v apt-get >/dev/null; then
   echo "tools: missing: $packages; there is no apt-get here to install them with" >&2
@@ -63,3 +80,4 @@ if [ -n "$packages" ]; then
   echo "tools: still missing: $packages" >&2
   exit 1
 fi
+[ "$1" != test ] || install_nvcc

@@ -7,6 +7,7 @@
 mod contestant;
 mod many;
 mod table;
+mod tools;
 mod workload;
 
 use std::io;
@@ -53,6 +54,7 @@ pub fn run(ours: &Path, peers: &Path) -> io::Result<()> {
     let version = ["gcc", "--version"].map(String::from);
     single("pass-through, gcc --version", &contestants, &version, place.path(), "bare", None)?;
     cold(&contestants, place.path())?;
+    tools::run(&contestants, place.path())?;
     for contestant in &contestants {
         contestant.report();
     }

@@ -449,11 +449,10 @@ fn what_is_not_understood_is_passed_through() {
     for line in [
         "gcc --version",
         "gcc",
-        "gcc main.c -o main",
+        "gcc -Wl,@none main.c -o main",
         "gcc -E a.c",
         "gcc -c a.c -no-such-flag-at-all",
-        "true",
-        "false",
+        "ls",
     ] {
         s.step(Expect::Counts { hits: 0, misses: 0 }, line);
     }

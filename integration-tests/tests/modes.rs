@@ -132,21 +132,56 @@ fn several_sources_are_compiled_as_the_compiler_compiles_them() {
     }
 }
 
+/// The source is on standard input: from a file, or from a pipe whose writer is done, it is part of the request.
 #[test]
-fn a_source_on_standard_input_is_read_by_the_compiler() {
-    let mut s = with(&[("h.h", "#define H 1\n"), ("one.c", USES_H), ("two.c", "int two;\n")]);
-    for tool in ["gcc", "clang"] {
-        for source in ["one.c", "two.c", "one.c"] {
-            let with_input = |wrapped: bool| {
+fn a_source_on_standard_input_is_cached_by_what_it_says() {
+    let mut s =
+        with(&[("h.h", "#define H 1\n"), ("one.c", USES_H), ("two.c", "int two;\n"), ("bad.c", "bad\n")]);
+    for tool in ["gcc", "g++", "clang", "clang++"] {
+        for (script, expect) in [
+            ("$@ < one.c", Expect::Miss),
+            ("$@ < two.c", Expect::Miss),
+            ("$@ < one.c", Expect::Hit),
+            ("cat one.c | $@", Expect::Hit),
+            ("cat two.c | $@", Expect::Hit),
+            ("cat bad.c | $@", Expect::Miss),
+            ("cat bad.c | $@", Expect::Hit),
+            // What stands before is not read, and what is left after is nothing.
+            ("{ read -r line; $@; cat; } < one.c", Expect::Anything),
+            ("{ $@; cat; } < one.c", Expect::Hit),
+            ("cat one.c | { $@; cat; }", Expect::Hit),
+            // Too slow, too long, closed, a socket or device: left to the compiler.
+            ("{ cat one.c; sleep 0.4; echo 'int late;'; } | $@", Expect::PassThrough),
+            ("{ cat one.c; seq 1 400000 | sed s,^,//,; } | $@", Expect::PassThrough),
+            ("$@ <&-", Expect::PassThrough),
+            ("$@ < /dev/null", Expect::PassThrough),
+        ] {
+            let command = |wrapped: bool| {
                 move |sandbox: &Sandbox| {
-                    let mut command = if wrapped { sandbox.wrapper([tool]) } else { sandbox.command(tool) };
-                    let input = fs::File::open(sandbox.work().join(source)).unwrap();
-                    command.args(["-x", "c", "-c", "-", "-o", "out.o"]).stdin(Stdio::from(input));
-                    command
+                    let words =
+                        [tool, "-x", if tool.ends_with('+') { "c++" } else { "c" }, "-c", "-", "-o", "out.o"];
+                    let mut shell = sandbox.command("sh");
+                    shell.args(["-c", script, "sh"]);
+                    if wrapped {
+                        shell.arg(sandbox.wrapper([""; 0]).get_program());
+                    }
+                    shell.args(words);
+                    shell
                 }
             };
-            s.compare(Expect::PassThrough, with_input(false), with_input(true));
+            s.compare(expect, command(false), command(true));
         }
+        s.rewrite("h.h", "#define H 2\n");
+        let from_file = |wrapped: bool| {
+            move |sandbox: &Sandbox| {
+                let mut command = if wrapped { sandbox.wrapper([tool]) } else { sandbox.command(tool) };
+                let input = fs::File::open(sandbox.work().join("one.c")).unwrap();
+                command.args(["-x", "c", "-c", "-"]).stdin(Stdio::from(input));
+                command
+            }
+        };
+        s.compare(Expect::Miss, from_file(false), from_file(true));
+        s.compare(Expect::Hit, from_file(false), from_file(true));
     }
 }
 

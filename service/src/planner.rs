@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use zccache_actors::exec::Declaration;
 use zccache_actors::invocation::Invocation;
 use zccache_actors::plan::{Planned, Planner};
 use zccache_actors::signature::Signature;
@@ -59,10 +60,16 @@ impl Planner for ToolPlanner {
             invocation.argv.iter().next().is_some_and(|called| compiler_named(base_name(called)).is_some());
         let tool = invocation.cwd_path().join(OsStr::from_bytes(&invocation.tool));
         let tool = tool.as_os_str().as_bytes();
-        match self.compiler(tool).filter(|_| is_called_so) {
+        let mut planned = match self.compiler(tool).filter(|_| is_called_so) {
             Some(compiler) => c_family::plan::plan(invocation, compiler),
             None => any_tool::plan::plan(invocation, self.resolved(tool).as_deref()),
+        };
+        if let (Planned::Cache(plan), Some(declared)) =
+            (&mut planned, Declaration::in_environment(&invocation.env))
+        {
+            plan.key_env.extend(declared.key_entries(&invocation.env));
         }
+        planned
     }
 }
 

@@ -109,6 +109,11 @@ impl Sightings {
         true
     }
 
+    /// The path was opened, and yet not read.
+    pub fn forget_reading(&mut self, path: &[u8]) {
+        self.list.retain(|s| s.path.0 != path || !matches!(s.seen, Seen::Read { .. }));
+    }
+
     /// Paths that were to be read, and were not there.
     pub fn take_not_read(&mut self) -> FxHashSet<Vec<u8>> {
         std::mem::take(&mut self.not_read)

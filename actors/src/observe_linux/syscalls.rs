@@ -95,6 +95,8 @@ pub enum Meaning {
     Clock,
     /// Takes random numbers, for the address in argument 0.
     Random,
+    /// Asks for a process's number.
+    Identity,
 }
 
 /// When a call is notified.
@@ -268,6 +270,8 @@ const COMMON: &[Call] = &[
     chance(l::SYS_gettimeofday, M::Clock),
     chance(l::SYS_getrandom, M::Random),
     chance(l::SYS_getrusage, M::Clock),
+    chance(l::SYS_getpid, M::Identity),
+    chance(l::SYS_getppid, M::Identity),
     chance(l::SYS_times, M::Clock),
     chance(l::SYS_sysinfo, M::Clock),
     chance(l::SYS_getcpu, M::Clock),

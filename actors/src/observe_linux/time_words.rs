@@ -1,4 +1,5 @@
-//! Whether a run that asked for the time can tell it: for tools that ask unasked, and tell only where a text names it.
+//! Whether a run that asked for the time, or for its process number, can tell it: for tools that ask unasked, and tell
+//! only where a text names it.
 
 use std::io::Read;
 use std::os::fd::BorrowedFd;
@@ -11,7 +12,7 @@ use crate::observation::{Seen, Sighting};
 /// The largest text that is looked through, in bytes; a larger one may hold anything.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 
-/// Whether one of `words` is in an argument, or in a file that was read and not executed. Without words it may always.
+/// Whether one of `words` is in an argument, or in a text that was read or executed. Without words it may always.
 pub fn may_be_told(
     words: &[&str],
     arguments: &ByteStrings,
@@ -20,11 +21,7 @@ pub fn may_be_told(
 ) -> bool {
     let has_word =
         |text: &[u8]| words.iter().any(|word| text.windows(word.len()).any(|w| w == word.as_bytes()));
-    let is_read = |s: &&Sighting| match &s.seen {
-        Seen::Read { executed, .. } => !executed,
-        Seen::Before { .. } => true,
-        _ => false,
-    };
+    let is_read = |s: &&Sighting| matches!(&s.seen, Seen::Read { .. } | Seen::Before { .. });
     words.is_empty()
         || arguments.iter().any(has_word)
         || sightings.iter().filter(is_read).any(|s| read(cwd, &s.path.0).is_none_or(|text| has_word(&text)))

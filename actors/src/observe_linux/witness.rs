@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
 use self::links::LinkWalk;
-use super::chance::{Chance, IsHarmless, is_for_libc};
+use super::chance::{Chance, IsHarmless, is_for_libc, program_of};
 use super::filter;
 use super::job_server::JobServer;
 use super::links::Links;
@@ -48,9 +48,14 @@ pub struct Testimony {
     pub programs: Vec<Spelled>,
     /// See [`crate::observer::Observed`].
     pub asked_time: bool,
+    /// A shell asked for its own number, which it tells where a script says so.
+    pub asked_identity: bool,
     /// See [`crate::observer::Observed`].
     pub unstorable: Option<Unstorable>,
 }
+
+/// Shells that ask for their number when they start, and take nothing else from chance.
+const SHELLS: &[&[u8]] = &[b"dash", b"sh"];
 
 /// See the module.
 pub struct Witness {
@@ -63,12 +68,16 @@ pub struct Witness {
     job_server: JobServer,
     programs: Vec<Vec<u8>>,
     asked_time: bool,
+    /// A shell asked for its own number.
+    asked_identity: bool,
     unstorable: Option<Unstorable>,
     policy: &'static Policy,
     /// Paths named by `TZ` and `TZDIR`.
     time_zones: Vec<Vec<u8>>,
     /// Device and inode of the client's standard input, if it can be read at all.
     input: Option<(u64, u64)>,
+    /// The last file that was opened to read for the first time, if its thread has only asked about files since.
+    just_opened: Option<(u32, Vec<u8>)>,
     /// If the filter has the clock and random numbers.
     chance: Option<Chance>,
     /// If the filter leaves readings of links out.
@@ -105,10 +114,12 @@ impl Witness {
             job_server: JobServer::of(&invocation.env),
             programs: Vec::new(),
             asked_time: false,
+            asked_identity: false,
             unstorable: None,
             policy,
             time_zones: zone.into_iter().chain(variable(b"TZDIR")).map(<[u8]>::to_vec).collect(),
             input,
+            just_opened: None,
             chance: None,
             walk: memory.map(|memory| LinkWalk {
                 links: Links::default(),
@@ -136,6 +147,9 @@ impl Witness {
         }
         let Some(meaning) = meaning_of(n.number) else { return };
         self.meet(n.tid, meaning);
+        if !matches!(meaning, Meaning::Stat(..) | Meaning::Lstat(_) | Meaning::Remove(_)) {
+            self.just_opened = None;
+        }
         let a = &n.arguments;
         match meaning {
             Meaning::Open(path, flags) => self.open_call(listener, n, path, flags),
@@ -147,7 +161,10 @@ impl Witness {
             Meaning::Readlink(path) => self.stat_call(n, path, Question::Readlink),
             Meaning::Execute(path, flags) => self.execute_call(listener, n, path, flags),
             Meaning::List => self.list(n.tid, a[0] as i32),
-            Meaning::Remove(path) => self.change_call(listener, n, path, Self::remove),
+            Meaning::Remove(path) => {
+                self.forget_what_was_opened_to_be_removed(n, path);
+                self.change_call(listener, n, path, Self::remove);
+            }
             Meaning::MakeOther(path) => self.change_call(listener, n, path, Self::make_other),
             Meaning::Change(path) => self.change_call(listener, n, path, Self::change),
             Meaning::ChangeOpen => self.change_open(n.tid, a[0] as i32, Self::change),
@@ -197,6 +214,7 @@ impl Witness {
             }
             Meaning::Escape(how) => self.give_up(how),
             Meaning::Start => {}
+            Meaning::Identity => self.identity_asked(n.tid),
             Meaning::Clock => self.chance_taken(n.tid, Unstorable::ReadClock),
             Meaning::Random if is_for_libc(n.tid, a[0]) => {}
             Meaning::Random => self.chance_taken(n.tid, Unstorable::TookRandomNumbers),
@@ -217,6 +235,19 @@ impl Witness {
     fn chance_taken(&mut self, tid: u32, reason: Unstorable) {
         if self.unstorable.is_none() && self.chance.as_ref().is_some_and(|chance| chance.matters(tid)) {
             self.refuse(reason);
+        }
+    }
+
+    /// Shells ask for their number when they start, and tell it where a script says so: that is looked for in the end.
+    fn identity_asked(&mut self, tid: u32) {
+        let matters = self.chance.as_ref().is_some_and(|chance| chance.matters(tid));
+        if !matters || self.asked_identity || self.unstorable.is_some() {
+            return;
+        }
+        if program_of(tid).is_some_and(|name| SHELLS.contains(&&name[..])) {
+            self.asked_identity = true;
+        } else {
+            self.chance_taken(tid, Unstorable::AskedProcessNumber);
         }
     }
 
@@ -252,6 +283,7 @@ impl Witness {
             listings: self.listings.unwrap_or_default(),
             programs: self.programs.into_iter().map(Spelled).collect(),
             asked_time: self.asked_time,
+            asked_identity: self.asked_identity,
             unstorable: self.unstorable,
         }
     }

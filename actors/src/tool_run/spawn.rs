@@ -18,6 +18,7 @@ use std::sync::mpsc;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
+use crate::exec;
 use crate::invocation::Invocation;
 use crate::kept_threads::KeptThreads;
 
@@ -133,7 +134,10 @@ pub fn spawn(
     let launch = Launch {
         program: CString::new(invocation.tool.as_slice())?,
         argv: Strings::new(invocation.argv.iter().map(AsRef::as_ref))?,
-        env: Strings::new(invocation.env.iter().map(AsRef::as_ref))?,
+        env: Strings::new(
+            // What the user told us about the run is not the tool's.
+            invocation.env.iter().map(AsRef::as_ref).filter(|entry: &&[u8]| !entry.starts_with(exec::PREFIX)),
+        )?,
         cwd: CString::new(invocation.cwd.as_slice())?,
         umask: invocation.umask & 0o777,
         descriptors: descriptors
@@ -253,11 +257,13 @@ unsafe fn set_up(launch: &mut Launch) -> Result<(), c_int> {
         for (resource, limit) in &launch.limits {
             libc::setrlimit(*resource as _, limit);
         }
+        // Before the filter, which may have this call.
+        let own = libc::getpid();
         let listener = match &launch.filter {
             Some(filter) => install(filter)?,
             None => -1,
         };
-        send_report(report, listener)
+        send_report(report, own, listener)
     }
 }
 
@@ -297,12 +303,12 @@ unsafe fn install(filter: &[libc::sock_filter]) -> Result<RawFd, c_int> {
 ///
 /// # Safety
 /// Only in the child.
-unsafe fn send_report(socket: RawFd, listener: RawFd) -> Result<(), c_int> {
+unsafe fn send_report(socket: RawFd, own: libc::pid_t, listener: RawFd) -> Result<(), c_int> {
     let mut bytes = [0_u8; REPORT_BYTES];
     // SAFETY: plain system calls; the pointer is to a local. `write` is none of the filtered calls: nobody
     // could answer before the listener is known.
     let sent = unsafe {
-        bytes[..4].copy_from_slice(&libc::getpid().to_le_bytes());
+        bytes[..4].copy_from_slice(&own.to_le_bytes());
         bytes[4..].copy_from_slice(&listener.to_le_bytes());
         libc::write(socket, bytes.as_ptr().cast(), bytes.len())
     };

@@ -93,3 +93,16 @@ fn whoever_takes_nothing_from_chance_is_not_suspected() {
         assert_eq!(told.observed.unstorable, None, "{script}: {}", told.stderr());
     }
 }
+
+#[test]
+fn a_process_number_is_told_by_who_asks_for_it_and_by_a_script_that_names_it() {
+    let bench = Bench::new();
+    let tool = compile(&bench, "printf(\"%d\\n\", getpid() > 1);", &[]);
+    let asked = Some(Unstorable::AskedProcessNumber);
+    assert_eq!(run(&bench, &UNKNOWN, &tool, &[]).observed.unstorable, asked);
+    assert_eq!(run(&bench, &KNOWN, &tool, &[]).observed.unstorable, None);
+    assert_eq!(run(&bench, &UNKNOWN, "sh", &["-c", "echo $$"]).observed.unstorable, asked);
+    assert_eq!(run(&bench, &UNKNOWN, "sh", &["-c", "echo $HOME"]).observed.unstorable, None);
+    bench.script("told", "#!/bin/sh\necho $PPID\n");
+    assert_eq!(run(&bench, &UNKNOWN, &bench.path("told"), &[]).observed.unstorable, asked);
+}

@@ -170,6 +170,8 @@ impl Roster<'_> {
             ("PATH".into(), SYSTEM_PATH.into()),
             ("HOME".into(), home.clone().into()),
             ("LC_ALL".into(), "C".into()),
+            // Where Debian keeps the modules of Emscripten's optimizer.
+            ("NODE_PATH".into(), "/usr/share/nodejs:/usr/lib/nodejs".into()),
         ];
         env.extend(paths.iter().map(|(name, value)| ((*name).into(), home.join(value).into())));
         self.found.push(Contestant { name, kind, env, start: vec![], stop: vec![], report: vec![] });

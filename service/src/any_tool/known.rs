@@ -69,6 +69,11 @@ const fn policy(family: &'static str, programs: fn(&[u8]) -> bool, metadata: Sho
     }
 }
 
+/// Whether this is LLVM's linker, under any of its names.
+pub fn is_lld(name: &[u8]) -> bool {
+    is_in(&["ld.lld", "lld", "wasm-ld"], name)
+}
+
 /// Whether a program of this base name is in the list.
 fn is_in(list: &[&str], name: &[u8]) -> bool {
     let stem = stem_of(name);
@@ -109,6 +114,7 @@ const MOC: &[&str] = &["moc", "uic"];
 const EMSCRIPTEN: &[&str] = &[
     "clang",
     "clang++",
+    "dash",
     "em++",
     "emar",
     "emcc",
@@ -123,6 +129,7 @@ const EMSCRIPTEN: &[&str] = &[
     "nodejs",
     "python",
     "python3",
+    "sh",
     "wasm-emscripten-finalize",
     "wasm-ld",
     "wasm-metadce",
@@ -136,6 +143,7 @@ const NVCC: &[&str] = &[
     "cicc",
     "collect2",
     "cudafe++",
+    "dash",
     "fatbinary",
     "g++",
     "gcc",
@@ -143,9 +151,16 @@ const NVCC: &[&str] = &[
     "nvcc",
     "nvlink",
     "ptxas",
+    "sh",
 ];
 
-static LINKER: Policy = policy("linker", |n| is_in(LINKERS, n), ShownMetadata::None);
+static LINKER: Policy = Policy {
+    caution: Caution {
+        opens_to_remove: is_lld,
+        ..policy("", |n| is_in(LINKERS, n), ShownMetadata::None).caution
+    },
+    ..policy("linker", |n| is_in(LINKERS, n), ShownMetadata::None)
+};
 /// Whether there is an archive already is what decides between making one and adding to it.
 static ARCHIVER: Policy = Policy {
     caution: Caution {
@@ -171,12 +186,22 @@ static META_OBJECT: Policy = policy("moc", |n| is_in(MOC, n), ShownMetadata::Non
 /// Python and node ask for the time zone when they start; clang for the time that it tells.
 static EMCC: Policy = Policy {
     caution: Caution {
+        opens_to_remove: is_lld,
         asks_zone_idly: |n| is_in(&["node", "nodejs", "python", "python3"], n),
         ..policy("", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None).caution
     },
     ..policy("emscripten", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None)
 };
-static CUDA: Policy = policy("nvcc", |n| is_in(NVCC, n), ShownMetadata::None);
+/// NVIDIA's programs ask for the time zone when they start; gcc, which preprocesses for them, for the time that it tells.
+static CUDA: Policy = Policy {
+    caution: Caution {
+        asks_zone_idly: |n| is_in(&["cicc", "cudafe++", "fatbinary", "nvcc", "ptxas"], n),
+        // It looks through the directory of temporary files for names that are free.
+        lists_idly: |n| is_in(&["nvcc"], n),
+        ..policy("", |n| is_in(NVCC, n), ShownMetadata::None).caution
+    },
+    ..policy("nvcc", |n| is_in(NVCC, n), ShownMetadata::None)
+};
 
 /// What is known, each tool once.
 pub static KNOWN: &[Known] = &[
@@ -212,6 +237,8 @@ pub static KNOWN: &[Known] = &[
             "-ftime",
             "-extra-arg=-ftime",
             "--extra-arg=-ftime",
+            "-load",
+            "--load",
             "-print-stats",
             "-plugin",
         ],
@@ -256,7 +283,7 @@ pub static KNOWN: &[Known] = &[
     Known {
         tools: &["em++", "emar", "emcc", "emranlib"],
         policy: &EMCC,
-        telling: &["--profile", "-ftime"],
+        telling: &["--preload-file", "--profile", "-ftime"],
         are_scripts: true,
         why: "Python and node read clocks and take random numbers when they start; temporary files have random names",
     },

@@ -4,7 +4,7 @@
 //! is judged what observation cannot show: that the result holds the time or a random number by its very nature.
 
 use super::command_line::{CommandLine, is_device};
-use super::language::Language;
+use super::language::{Language, base_name};
 use crate::any_tool::known::shows_chance_in_link;
 
 /// Parts of arguments and of compilers' names that mean Windows, whose programs hold the time of their link.
@@ -43,7 +43,12 @@ pub fn judge<'a>(
     }
     let is_for_windows =
         |word: &[u8]| WINDOWS.iter().any(|part| word.windows(part.len()).any(|w| w == *part));
-    if line.has_other_names || words.any(|word| is_for_windows(word) || shows_chance_in_link(word)) {
+    // A path may hold anything; a target or an option has neither slash nor dot.
+    let is_path = |word: &[u8]| !word.starts_with(b"-") && word.iter().any(|b| matches!(b, b'/' | b'.'));
+    let tool_is_for_windows = words.next().is_some_and(|tool| is_for_windows(base_name(tool)));
+    let hangs_on_chance =
+        |word: &[u8]| (is_for_windows(word) && !is_path(word)) || shows_chance_in_link(word);
+    if line.has_other_names || tool_is_for_windows || words.any(hangs_on_chance) {
         return Err("link_by_chance");
     }
     Ok(())

@@ -52,6 +52,9 @@ pub static GCC_LINK: Policy = Policy {
     caution: Caution {
         harmless: |name| names::is_gcc_program(name) || MAKES.contains(&name),
         edits: true,
+        opens_to_remove: known::is_lld,
+        // It keeps the names in each directory that it looks for a file in.
+        lists_idly: |name| MAKES.contains(&name),
         ..Caution::NONE
     },
 };
@@ -63,7 +66,12 @@ pub static CLANG_LINK: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: known::IGNORED_READS,
     review: None,
-    caution: Caution { harmless: names::is_clang_program, edits: true, ..Caution::NONE },
+    caution: Caution {
+        harmless: names::is_clang_program,
+        edits: true,
+        opens_to_remove: known::is_lld,
+        ..Caution::NONE
+    },
 };
 
 /// What an invocation of this compiler means.

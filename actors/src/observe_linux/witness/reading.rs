@@ -81,11 +81,28 @@ impl Witness {
         } else if flags & libc::O_PATH != 0 {
             self.stat(&path, flags & libc::O_NOFOLLOW == 0);
         } else if !writes {
+            let is_new = !self.sightings.is_settled(&path, Question::Read);
             self.open_to_read(&path, flags & libc::O_NOFOLLOW == 0);
+            self.just_opened = None;
+            if is_new {
+                self.just_opened = Some((n.tid, path));
+                return;
+            }
         } else if listener.is_valid(n.id) {
             self.open_to_write(&path, flags);
         }
         self.spare = path;
+    }
+
+    /// lld opens its old output, so that removing it takes no time, and closes it behind: it reads nothing of it.
+    pub(super) fn forget_what_was_opened_to_be_removed(&mut self, n: &Notification, path: PathArg) {
+        let Some((tid, opened)) = self.just_opened.take() else { return };
+        if tid == n.tid
+            && self.path(n, path).is_some_and(|path| path == opened)
+            && program_of(tid).is_some_and(|name| (self.policy.caution.opens_to_remove)(&name))
+        {
+            self.sightings.forget_reading(&opened);
+        }
     }
 
     /// The flags of `openat2`, if we can stand for what it does.
@@ -272,6 +289,9 @@ impl Witness {
     }
 
     pub(super) fn list(&mut self, tid: u32, fd: i32) {
+        if program_of(tid).is_some_and(|name| (self.policy.caution.lists_idly)(&name)) {
+            return;
+        }
         let link = format!("/proc/{tid}/fd/{fd}");
         let Ok(signature) = Signature::at(rustix::fs::CWD, link, AtFlags::empty()) else { return };
         let mut paths: Vec<Vec<u8>> = self

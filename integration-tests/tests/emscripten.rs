@@ -1,0 +1,53 @@
+//! Emscripten: compiles, links and archives by its scripts come from the cache, at the price of any hit.
+
+use zccache_integration_tests::sandbox::{run, system_tool};
+use zccache_integration_tests::{Expect, Scenario};
+
+fn project() -> Scenario {
+    ["emcc", "em++", "emar", "node"].iter().for_each(|tool| _ = system_tool(tool));
+    let mut s = Scenario::new();
+    // Where Debian keeps the modules of Emscripten's optimizer.
+    s.sandbox.set("NODE_PATH", "/usr/share/nodejs:/usr/lib/nodejs");
+    s.write("a.c", "#include <stdio.h>\n#include \"a.h\"\nint main(void) { puts(A); return 0; }\n");
+    s.write("a.h", "#define A \"one\"\n");
+    s
+}
+
+#[test]
+fn a_compile_an_archive_and_a_link_come_back() {
+    let mut s = project();
+    s.step(Expect::Miss, "emcc -c a.c -o a.o");
+    s.step(Expect::Hit, "emcc -c a.c -o a.o");
+    s.step(Expect::Miss, "emar rcs liba.a a.o");
+    s.step(Expect::Miss, "emcc a.o -o a.js");
+    s.step(Expect::Hit, "emcc a.o -o a.js");
+    s.edit(|w| std::fs::remove_file(w.join("a.wasm")).unwrap());
+    s.step(Expect::Hit, "emcc a.o -o a.js");
+    let mut node = s.sandbox.command("node");
+    node.args(["--no-experimental-fetch", "a.js"]).current_dir(s.sandbox.path("cached"));
+    assert_eq!(run(&mut node).expect_success().out(), "one\n");
+    s.write("a.h", "#define A \"two\"\n");
+    s.step(Expect::Miss, "emcc -c a.c -o a.o");
+    s.step(Expect::Miss, "emcc a.o -o a.js");
+    s.write("a.h", "#define A \"one\"\n");
+    s.step(Expect::Hit, "emcc -c a.c -o a.o");
+    s.step(Expect::Hit, "emcc a.o -o a.js");
+}
+
+#[test]
+fn side_outputs_and_variables_count() {
+    let mut s = project();
+    let line = "em++ -x c a.c -g -gsource-map --source-map-base / -o p.html";
+    s.step(Expect::Miss, line);
+    s.step(Expect::Hit, line);
+    // The packager gives each package a random number.
+    s.write("data.txt", "data\n");
+    s.unlike("q.js");
+    s.step(Expect::NotStored, "emcc a.c --preload-file data.txt -o q.js");
+    s.step(Expect::Miss, "emcc -c a.c");
+    s.sandbox.set("EMCC_CFLAGS", "-DB=1");
+    s.step(Expect::Miss, "emcc -c a.c");
+    s.write("a.c", "const char *when = __TIME__;\n");
+    s.unlike("a.o");
+    s.step(Expect::NotStored, "emcc -c a.c");
+}

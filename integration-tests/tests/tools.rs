@@ -1,0 +1,333 @@
+//! Any tool: what is seen to be repeatable comes from the cache, and whatever is not never does.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use zccache_integration_tests::sandbox::{run, system_tool};
+use zccache_integration_tests::scenario::set_mtime;
+use zccache_integration_tests::{Expect, Sandbox, Scenario};
+
+const PROGRAM: &str = "#include <stdio.h>\n#include \"a.h\"\nint f(int x)\n{\n  if (x) return   x/0;\n  return A; }\n\
+    int main(void) { printf(\"hi\\n\"); return f(0); }\n";
+
+fn project(tools: &[&str]) -> Scenario {
+    tools.iter().for_each(|tool| _ = system_tool(tool));
+    let s = Scenario::new();
+    s.write("a.c", PROGRAM);
+    s.write("a.h", "#define A 0\n");
+    s
+}
+
+/// A miss, then a hit; after an edit of `input` a miss; with the edit taken back a hit.
+#[track_caller]
+fn comes_back(s: &mut Scenario, line: &str, input: &str, edited: &str) {
+    let old = s.tree().file(input).unwrap().to_vec();
+    s.step(Expect::Miss, line);
+    s.step(Expect::Hit, line);
+    s.write(input, edited);
+    s.step(Expect::Miss, line);
+    s.write(input, old);
+    s.step(Expect::Hit, line);
+}
+
+#[test]
+fn checkers_come_back_with_what_they_said() {
+    let mut s = project(&["clang-tidy", "cppcheck", "include-what-you-use", "clang-format"]);
+    comes_back(&mut s, "clang-tidy a.c -- -w", "a.h", "#define A 1\n");
+    comes_back(&mut s, "cppcheck --enable=all a.c", "a.c", "int main(void) { return 0; }\n");
+    comes_back(&mut s, "include-what-you-use -c a.c", "a.h", "#define A 2\n");
+    comes_back(&mut s, "clang-format a.c", "a.c", "int   x;\n");
+}
+
+#[test]
+fn a_checkers_configuration_counts_where_it_is_and_where_it_is_not() {
+    let mut s = project(&["clang-tidy", "clang-format"]);
+    s.write("sub/deep/b.c", "int g(int *p) { if (p) { return 1; } else { return 0; } }\n");
+    let tidy = "clang-tidy sub/deep/b.c --";
+    let format = "clang-format sub/deep/b.c";
+    for line in [tidy, format] {
+        s.step(Expect::Miss, line);
+        s.step(Expect::Hit, line);
+    }
+    s.write("sub/.clang-tidy", "Checks: '-*,readability-else-after-return'\n");
+    s.write("sub/.clang-format", "BasedOnStyle: GNU\n");
+    for line in [tidy, format] {
+        s.step(Expect::Miss, line);
+        s.step(Expect::Hit, line);
+    }
+    s.write("sub/.clang-tidy", "Checks: '-*,misc-*'\n");
+    s.write("sub/deep/.clang-format", "BasedOnStyle: Mozilla\n");
+    for line in [tidy, format] {
+        s.step(Expect::Miss, line);
+    }
+    s.remove("sub/.clang-tidy");
+    s.remove("sub/.clang-format");
+    s.remove("sub/deep/.clang-format");
+    for line in [tidy, format] {
+        s.step(Expect::Hit, line);
+    }
+}
+
+#[test]
+fn a_checkers_time_is_told_only_where_it_is_asked_for() {
+    let mut s = project(&["cppcheck", "clang-tidy"]);
+    s.write("a.c", "const char *when = __DATE__;\n");
+    s.step(Expect::NotStored, "cppcheck a.c");
+    s.step(Expect::NotStored, "cppcheck -DX=__TIME__ a.h a.c");
+    s.unlike("unlike");
+    s.compare(
+        Expect::NotStored,
+        |sandbox| {
+            let mut command = sandbox.command("sh");
+            command.args(["-c", "clang-tidy --enable-check-profile a.c -- >/dev/null 2>&1"]);
+            command
+        },
+        |sandbox| {
+            let mut command = sandbox.wrapper(["clang-tidy", "--enable-check-profile", "a.c", "--"]);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let mut shell = sandbox.command("sh");
+            shell
+                .arg("-c")
+                .arg("\"$0\" \"$@\" >/dev/null 2>&1")
+                .arg(command.get_program())
+                .args(command.get_args());
+            shell
+        },
+    );
+}
+
+#[test]
+fn generators_come_back() {
+    let mut s = project(&["flex", "bison", "protoc"]);
+    s.write("l.l", "%%\nx { return 1; }\n%%\n");
+    s.write("g.y", "%token X\n%%\ns: X;\n%%\n");
+    s.write("m.proto", "syntax = \"proto3\"; import \"n.proto\"; message M { N a = 1; }\n");
+    s.write("n.proto", "syntax = \"proto3\"; message N { int32 a = 1; }\n");
+    comes_back(&mut s, "flex -o l.c l.l", "l.l", "%%\ny { return 2; }\n%%\n");
+    comes_back(&mut s, "bison -d g.y -o g.c", "g.y", "%token X Y\n%%\ns: X Y;\n%%\n");
+    comes_back(&mut s, "bison -v g.y -o h.c", "g.y", "%token X Y\n%%\ns: Y;\n%%\n");
+    let edited = "syntax = \"proto3\"; message N { int64 b = 1; }\n";
+    comes_back(&mut s, "protoc --cpp_out=. m.proto n.proto", "n.proto", edited);
+}
+
+#[test]
+fn objects_are_copied_and_stripped_with_the_mode_of_the_input() {
+    let mut s = project(&["objcopy", "strip", "llvm-objcopy", "gcc"]);
+    s.step(Expect::Miss, "gcc -g -c a.c");
+    for tool in ["objcopy", "llvm-objcopy"] {
+        let line = format!("{tool} --add-section .note=a.h a.o {tool}.o");
+        comes_back(&mut s, &line, "a.h", "#define A 4\n");
+        s.edit(|w| std::fs::set_permissions(w.join("a.o"), PermissionsExt::from_mode(0o755)).unwrap());
+        s.step(Expect::Run, &line);
+        s.edit(|w| std::fs::set_permissions(w.join("a.o"), PermissionsExt::from_mode(0o644)).unwrap());
+        s.step(Expect::Anything, &line);
+    }
+    s.step(Expect::Miss, "strip -g a.o -o b.o");
+    s.edit(|w| std::fs::remove_file(w.join("b.o")).unwrap());
+    s.step(Expect::Hit, "strip -g a.o -o b.o");
+}
+
+/// A file that is edited in place: the same edit of the same content is served, an edit of the result is another.
+#[test]
+fn files_edited_in_place_are_inputs_and_outputs() {
+    let rustfmt = PathBuf::from(std::env::var_os("CARGO").unwrap()).with_file_name("rustfmt");
+    assert!(rustfmt.is_file(), "this test needs rustfmt beside cargo");
+    let mut s = project(&["strip", "clang-format", "sed", "gcc"]);
+    let object = built_object(&s);
+    let rust = &b"fn main( ){println!(\"x\");}"[..];
+    for (line, file, old) in [
+        ("strip -g object", "object", &object[..]),
+        ("clang-format -i a.c", "a.c", PROGRAM.as_bytes()),
+        (&format!("{} m.rs", rustfmt.display()), "m.rs", rust),
+    ] {
+        s.write(file, old);
+        s.step(Expect::Miss, line);
+        let after = s.tree().file(file).unwrap().to_vec();
+        assert_ne!(after, old, "{line} does nothing");
+        s.write(file, old);
+        s.step(Expect::Hit, line);
+        assert_eq!(s.tree().file(file).unwrap(), after);
+        // On its own result it does nothing, or not the same.
+        s.step(Expect::Run, line);
+        s.write(file, old);
+        s.step(Expect::Hit, line);
+        s.write(file, [old, b"\n"].concat());
+        s.step(Expect::Run, line);
+    }
+}
+
+/// The object of the project's program, as the bare compiler makes it.
+fn built_object(s: &Scenario) -> Vec<u8> {
+    let at = s.sandbox.path("object.c");
+    std::fs::write(&at, "int x; int main(void) { return x; }\n").unwrap();
+    let mut command = std::process::Command::new("gcc");
+    command.args(["-g", "-c", "object.c", "-o", "object.o"]).current_dir(at.parent().unwrap());
+    run(&mut command).expect_success();
+    std::fs::read(s.sandbox.path("object.o")).unwrap()
+}
+
+#[test]
+fn scripts_come_back_with_everything_that_they_asked() {
+    let mut s = project(&["sh", "sed"]);
+    s.script(
+        "gen.sh",
+        "[ -e switch ] && tr a-z A-Z <a.h >gen.h || sed s/A/B/ a.h >gen.h; echo \"$MODE made\"",
+    );
+    s.step(Expect::Miss, "./gen.sh");
+    s.step(Expect::Hit, "./gen.sh");
+    s.write("switch", "");
+    s.step(Expect::Miss, "./gen.sh");
+    s.remove("switch");
+    s.step(Expect::Hit, "./gen.sh");
+    s.sandbox.set("MODE", "fast");
+    s.step(Expect::Miss, "./gen.sh");
+    s.script("gen.sh", "tr a-z 0-9 <a.h >gen.h");
+    s.step(Expect::Miss, "./gen.sh");
+}
+
+/// What makes a run unrepeatable, and the reason under which it is counted.
+#[test]
+fn what_cannot_be_repeated_is_never_stored() {
+    let s = Sandbox::new();
+    s.start();
+    s.write(
+        "clock.c",
+        "#include <stdio.h>\n#include <time.h>\nint main(void) { printf(\"%ld\\n\", (long)time(0)); }\n",
+    );
+    run(s.command("gcc").args(["clock.c", "-o", "clock"])).expect_success();
+    for (script, reason) in [
+        ("date +%s%N", "read_clock"),
+        ("./clock", "read_clock"),
+        ("uptime", "read_"),
+        ("head -c 4 /dev/urandom | od", "took_random_numbers"),
+        ("mktemp -u", "took_random_numbers"),
+        ("cat", "read_stdin"),
+        ("cat /proc/self/stat", "read_device"),
+        ("mkfifo f; (echo x >f &); cat f; rm f", "read_device"),
+        ("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 9))' 2>/dev/null; :", ""),
+        ("touch -d 2001-01-01 old; :", "changed_existing_file"),
+        ("kill -9 $$", "signalled"),
+    ] {
+        let before = s.stats();
+        for _ in 0..2 {
+            let mut command = s.wrapper(["sh", "-c", script]);
+            std::fs::write(s.path("input"), "some input\n").unwrap();
+            command.stdin(std::fs::File::open(s.path("input")).unwrap());
+            run(&mut command);
+        }
+        let after = s.stats();
+        let delta = after.counters - before.counters;
+        assert_eq!((delta.requests, delta.hits, delta.stored), (2, 0, 0), "{script}: {delta:?}");
+        let reasons = s.client("stats --json").out();
+        assert!(reasons.contains(reason), "{script}: {reasons}");
+    }
+}
+
+#[test]
+fn tools_about_the_world_pass_through() {
+    let mut s = project(&["ls", "make", "cp", "clang"]);
+    s.edit(|w| std::os::unix::fs::symlink(system_tool("clang"), w.join("clang-cl")).unwrap());
+    for line in [
+        "ls",
+        "make -v",
+        "cp a.c b.c",
+        "./clang-cl /c -Foa.obj a.c",
+        "./clang-cl /nologo /showIncludes /c a.c",
+    ] {
+        s.unlike("a.obj");
+        s.step(Expect::PassThrough, line);
+    }
+}
+
+#[test]
+fn archives_are_made_and_added_to() {
+    let mut s = project(&["ar", "llvm-ar", "gcc-ar", "ranlib", "gcc"]);
+    s.write("b.c", "int b;\n");
+    s.step(Expect::Miss, "gcc -c a.c");
+    s.step(Expect::Miss, "gcc -c b.c");
+    for ar in ["ar", "llvm-ar", "gcc-ar"] {
+        let both = format!("{ar} rcs lib{ar}.a a.o b.o");
+        s.step(Expect::Miss, &both);
+        s.edit(|w| std::fs::remove_file(w.join(format!("lib{ar}.a"))).unwrap());
+        s.step(Expect::Hit, &both);
+        // The archive that is there is an input: b.o stays in it.
+        s.step(Expect::Run, &format!("{ar} rcs lib{ar}.a a.o"));
+        s.step(Expect::Anything, &format!("{ar} t lib{ar}.a"));
+        s.edit(|w| std::fs::remove_file(w.join(format!("lib{ar}.a"))).unwrap());
+        s.step(Expect::Run, &format!("{ar} rcs lib{ar}.a a.o"));
+        s.step(Expect::Anything, &format!("{ar} t lib{ar}.a"));
+        s.step(Expect::Run, &format!("{ar} q lib{ar}.a a.o"));
+        s.step(Expect::Run, &format!("{ar} q lib{ar}.a a.o"));
+        s.step(Expect::Anything, &format!("{ar} t lib{ar}.a"));
+        s.step(Expect::Run, &format!("{ar} d lib{ar}.a a.o"));
+    }
+    s.step(Expect::Run, "ar qcS libs.a a.o b.o");
+    s.step(Expect::Run, "ranlib libs.a");
+    s.step(Expect::Run, "ar rcT thin.a a.o b.o");
+    s.step(Expect::PassThrough, "ar rcsU times.a nothing.o");
+    s.step(Expect::PassThrough, "ar ruD libar.a a.o");
+}
+
+#[test]
+fn what_a_user_declares_adds_to_what_is_seen() {
+    let s = Sandbox::new();
+    s.start();
+    for directory in ["one", "two"] {
+        s.write(&format!("{directory}/in"), "content\n");
+        s.write(&format!("{directory}/hidden"), "1\n");
+        // Of a tool that nobody knows, times of inputs may show.
+        for name in ["in", "hidden"] {
+            set_mtime(&s.work().join(directory).join(name), 1_000_000_000);
+        }
+    }
+    let exec = |directory: &str, options: &str, mode: &str| {
+        let before = s.stats().counters;
+        let mut command = s.command(zccache_integration_tests::binaries::directory().join("zccache-client"));
+        command.arg("exec").args(options.split_whitespace()).args(["--", "sed", "-n", "w out", "in"]);
+        command.current_dir(s.work().join(directory)).env("MODE", mode);
+        let outcome = run(&mut command).expect_success();
+        assert_eq!(std::fs::read(s.work().join(directory).join("out")).unwrap(), b"content\n");
+        assert_eq!(outcome.out(), "");
+        (s.stats().counters - before).hits
+    };
+    let options = "--input hidden --input-env MODE --output out --no-cwd";
+    assert_eq!(exec("one", options, "a"), 0);
+    assert_eq!(exec("one", options, "a"), 1);
+    assert_eq!(exec("two", options, "a"), 1, "the working directory was declared away");
+    assert_eq!(exec("one", options, "b"), 0, "a declared variable");
+    s.write("one/hidden", "2\n");
+    assert_eq!(exec("one", options, "a"), 0, "a declared input");
+    assert_eq!(exec("two", options, "a"), 1);
+    assert_eq!(exec("two", "--output out", "a"), 0, "another declaration");
+}
+
+/// NVIDIA's compiler, where `make tools` could install it. It names a symbol after its process: any two objects differ.
+#[test]
+fn nvcc_comes_back_where_it_is_installed() {
+    let target = zccache_integration_tests::binaries::directory().parent().unwrap().join("nvcc");
+    let mut found = std::fs::read_dir(target.join("lib")).into_iter().flatten().flatten();
+    let nvidia = found.find_map(|entry| {
+        let nvidia = entry.path().join("site-packages/nvidia");
+        let versions = std::fs::read_dir(nvidia).ok()?;
+        versions.flatten().map(|v| v.path().join("bin/nvcc")).find(|nvcc| nvcc.is_file())
+    });
+    let Some(nvcc) = nvidia else {
+        println!("nvcc is not installed here: not shown");
+        return;
+    };
+    let mut s = Scenario::new();
+    s.write("k.cu", "#include \"k.h\"\n__global__ void k(int *a) { a[threadIdx.x] = A; }\n");
+    s.write("k.h", "#define A 1\n");
+    s.unlike("k.o");
+    let line = format!("{} -c k.cu -o k.o", nvcc.display());
+    s.step(Expect::Miss, &line);
+    let first = s.tree().file("k.o").unwrap().to_vec();
+    s.edit(|w| std::fs::remove_file(w.join("k.o")).unwrap());
+    s.step(Expect::Hit, &line);
+    assert_eq!(s.tree().file("k.o").unwrap(), first);
+    s.write("k.h", "#define A 2\n");
+    s.step(Expect::Miss, &line);
+}
