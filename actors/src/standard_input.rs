@@ -50,7 +50,7 @@ enum From {
 }
 
 impl StandardInput {
-    /// Looks at what there is to read. Waits for a pipe's writers, [`WRITER_PATIENCE`] each time.
+    /// Looks at what there is to read. Waits for a pipe's writers, `WRITER_PATIENCE` each time.
     ///
     /// # Errors
     /// If it cannot be known whole without being taken: it is too long, its writers are too slow, it is a terminal, or

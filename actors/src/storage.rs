@@ -37,7 +37,7 @@ const RECORD_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// How much is kept, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of all blobs, at most; of all records, too, but for [`RECORD_BYTES_MIN`].
+    /// Bytes of all blobs, at most; of all records, too, but for `RECORD_BYTES_MIN`.
     pub bytes: u64,
     /// How long a result may be unused, if there is a limit to it.
     pub age: Option<Duration>,
