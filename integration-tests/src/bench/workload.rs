@@ -1,12 +1,12 @@
-//! What is compiled: a C++ file with a great many headers, a trivial C file, and thirty small ones.
+//! What is compiled: a C++ file with a great many headers, a trivial C file, the C files of Lua, and thirty trivial ones.
 
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::process::Command;
 
-/// The files of one cold build.
-pub const COLD_FILES: usize = 30;
+/// The files of one cold build of trivial files.
+pub const TRIVIAL_FILES: usize = 30;
 
 /// Class templates that are instantiated, to make an object of a few hundred KB.
 const INSTANTIATIONS: usize = 8;
@@ -55,11 +55,68 @@ pub fn trivial_c(place: &Path) -> io::Result<Compile> {
     compile("gcc -c trivial.c -o out.o", place)
 }
 
-/// Writes small C files that no round before has had, and says how each is compiled.
+/// The sources of a small program that none of us wrote.
+pub struct Lua {
+    /// Name and text of each.
+    files: Vec<(String, String)>,
+}
+
+impl Lua {
+    /// Reads the sources and headers in a directory.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn read(directory: &Path) -> io::Result<Self> {
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "c" || extension == "h") {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                files.push((name, std::fs::read_to_string(&path)?));
+            }
+        }
+        files.sort();
+        Ok(Self { files })
+    }
+
+    /// How many files are compiled.
+    pub fn count(&self) -> usize {
+        self.sources().count()
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &str> {
+        // What does not begin so are programs that include all the others.
+        self.files
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| name.starts_with('l') && name.ends_with(".c"))
+    }
+
+    /// Writes them as no round before has had them, with a declaration more, and says how each is compiled.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, place: &Path, round: usize) -> io::Result<Vec<Vec<String>>> {
+        for (name, text) in &self.files {
+            let more =
+                if name.ends_with(".c") { format!("extern int round_{round};\n") } else { String::new() };
+            std::fs::write(place.join(name), format!("{text}{more}"))?;
+        }
+        let words = |name: &str| {
+            let stem = name.trim_end_matches(".c");
+            let line =
+                format!("gcc -O2 -Wall -std=gnu99 -DLUA_COMPAT_5_3 -DLUA_USE_LINUX -c {name} -o {stem}.o");
+            line.split(' ').map(String::from).collect()
+        };
+        Ok(self.sources().map(words).collect())
+    }
+}
+
+/// Writes trivial C files that no round before has had, and says how each is compiled.
 ///
 /// # Errors
 /// If they cannot be written.
-pub fn cold_files(place: &Path, round: usize) -> io::Result<Vec<Vec<String>>> {
+pub fn trivial_files(place: &Path, round: usize) -> io::Result<Vec<Vec<String>>> {
     let one = |n: usize| {
         let text = format!(
             "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n\
@@ -69,7 +126,7 @@ pub fn cold_files(place: &Path, round: usize) -> io::Result<Vec<Vec<String>>> {
         std::fs::write(place.join(format!("cold{n}.c")), text)?;
         Ok(format!("gcc -O2 -c cold{n}.c -o cold{n}.o").split(' ').map(String::from).collect())
     };
-    (0..COLD_FILES).map(one).collect()
+    (0..TRIVIAL_FILES).map(one).collect()
 }
 
 fn compile(line: &str, place: &Path) -> io::Result<Compile> {

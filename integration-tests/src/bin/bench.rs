@@ -9,11 +9,11 @@ use zccache_integration_tests::bench;
 
 fn main() -> ExitCode {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [ours, peers] = &arguments[..] else {
-        eprintln!("usage: bench DIRECTORY-OF-OUR-BINARIES DIRECTORY-OF-THE-PEERS");
+    let [ours, peers, lua] = &arguments[..] else {
+        eprintln!("usage: bench DIRECTORY-OF-OUR-BINARIES DIRECTORY-OF-THE-PEERS DIRECTORY-OF-LUAS-SOURCES");
         return ExitCode::from(2);
     };
-    match bench::run(ours, peers) {
+    match bench::run(ours, peers, lua) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("bench: failed to {e}");
