@@ -180,7 +180,7 @@ impl Run<'_> {
                     self.expect(&started.pidfd, Happening::Exited)?;
                     watcher.started(started.pid.as_raw_nonzero().get().unsigned_abs());
                 }
-                Happening::Output(stream) => self.pass_on(stream, watcher),
+                Happening::Output(stream) => _ = self.pass_on(stream, watcher),
                 Happening::Exited => return reap(started),
                 Happening::Cancelled => {
                     epoll::delete(&self.others, watcher.cancelled())?;
@@ -251,11 +251,14 @@ impl Run<'_> {
         Ok(first.and_then(|index| Happening::OTHERS.get(index).copied()))
     }
 
-    /// Reads once from an output and passes it on; forgets the output at its end.
-    fn pass_on(&mut self, stream: OutputStream, watcher: &mut dyn Watcher) {
-        let Some(index) = self.outputs.iter().position(|(s, _)| *s == stream) else { return };
+    /// Reads once from an output and passes it on; forgets the output at its end. Returns how many bytes there were.
+    fn pass_on(&mut self, stream: OutputStream, watcher: &mut dyn Watcher) -> usize {
+        let Some(index) = self.outputs.iter().position(|(s, _)| *s == stream) else { return 0 };
         match rustix::io::read(&self.outputs[index].1, self.buffer.as_mut_slice()) {
-            Ok(bytes @ 1..) => watcher.output(stream, &self.buffer[..bytes]),
+            Ok(bytes @ 1..) => {
+                watcher.output(stream, &self.buffer[..bytes]);
+                return bytes;
+            }
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
             // A terminal's end is EIO.
             Ok(0) | Err(_) => {
@@ -263,6 +266,21 @@ impl Run<'_> {
                 // Closed, it would leave the `epoll` by itself, were it not open in some child that another thread
                 // has just made, and that has not executed yet: until then, it would be readable for ever.
                 let _ = epoll::delete(&self.others, &ended);
+            }
+        }
+        0
+    }
+
+    /// Passes on what was there when the tool had ended, however long the watcher takes: it is the tool's own.
+    fn pass_on_the_rest(&mut self, watcher: &mut dyn Watcher) {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            let output = self.outputs.iter().find(|(s, _)| *s == stream);
+            let mut rest = output.map_or(0, |(_, fd)| rustix::io::ioctl_fionread(fd).unwrap_or(0));
+            while rest > 0 {
+                match self.pass_on(stream, watcher) {
+                    0 => break,
+                    bytes => rest = rest.saturating_sub(bytes as u64),
+                }
             }
         }
     }
@@ -274,6 +292,7 @@ impl Run<'_> {
             let flags = rustix::fs::fcntl_getfl(fd).unwrap_or(OFlags::RDWR);
             let _ = rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK);
         }
+        self.pass_on_the_rest(watcher);
         let deadline = Instant::now() + GRACE;
         while self.is_busy() {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -303,6 +322,7 @@ impl Run<'_> {
 
     /// Waits up to `left` for output or system calls, and takes them. Says whether there were any.
     fn wind_up_step(&mut self, left: Duration, watcher: &mut dyn Watcher) -> bool {
+        let outputs_before = self.outputs.len();
         let listener = self.attendant.as_ref().map(|a| a.listener()).filter(|l| !is_hung_up(*l));
         let mut polled: Vec<PollFd<'_>> =
             self.outputs.iter().map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
@@ -318,8 +338,9 @@ impl Run<'_> {
         if let (true, Some(attendant)) = (call, &mut self.attendant) {
             attendant.serve();
         }
-        // A process that writes or asks for ever is not waited for beyond the grace.
-        ready && output.is_some() && !left.is_zero()
+        // A process that writes or asks for ever is not waited for beyond the grace. An end is always taken.
+        let has_ended = self.outputs.len() < outputs_before;
+        ready && output.is_some() && (has_ended || !left.is_zero())
     }
 }
 

@@ -396,3 +396,15 @@ fn sockets_are_told_unless_nobody_listens() {
     assert_eq!(perl("bind(S, sockaddr_un('here'))").unstorable, Some(Unstorable::UsedSocket));
     assert_eq!(perl("connect(S, sockaddr_un('here'))").unstorable, Some(Unstorable::UsedSocket));
 }
+
+/// What a tool has written by its end is passed on, however slow who takes it, and is no process left behind.
+#[test]
+fn the_last_words_of_a_tool_are_not_lost() {
+    let bench = Bench::new();
+    let script = "head -c 300000 /dev/zero | tr '\\0' x; echo out; head -c 300000 /dev/zero | tr '\\0' y >&2; echo last >&2";
+    for pause in [0, 3, 20].map(Duration::from_millis) {
+        let run = bench.run_slowly("sh", &["-c", script], pause);
+        assert_eq!((run.stdout().len(), run.stderr().len()), (300_004, 300_005), "{pause:?}");
+        assert_eq!(run.observed.unstorable, None, "{pause:?}");
+    }
+}

@@ -47,6 +47,8 @@ pub struct Run {
 
 struct Collector {
     chunks: Vec<(OutputStream, Vec<u8>)>,
+    /// How long it takes to take a chunk.
+    pause: Duration,
     cancelled: OwnedFd,
 }
 
@@ -56,6 +58,7 @@ impl Watcher for Collector {
     }
 
     fn output(&mut self, stream: OutputStream, bytes: &[u8]) {
+        std::thread::sleep(self.pause);
         self.chunks.push((stream, bytes.to_vec()));
     }
 
@@ -158,18 +161,24 @@ impl Bench {
     pub fn try_run(&self, tool: &str, arguments: &[&str]) -> std::io::Result<Run> {
         let (_keep, cancelled) = rustix::pipe::pipe().unwrap();
         // `pipe` gives (reader, writer): the reader is what becomes readable, when the writer goes.
-        observe(self.job(tool, arguments), _keep, Some(cancelled))
+        observe(self.job(tool, arguments), _keep, Some(cancelled), Duration::ZERO)
     }
 
     pub fn run_with(&self, tool: &str, arguments: &[&str], change: impl FnOnce(&mut Job)) -> Run {
         let mut job = self.job(tool, arguments);
         change(&mut job);
         let (reader, writer) = rustix::pipe::pipe().unwrap();
-        observe(job, reader, Some(writer)).unwrap()
+        observe(job, reader, Some(writer), Duration::ZERO).unwrap()
     }
 
     pub fn run(&self, tool: &str, arguments: &[&str]) -> Run {
         self.run_with(tool, arguments, |_| {})
+    }
+
+    /// Each chunk of output is taken after a pause.
+    pub fn run_slowly(&self, tool: &str, arguments: &[&str], pause: Duration) -> Run {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        observe(self.job(tool, arguments), reader, Some(writer), pause).unwrap()
     }
 
     pub fn run_with_input(&self, tool: &str, arguments: &[&str], input: &[u8]) -> Run {
@@ -184,7 +193,7 @@ impl Bench {
             std::thread::sleep(after);
             drop(writer);
         });
-        let run = observe(self.job(tool, arguments), reader, None).unwrap();
+        let run = observe(self.job(tool, arguments), reader, None, Duration::ZERO).unwrap();
         canceller.join().unwrap();
         run
     }
@@ -203,8 +212,8 @@ impl Bench {
     }
 }
 
-fn observe(job: Job, cancelled: OwnedFd, keep: Option<OwnedFd>) -> std::io::Result<Run> {
-    let mut collector = Collector { chunks: Vec::new(), cancelled };
+fn observe(job: Job, cancelled: OwnedFd, keep: Option<OwnedFd>, pause: Duration) -> std::io::Result<Run> {
+    let mut collector = Collector { chunks: Vec::new(), pause, cancelled };
     let start = Instant::now();
     let observed = OBSERVER.run(job, &mut collector)?;
     drop(keep);
