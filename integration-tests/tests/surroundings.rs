@@ -273,7 +273,10 @@ fn five_hundred_wrappers_at_once_from_cold() {
         };
         assert!(status.success());
     }
-    assert_eq!(processes::services_of(&sandbox).len(), 1);
+    // One that found itself starved for seconds has gone by now, and the next wrapper starts another.
+    assert!(processes::services_of(&sandbox).len() <= 1);
+    sandbox.compile("gcc -c a.c -o 0.o").expect_success();
+    wait::until("there is one service", || (processes::services_of(&sandbox).len() == 1).then_some(()));
     let expected = std::fs::read(sandbox.work().join("0.o")).unwrap();
     assert!((1..500).all(|n| std::fs::read(sandbox.work().join(format!("{n}.o"))).unwrap() == expected));
 }
