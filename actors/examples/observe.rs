@@ -30,7 +30,9 @@ static POLICY: Policy = Policy {
 struct PassOn(OwnedFd);
 
 impl Watcher for PassOn {
-    fn started(&mut self, _pid: u32) {}
+    fn starting(&mut self, _pid: u32) -> std::io::Result<()> {
+        Ok(())
+    }
 
     fn output(&mut self, stream: OutputStream, bytes: &[u8]) {
         use std::io::Write;

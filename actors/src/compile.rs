@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_bytes::ByteBuf;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use zccache_proto::async_unix::Connection as Stream;
 use zccache_proto::message::{
@@ -192,13 +192,13 @@ async fn converse(
                 // The client is gone, or does not keep to the protocol. Dropping `work` kills its tool.
                 return Err(unexpected.err().unwrap_or(RecvError::Closed).into());
             }
-            Some(reply) = outgoing.recv() => send_patiently(stream, &reply, &lease.0).await?,
+            Some(news) = outgoing.recv() => tell(stream, news, &lease.0).await?,
             outcome = &mut work => break outcome,
             _ = heartbeat.tick() => send_patiently(stream, &Reply::Heartbeat, &lease.0).await?,
         }
     };
-    while let Ok(reply) = outgoing.try_recv() {
-        send_patiently(stream, &reply, &lease.0).await?;
+    while let Ok(news) = outgoing.try_recv() {
+        tell(stream, news, &lease.0).await?;
     }
     match outcome {
         Outcome::Hit(live) => replay(stream, &live.record.result).await,
@@ -209,6 +209,22 @@ async fn converse(
         Outcome::Refused(reason) => send(stream, &Reply::Refused { reason }).await,
         Outcome::PassedThrough(reason) => pass_through(reason, stream, peers).await,
     }
+}
+
+/// Something to tell the client while the work goes on.
+struct News {
+    reply: Reply,
+    /// Who waits for it to be sent.
+    told: Option<oneshot::Sender<()>>,
+}
+
+/// Sends news, and says so. What was sent before the client hung up, it reads, if only then.
+async fn tell(stream: &mut Stream, news: News, lease: &Lease) -> Result<(), End> {
+    send_patiently(stream, &news.reply, lease).await?;
+    if let Some(told) = news.told {
+        let _ = told.send(()); // The run may have been cancelled meanwhile.
+    }
+    Ok(())
 }
 
 /// Sends with no time-out: while a tool runs, a client may be stopped (Ctrl-Z) for as long as its user likes.
@@ -241,7 +257,7 @@ async fn check_presence(stream: &mut Stream) -> Result<(), End> {
 async fn work(
     mut order: Order,
     descriptors: Vec<(i32, OwnedFd)>,
-    outbox: mpsc::Sender<Reply>,
+    outbox: mpsc::Sender<News>,
     peers: &Arc<Peers>,
 ) -> Outcome {
     if order.plan.reads_input
@@ -313,7 +329,7 @@ async fn run(
     order: Order,
     flight: Option<Flight>,
     descriptors: Vec<(i32, OwnedFd)>,
-    outbox: mpsc::Sender<Reply>,
+    outbox: mpsc::Sender<News>,
     peers: &Arc<Peers>,
 ) -> Outcome {
     let job = Job {
@@ -326,8 +342,7 @@ async fn run(
         foreign_code: order.plan.foreign_code,
         input_is_known: order.input.is_some(),
     };
-    let (cwd, lease) = (Arc::clone(&order.cwd), Arc::clone(&order.lease));
-    let run = Run { job, cwd, outputs: order.plan.outputs.clone(), lease };
+    let run = Run { job, cwd: Arc::clone(&order.cwd), outputs: order.plan.outputs.clone() };
     let started = peers.runner.send(run).await;
     let mut running = match started {
         Ok(Ok(running)) => running,
@@ -335,11 +350,11 @@ async fn run(
         Err(e) => return refuse(peers, "runner_gone", &e),
     };
     while let Some(event) = running.events.recv().await {
-        let reply = match event {
-            RunEvent::Started(pid) => Reply::Started { pid },
-            RunEvent::Output(stream, bytes) => Reply::Output { stream, bytes },
+        let news = match event {
+            RunEvent::Starting { pid, told } => News { reply: Reply::Started { pid }, told: Some(told) },
+            RunEvent::Output(stream, bytes) => News { reply: Reply::Output { stream, bytes }, told: None },
         };
-        if outbox.send(reply).await.is_err() {
+        if outbox.send(news).await.is_err() {
             break;
         }
     }

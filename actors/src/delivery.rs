@@ -5,6 +5,9 @@
 //! same: over nothing, or over an ordinary file of ours with the same mode. A tool that was seen to put a new file in
 //! an older one's place (linkers do) does so whatever mode and other names the older one has. Anything else (a
 //! symbolic link, a file that others have or run, a device) is not delivered to; the tool runs and does what it does.
+//!
+//! A thread can lose its processor anywhere, for long enough that the client gives up and runs the tool itself. So
+//! nothing that came after the look at a place is ever removed or replaced, however late we are.
 
 use std::fs::File;
 use std::io;
@@ -49,7 +52,30 @@ struct Staged {
     cwd: Arc<WorkingDirectory>,
     written: Written,
     path: Vec<u8>,
+    /// What was at its place when that was looked at.
+    old: Option<Old>,
     placed: bool,
+}
+
+/// A file that was at an output's place: enough to know it again, renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Old {
+    dev: u64,
+    ino: u64,
+    bytes: i64,
+    mtime: (i64, i64),
+}
+
+impl Old {
+    fn of(stat: &rustix::fs::Stat) -> Self {
+        #[expect(clippy::unnecessary_cast, reason = "the types differ between architectures")]
+        Self {
+            dev: stat.st_dev as u64,
+            ino: stat.st_ino as u64,
+            bytes: stat.st_size as i64,
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        }
+    }
 }
 
 /// How a staged file can be reached.
@@ -74,6 +100,8 @@ impl Drop for Staged {
 pub struct Delivery {
     cwd: Arc<WorkingDirectory>,
     staged: Vec<Staged>,
+    /// Files that the tool took away.
+    removed: Vec<(Vec<u8>, Old)>,
 }
 
 /// Writes the files of `outputs` beside their places, as seen from `cwd`.
@@ -87,46 +115,47 @@ pub fn stage(
 ) -> Result<Delivery, DeliveryError> {
     faults::pass("deliver.begin");
     let mut staged = Vec::with_capacity(outputs.len());
+    let mut removed = Vec::new();
     for output in outputs {
         let path = &output.path.0[..];
-        check_place(cwd.fd(), path, output.file.as_ref())?;
-        if let Some(file) = &output.file {
-            staged.push(stage_file(path, file, blobs, cwd)?);
+        let old = check_place(cwd.fd(), path, output.file.as_ref())?;
+        match (&output.file, old) {
+            (Some(file), old) => staged.push(stage_file(path, old, file, blobs, cwd)?),
+            (None, Some(old)) => removed.push((path.to_vec(), old)),
+            (None, None) => {}
         }
     }
-    Ok(Delivery { cwd: Arc::clone(cwd), staged })
+    Ok(Delivery { cwd: Arc::clone(cwd), staged, removed })
 }
 
 impl Delivery {
-    /// Puts the files in place, and removes what `outputs`, the same as before, say was removed.
+    /// Puts the files in place, and removes what the tool removed.
     ///
     /// # Errors
     /// Why it could not be done. All files are staged before the first is placed, so failures are nearly always
     /// found with nothing changed; the tool then runs and writes them all.
-    pub fn place(self, outputs: &[Output], lease: &Lease) -> Result<(), DeliveryError> {
+    pub fn place(self, lease: &Lease) -> Result<(), DeliveryError> {
         faults::pass("deliver.staged");
         for mut file in self.staged {
             place(&mut file, lease)?;
             faults::pass("deliver.placed");
         }
-        for output in outputs.iter().filter(|o| o.file.is_none()) {
-            if !lease.holds() {
-                return Err(DeliveryError::Late);
-            }
-            match rustix::fs::unlinkat(self.cwd.fd(), &output.path.0[..], AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(e) => return Err(write_error(&output.path.0, e)),
-            }
+        for (path, old) in &self.removed {
+            remove(*old, self.cwd.fd(), path, lease)?;
         }
         Ok(())
     }
 }
 
-/// Checks that what is at `path` now would have made no difference to the tool.
-fn check_place(cwd: BorrowedFd<'_>, path: &[u8], file: Option<&OutputFile>) -> Result<(), DeliveryError> {
+/// Checks that what is at `path` now would have made no difference to the tool, and tells what that is.
+fn check_place(
+    cwd: BorrowedFd<'_>,
+    path: &[u8],
+    file: Option<&OutputFile>,
+) -> Result<Option<Old>, DeliveryError> {
     let unusual = || DeliveryError::Unusual(String::from_utf8_lossy(path).into_owned());
     let stat = match rustix::fs::statat(cwd, path, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT) => return Ok(None),
         Err(e) => return Err(write_error(path, e)),
         Ok(stat) => stat,
     };
@@ -138,7 +167,7 @@ fn check_place(cwd: BorrowedFd<'_>, path: &[u8], file: Option<&OutputFile>) -> R
         let mode = stat.st_mode & 0o7777;
         stat.st_nlink == 1 && file.is_none_or(|f| mode == f.mode && can_be_written(cwd, path, mode))
     };
-    if is_ours && (is_replaced || is_same_when_written()) { Ok(()) } else { Err(unusual()) }
+    if is_ours && (is_replaced || is_same_when_written()) { Ok(Some(Old::of(&stat))) } else { Err(unusual()) }
 }
 
 /// Whether the tool could have opened this file for writing: not one that its owner may not write, nor a program that
@@ -152,6 +181,7 @@ fn can_be_written(cwd: BorrowedFd<'_>, path: &[u8], mode: u32) -> bool {
 
 fn stage_file(
     path: &[u8],
+    old: Option<Old>,
     file: &OutputFile,
     blobs: &Blobs,
     cwd: &Arc<WorkingDirectory>,
@@ -160,7 +190,7 @@ fn stage_file(
     let failed =
         |e: io::Error| DeliveryError::Write { path: String::from_utf8_lossy(path).into_owned(), source: e };
     let (target, name) = create_beside(path, cwd.fd()).map_err(|e| write_error(path, e))?;
-    let stage = |written| Staged { cwd: Arc::clone(cwd), written, path: path.to_vec(), placed: false };
+    let stage = |written| Staged { cwd: Arc::clone(cwd), written, path: path.to_vec(), old, placed: false };
     // From here on dropped, a named file goes.
     let named = name.map(|name| stage(Written::Named(name)));
     faults::check("deliver.write").map_err(failed)?;
@@ -196,26 +226,65 @@ fn directory_of(path: &[u8]) -> &[u8] {
 
 fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
     let (cwd, to) = (staged.cwd.fd(), &staged.path[..]);
-    if !lease.holds() {
-        return Err(DeliveryError::Late);
-    }
     // As compilers and assemblers do it. Renaming over a file would make ext4 write the new one out at once
     // (`auto_da_alloc`), which costs more than all the rest.
-    match rustix::fs::unlinkat(cwd, to, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(e) => return Err(write_error(to, e)),
+    if let Some(old) = staged.old {
+        remove(old, cwd, to, lease)?;
     }
     faults::pass("deliver.unlinked");
     if !lease.holds() {
         return Err(DeliveryError::Late);
     }
+    faults::pass("deliver.placing");
     let placed = match &staged.written {
         Written::Nameless(file) => give_name(file, cwd, to),
-        Written::Named(from) => rustix::fs::renameat_with(cwd, &from[..], cwd, to, RenameFlags::empty()),
+        Written::Named(from) => move_to_free_name(cwd, from, to),
     };
-    placed.map_err(|e| write_error(to, e))?;
-    staged.placed = true;
-    Ok(())
+    match placed {
+        // Somebody else's, who came after we had looked: most likely the client's own.
+        Err(Errno::EXIST) => Err(DeliveryError::Late),
+        Err(e) => Err(write_error(to, e)),
+        Ok(()) => {
+            staged.placed = true;
+            Ok(())
+        }
+    }
+}
+
+/// Removes the file `old` at `path`; any other file that is there by now stays. It gets another name first, since only
+/// what is out of others' reach can be looked at and removed without anything happening in between.
+fn remove(old: Old, cwd: BorrowedFd<'_>, path: &[u8], lease: &Lease) -> Result<(), DeliveryError> {
+    let aside = temporary_beside(path);
+    if !lease.holds() {
+        return Err(DeliveryError::Late);
+    }
+    faults::pass("deliver.removing");
+    match rustix::fs::renameat(cwd, path, cwd, &aside[..]) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(()),
+        Err(e) => return Err(write_error(path, e)),
+    }
+    let taken = rustix::fs::statat(cwd, &aside[..], AtFlags::SYMLINK_NOFOLLOW);
+    if taken.is_ok_and(|stat| Old::of(&stat) == old) {
+        return rustix::fs::unlinkat(cwd, &aside[..], AtFlags::empty()).map_err(|e| write_error(path, e));
+    }
+    // If there is yet another by now, that one is newer than what was taken.
+    if move_to_free_name(cwd, &aside, path) == Err(Errno::EXIST) {
+        let _ = rustix::fs::unlinkat(cwd, &aside[..], AtFlags::empty());
+    }
+    Err(DeliveryError::Late)
+}
+
+/// Renames, unless there is something by that name.
+fn move_to_free_name(cwd: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(cwd, from, cwd, to, RenameFlags::NOREPLACE) {
+        // Not every file system knows of that (NFS): a link does not replace either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rustix::fs::linkat(cwd, from, cwd, to, AtFlags::empty())?;
+            rustix::fs::unlinkat(cwd, from, AtFlags::empty())
+        }
+        other => other,
+    }
 }
 
 /// Gives a nameless file its first name.
@@ -298,7 +367,7 @@ mod tests {
         fn deliver(&self) -> Result<(), DeliveryError> {
             let cwd = Arc::new(WorkingDirectory::open(self.temp.path().as_os_str().as_bytes()).unwrap());
             let outputs = std::slice::from_ref(&self.output);
-            stage(outputs, &self.blobs, &cwd)?.place(outputs, &Lease::new(0))
+            stage(outputs, &self.blobs, &cwd)?.place(&Lease::new(0))
         }
 
         fn path(&self) -> std::path::PathBuf {
@@ -393,7 +462,7 @@ mod tests {
         let removed = Output { path: Spelled(b"a.o".to_vec()), file: None };
         for output in [&f.output, &removed] {
             let outputs = std::slice::from_ref(output);
-            let late = stage(outputs, &f.blobs, &cwd).and_then(|delivery| delivery.place(outputs, &lease));
+            let late = stage(outputs, &f.blobs, &cwd).and_then(|delivery| delivery.place(&lease));
             assert!(matches!(late, Err(DeliveryError::Late)), "{late:?}");
             assert_eq!(std::fs::read(f.path()).unwrap(), b"its own");
         }

@@ -23,7 +23,7 @@ const AT_ONCE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 pub fn at_once(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
     let (live, staged) = find(order, manifest, peers)?;
     let Staged::Now(staged) = staged else { return None };
-    let delivered = staged.and_then(|delivery| delivery.place(&live.record.result.outputs, &order.lease));
+    let delivered = staged.and_then(|delivery| delivery.place(&order.lease));
     settle(delivered, live, manifest, peers)
 }
 
@@ -33,14 +33,12 @@ pub async fn however_long(order: &Order, manifest: &Manifest, peers: &Peers) -> 
     let (delivering, blobs) = (Arc::clone(&live), Arc::clone(&peers.blobs));
     let (cwd, lease) = (Arc::clone(&order.cwd), Arc::clone(&order.lease));
     let delivered = match staged {
-        Staged::Now(staged) => {
-            staged.and_then(|delivery| delivery.place(&live.record.result.outputs, &lease))
-        }
+        Staged::Now(staged) => staged.and_then(|delivery| delivery.place(&lease)),
         // Should the client go meanwhile, its lease ends, and nothing is put in place any more.
         Staged::TakesLong => {
             let deliver = move || {
                 let outputs = &delivering.record.result.outputs;
-                stage(outputs, &blobs, &cwd)?.place(outputs, &lease)
+                stage(outputs, &blobs, &cwd)?.place(&lease)
             };
             tokio::task::spawn_blocking(deliver).await.ok()?
         }

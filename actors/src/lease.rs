@@ -3,9 +3,11 @@
 //! A client that hears nothing for a while runs the tool itself. From then on nothing of ours may touch its outputs,
 //! though this process may have slept meanwhile (a debugger, a freezer, a disk that hung): the client may have gone on
 //! to other sources long since. So the client says until when it waits at least, each frame that is sent to it
-//! prolongs that, and nobody starts a tool or puts a file in place for it without a look at the clock just before.
+//! prolongs that, and nobody puts a file in place for it without a look at the clock just before.
 //!
-//! What remains is the moment between that look and the system call behind it.
+//! What remains is the moment between that look and the system call behind it. A thread can lose its processor there,
+//! so `delivery.rs` never takes away what has come since. A tool is not started on a lease at all, but once its
+//! client has been told of it (`compile.rs`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -166,8 +166,8 @@ struct Hearing<'a> {
 }
 
 impl Watcher for Hearing<'_> {
-    fn started(&mut self, pid: u32) {
-        self.watcher.started(pid);
+    fn starting(&mut self, pid: u32) -> std::io::Result<()> {
+        self.watcher.starting(pid)
     }
 
     fn output(&mut self, stream: OutputStream, bytes: &[u8]) {

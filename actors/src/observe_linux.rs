@@ -128,7 +128,10 @@ static TRIAL: Policy = Policy {
 struct Nobody(OwnedFd);
 
 impl Watcher for Nobody {
-    fn started(&mut self, _pid: u32) {}
+    fn starting(&mut self, _pid: u32) -> io::Result<()> {
+        Ok(())
+    }
+
     fn output(&mut self, _stream: OutputStream, _bytes: &[u8]) {}
     fn cancelled(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

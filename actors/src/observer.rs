@@ -35,8 +35,11 @@ pub struct Job {
 
 /// What happens during a run, told as it happens. Called on the observer's own thread.
 pub trait Watcher {
-    /// The tool was started as this process, leader of a process group of its own.
-    fn started(&mut self, pid: u32);
+    /// The tool is about to run as this process, leader of a process group of its own. It does when this returns.
+    ///
+    /// # Errors
+    /// Why it must not: the process then ends without having done anything.
+    fn starting(&mut self, pid: u32) -> std::io::Result<()>;
     /// The tool wrote this. May block for as long as the reader is slow. With `stdio.merged`, all output
     /// comes as `Stdout`.
     fn output(&mut self, stream: OutputStream, bytes: &[u8]);

@@ -24,7 +24,6 @@ use crate::exec::Declaration;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::kept_threads::KeptThreads;
-use crate::lease::Lease;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
 use crate::plan::{Printed, Variables};
@@ -42,8 +41,6 @@ pub struct Run {
     pub cwd: Arc<WorkingDirectory>,
     /// The outputs that the command line names (see [`crate::plan::Plan::outputs`]).
     pub outputs: Vec<Spelled>,
-    /// How long the client is sure to wait still.
-    pub lease: Arc<Lease>,
 }
 
 /// A run in progress. Dropping it kills the tool with all its processes.
@@ -59,8 +56,14 @@ pub struct Running {
 /// Something that happened during a run.
 #[derive(Debug)]
 pub enum RunEvent {
-    /// The tool is this process, leader of its own group.
-    Started(u32),
+    /// The tool is about to run as this process, leader of its own group. It does once `told` is sent, which is to
+    /// say that the client has been told, or will be before it can do anything about the run.
+    Starting {
+        /// The process.
+        pid: u32,
+        /// Where the word is waited for. Dropped: the tool must not run.
+        told: oneshot::Sender<()>,
+    },
     /// The tool wrote this.
     Output(OutputStream, Vec<u8>),
 }
@@ -151,10 +154,6 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     let inputs = declaration.as_ref().map(|declared| declared.look(&message.cwd));
     let review = message.job.policy.review.map(|review| (review, message.job.invocation.clone()));
     faults::pass("run.begin");
-    if !message.lease.holds() {
-        // It runs the tool itself by now.
-        return Err(std::io::Error::other("the client may have given up"));
-    }
     let mut observed = observer.run(message.job, tap)?;
     faults::pass("run.ended");
     if let (Some(declared), Some(inputs)) = (declaration, inputs) {
@@ -210,10 +209,14 @@ struct Tap {
 }
 
 impl Watcher for Tap {
-    fn started(&mut self, pid: u32) {
-        // A closed channel means that the client has gone; the run is being cancelled then.
-        let _ = self.events.blocking_send(RunEvent::Started(pid));
+    fn starting(&mut self, pid: u32) -> std::io::Result<()> {
+        faults::pass("run.starting");
+        let (told, waiting) = oneshot::channel();
+        // A closed channel means that the client has gone.
+        let sent = self.events.blocking_send(RunEvent::Starting { pid, told });
+        let told = sent.is_ok() && waiting.blocking_recv().is_ok();
         faults::pass("run.started");
+        if told { Ok(()) } else { Err(std::io::Error::other("the client has given up")) }
     }
 
     fn output(&mut self, stream: OutputStream, bytes: &[u8]) {

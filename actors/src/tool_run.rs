@@ -5,8 +5,8 @@
 //! run, as the declared observer makes it.
 //!
 //! ```text
-//! spawn -> executing -> running -> exited -> drained -> ended
-//!             |            | cancelled: SIGTERM to the group, SIGKILL a moment later, then on as usual
+//! spawn -> announced -> executing -> running -> exited -> drained -> ended
+//!             |            |            | cancelled: SIGTERM to the group, SIGKILL a moment later, then on as usual
 //!             `-> could not execute: an error, nothing happened
 //! ```
 
@@ -82,14 +82,13 @@ pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Atten
         cancelled: false,
         kill_at: None,
     };
-    if let (Some(attendant), Some(listener)) = (&mut run.attendant, started.listener.take())
-        && let Err(error) = attendant.attach(listener)
-    {
-        kill_group(&started);
-        let _ = rustix::process::waitid(WaitId::PidFd(started.pidfd.as_fd()), WaitIdOptions::EXITED);
-        return Err(error);
-    }
-    let exit = match run.attend(&started, watcher) {
+    let attached = match (&mut run.attendant, started.listener.take()) {
+        (Some(attendant), Some(listener)) => attendant.attach(listener),
+        _ => Ok(()),
+    };
+    let pid = started.pid.as_raw_nonzero().get().unsigned_abs();
+    let let_go = attached.and_then(|()| watcher.starting(pid)).and_then(|()| started.let_go());
+    let exit = match let_go.and_then(|()| run.attend(&started, watcher)) {
         Ok(exit) => exit,
         Err(error) => {
             // Whatever the reason, nothing may go on behind the back of a client that now runs the tool itself.
@@ -178,7 +177,6 @@ impl Run<'_> {
                     epoll::delete(&self.others, &started.executing)?;
                     started.execution()?;
                     self.expect(&started.pidfd, Happening::Exited)?;
-                    watcher.started(started.pid.as_raw_nonzero().get().unsigned_abs());
                 }
                 Happening::Output(stream) => _ = self.pass_on(stream, watcher),
                 Happening::Exited => return reap(started),

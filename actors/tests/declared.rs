@@ -39,7 +39,9 @@ static CLANG: Policy = Policy {
 struct Nobody(OwnedFd);
 
 impl Watcher for Nobody {
-    fn started(&mut self, _pid: u32) {}
+    fn starting(&mut self, _pid: u32) -> std::io::Result<()> {
+        Ok(())
+    }
     fn output(&mut self, _stream: OutputStream, bytes: &[u8]) {
         eprint!("{}", String::from_utf8_lossy(bytes));
     }

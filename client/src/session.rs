@@ -56,7 +56,7 @@ pub fn talk(
         Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
         Err(_) => return Answer::Failed,
     }
-    match connection.recv::<Welcome>() {
+    match connection.recv_or_hang_up() {
         // Elsewhere (another process id namespace), numbers of processes would mean others to us.
         Ok(Welcome::Accepted { pid, .. }) if connection.peer().pid == Some(pid) => {}
         Ok(Welcome::Mismatch { reason: MismatchReason::ShuttingDown, .. }) | Err(RecvError::Closed) => {
@@ -66,7 +66,8 @@ pub fn talk(
     }
     connection.set_recv_timeout(Some(SILENCE_MAX));
     loop {
-        let Some(reply) = next_reply(connection) else { return Answer::Failed };
+        // A tool that the service has started, we know of when we give up; one that we do not know of, it will not start.
+        let Ok(reply) = connection.recv_or_hang_up() else { return Answer::Failed };
         match reply {
             Reply::PassThrough { .. } if progress.started.is_none() => return Answer::PassThrough,
             Reply::Started { pid } => progress.started = Some(pid),
@@ -78,19 +79,6 @@ pub fn talk(
             }
             Reply::Finished(finished) => return finish(&finished, progress),
             _ => return Answer::Failed,
-        }
-    }
-}
-
-/// The next reply. Silence is over as soon as bytes come, though no frame be whole yet: a long one may have
-/// waited for a slow reader of ours.
-fn next_reply(connection: &mut Connection) -> Option<Reply> {
-    loop {
-        let before = connection.bytes_received();
-        match connection.recv::<Reply>() {
-            Ok(reply) => return Some(reply),
-            Err(RecvError::TimedOut(_)) if connection.bytes_received() > before => {}
-            Err(_) => return None,
         }
     }
 }

@@ -202,10 +202,13 @@ fn a_service_that_wakes_up_late_touches_nothing() {
         (true, "connection"),
         (true, "deliver.begin"),
         (true, "deliver.staged"),
+        // Between a look at the clock and what is done on its word.
+        (true, "deliver.placing"),
         (true, "deliver.placed"),
         (false, "connection"),
         (false, "runner"),
         (false, "run.begin"),
+        (false, "run.starting"),
     ] {
         faulty.is_whole(point);
         if !stored {
@@ -228,6 +231,35 @@ fn a_service_that_wakes_up_late_touches_nothing() {
         for output in ["a.o", "a.d"] {
             assert_eq!(std::fs::read(work.join(output)).unwrap(), b"what came after", "{point}: {output}");
         }
+    }
+}
+
+#[test]
+fn an_older_output_is_taken_away_or_what_came_in_its_place_stays() {
+    let faulty = Faulty::new();
+    let work = faulty.sandbox.work();
+    for point in ["deliver.removing", "deliver.placing"] {
+        faulty.is_whole(point);
+        let pid = faulty.sandbox.service_pid().unwrap();
+        faulty.arm(point, "stop");
+        // Not removed before: what is there is the older build's.
+        let outcome = run(&mut faulty.sandbox.wrapper(WORDS));
+        assert_eq!(outcome, faulty.expected.0, "{point}");
+        faulty.has_struck(point);
+        faulty.disarm();
+        assert_eq!(faulty.expected.1.differences(&Tree::read(&work)), "", "{point}");
+        for output in ["a.o", "a.d"] {
+            std::fs::write(work.join(output), "what came after").unwrap();
+        }
+        send(pid, Signal::CONT);
+        wait::until("the service answers", || faulty.sandbox.client("status").success().then_some(()));
+        let idle = || faulty.sandbox.client("status --json").out().contains("\"running\": 0");
+        wait::until("the service has done with it", || idle().then_some(()));
+        for output in ["a.o", "a.d"] {
+            assert_eq!(std::fs::read(work.join(output)).unwrap(), b"what came after", "{point}: {output}");
+        }
+        let left = std::fs::read_dir(&work).unwrap().count();
+        assert_eq!(left, 3, "{point}: something was left behind");
     }
 }
 

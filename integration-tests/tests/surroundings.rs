@@ -406,9 +406,8 @@ fn a_client_behind_another_root_is_passed_through() {
     let sandbox = Sandbox::new();
     sandbox.write("a.c", sources::SMALL);
     sandbox.start();
-    // A root of its own, with the same files in it, and its own in the project's place.
-    let script = "mkdir -p root && for d in bin lib lib64 usr etc dev proc tmp work; do [ -e /$d ] && mkdir -p root/$d && \
-                  mount --rbind /$d root/$d; done; PATH=$PATH:/usr/sbin:/sbin exec chroot root bash -c \"cd '$PWD' && exec \\\"\\$@\\\"\" - \"$@\"";
+    // A root of its own, with the same files in it.
+    let script = "mkdir -p root && for d in /*/; do d=${d%/}; mkdir -p root$d && mount --rbind $d root$d; done; PATH=$PATH:/usr/sbin:/sbin exec chroot root bash -c \"cd '$PWD' && exec \\\"\\$@\\\"\" - \"$@\"";
     let inside = |wrapped: bool| {
         let mut command = sandbox.command("unshare");
         command.args(["--map-root-user", "--mount", "bash", "-c", script, "-"]);

@@ -174,6 +174,27 @@ impl Connection {
         }
     }
 
+    /// The next message, as [`recv`](Self::recv). Silence is over as soon as bytes come, though no frame be whole yet:
+    /// a long one may have waited for a slow reader of ours. After too long a silence this side hangs up, in both
+    /// directions, and then takes what had been sent before that, until `Closed`. What the other side sends from then on
+    /// fails there: so both sides know which messages have arrived.
+    ///
+    /// # Errors
+    /// As `recv`; instead of `TimedOut`, `Closed` or `ClosedMidFrame`.
+    pub fn recv_or_hang_up<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
+        loop {
+            let before = self.bytes_received();
+            match self.recv() {
+                Err(RecvError::TimedOut(_)) if self.bytes_received() > before => {}
+                Err(RecvError::TimedOut(_)) => break,
+                other => return other,
+            }
+        }
+        // Fails only if the other side was faster.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        self.recv()
+    }
+
     /// The bytes that have come so far: a sign of life even where no frame is whole yet.
     pub fn bytes_received(&self) -> u64 {
         self.received.bytes

@@ -160,7 +160,7 @@ pub enum Reply {
         /// A word or two from the list in `docs/pass-through.md`.
         reason: String,
     },
-    /// The service has started the tool; the client kills this process group before it runs the tool itself.
+    /// The tool is about to run; the client kills this process group before it runs the tool itself.
     Started {
         /// Process and process group id, as the service sees it.
         pid: u32,

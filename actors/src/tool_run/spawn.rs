@@ -5,7 +5,8 @@
 //! as `vfork` does, so that the service's size costs nothing), and the caller answers in the meantime.
 //!
 //! The child runs in our memory until it executes: between `clone` and `execve` it must only make system
-//! calls, never allocate, lock or panic.
+//! calls, never allocate, lock or panic. It executes when it is told to ([`Started::let_go`]), so that everybody
+//! who must know of it does before the tool does anything.
 
 #![expect(unsafe_code, reason = "clone, and system calls in the child between clone and exec")]
 
@@ -46,7 +47,10 @@ const RESOURCES_COUNT: usize = 16;
 /// A child's death follows that of the thread that made it, so each run has one of these to itself.
 static PARENTS: KeptThreads = KeptThreads::new("tool-parent");
 
-/// A process that was started and waits to be served.
+/// The word on which the child executes: any byte.
+const GO: [u8; 1] = [1];
+
+/// A process that was started, and waits to be let go and served.
 pub struct Started {
     /// Its process id, which is its process group's as well.
     pub pid: Pid,
@@ -61,6 +65,15 @@ pub struct Started {
 }
 
 impl Started {
+    /// Lets the child execute the tool. Until then it has done nothing that anybody could see.
+    ///
+    /// # Errors
+    /// The system's, if the child has ended.
+    pub fn let_go(&self) -> io::Result<()> {
+        rustix::net::send(&self.executing, &GO, rustix::net::SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
     /// Whether the program runs now. To be called once, when `executing` is readable.
     ///
     /// # Errors
@@ -222,7 +235,10 @@ extern "C" fn child(launch: *mut c_void) -> c_int {
     // SAFETY: `set_up` and `execute` make system calls with arguments made for them.
     let errno = unsafe {
         match set_up(launch) {
-            Ok(()) => execute(launch),
+            Ok(report) => match wait_for_go(report) {
+                Ok(()) => execute(launch),
+                Err(errno) => errno,
+            },
             Err(errno) => errno,
         }
     };
@@ -231,11 +247,11 @@ extern "C" fn child(launch: *mut c_void) -> c_int {
     unsafe { libc::_exit(CANNOT_EXECUTE_STATUS) }
 }
 
-/// Everything that makes the process its client's, up to the filter.
+/// Everything that makes the process its client's, up to the filter. Gives the report's descriptor.
 ///
 /// # Safety
 /// Only in the child that [`be_parent`] makes.
-unsafe fn set_up(launch: &mut Launch) -> Result<(), c_int> {
+unsafe fn set_up(launch: &mut Launch) -> Result<RawFd, c_int> {
     // SAFETY: plain system calls; pointers are to live values of the types they want.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -276,7 +292,8 @@ unsafe fn set_up(launch: &mut Launch) -> Result<(), c_int> {
             Some(filter) => install(filter)?,
             None => -1,
         };
-        send_report(report, own, listener)
+        send_report(report, own, listener)?;
+        Ok(report)
     }
 }
 
@@ -326,6 +343,21 @@ unsafe fn send_report(socket: RawFd, own: libc::pid_t, listener: RawFd) -> Resul
         libc::write(socket, bytes.as_ptr().cast(), bytes.len())
     };
     if sent < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Waits for [`GO`]; an end instead means that nobody wants the tool to run.
+///
+/// # Safety
+/// Only in the child.
+unsafe fn wait_for_go(socket: RawFd) -> Result<(), c_int> {
+    let mut word = [0_u8; GO.len()];
+    // SAFETY: a plain system call with a pointer to a local. Reading is notified of descriptor 0 alone, which
+    // is the tool's.
+    match unsafe { libc::read(socket, word.as_mut_ptr().cast(), word.len()) } {
+        1.. => Ok(()),
+        0 => Err(libc::ECANCELED),
+        _ => Err(last_errno()),
+    }
 }
 
 /// Becomes the tool; returns only with the error number if that cannot be.

@@ -53,8 +53,9 @@ struct Collector {
 }
 
 impl Watcher for Collector {
-    fn started(&mut self, pid: u32) {
+    fn starting(&mut self, pid: u32) -> std::io::Result<()> {
         assert!(pid > 1);
+        Ok(())
     }
 
     fn output(&mut self, stream: OutputStream, bytes: &[u8]) {
