@@ -271,11 +271,7 @@ async fn work(
         for _ in 0..FLIGHTS_FOLLOWED_MAX {
             match enter(&order, peers).await {
                 Entry::Lead(led) => {
-                    if let Some(live) = look_up::here(&order, peers).await {
-                        led.land(Landing::Stored);
-                        return Outcome::Hit(live);
-                    }
-                    if let Some(live) = look_up::elsewhere(&order, peers).await {
+                    if let Some(live) = look_up::anywhere(&order, peers).await {
                         led.land(Landing::Stored);
                         return Outcome::Hit(live);
                     }

@@ -16,35 +16,38 @@ use crate::store::{FindManifest, Insert};
 
 /// Looks under the request's own key, and delivers what holds.
 pub async fn here(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let manifest = manifest(order.key, peers).await?;
+    let (_, manifest) = first(&[order.key], peers).await?;
     hit::however_long(order, &manifest, peers).await
 }
 
-/// Looks for a result that equal requests from elsewhere share. One that holds here becomes a record of this request,
-/// and is served as such.
-pub async fn elsewhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    for request in shared_requests(&order.invocation, &order.plan, &order.cwd) {
-        let Some(shared) = manifest(request.key, peers).await else { continue };
-        let local = match order.plan.target {
-            Some(_) => from_other_target(order, &request, &shared, peers),
-            None => from_other_place(order, &request, &shared, peers),
+/// Looks under the request's own key, then for a result that equal requests from elsewhere share. One of those that
+/// holds here becomes a record of this request, and is served as such.
+pub async fn anywhere(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
+    let shared = shared_requests(&order.invocation, &order.plan, &order.cwd);
+    let keys: Vec<RequestKey> =
+        [order.key].into_iter().chain(shared.iter().map(|request| request.key)).collect();
+    let mut next = 0;
+    while let Some((place, manifest)) = first(&keys[next..], peers).await {
+        let live = match (next + place).checked_sub(1) {
+            None => hit::however_long(order, &manifest, peers).await,
+            Some(index) => from(order, &shared[index], &manifest, peers).await,
         };
-        let Some((record, contents)) = local else { continue };
-        let root = order.invocation.cwd.clone();
-        let insert = Insert { key: order.key, record, root, contents };
-        if let Ok(Ok(())) = peers.store.send(insert).await {
-            return here(order, peers).await;
+        if live.is_some() {
+            return live;
         }
+        next += place + 1;
     }
     None
 }
 
-async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
-    if let Some(manifest) = peers.hot.get(key) {
-        return Some(manifest);
+/// The first of `keys` under which something is stored, by its place among them.
+async fn first(keys: &[RequestKey], peers: &Peers) -> Option<(usize, Arc<Manifest>)> {
+    let first = *keys.first()?;
+    if let Some(manifest) = peers.hot.get(first) {
+        return Some((0, manifest));
     }
-    match peers.store.send(FindManifest { key }).await {
-        Ok(Ok(manifest)) => manifest,
+    match peers.store.send(FindManifest { keys: keys.to_vec() }).await {
+        Ok(Ok(found)) => found,
         Ok(Err(_)) => {
             peers.counters.degraded.count("index_unavailable");
             None
@@ -53,6 +56,25 @@ async fn manifest(key: RequestKey, peers: &Peers) -> Option<Arc<Manifest>> {
             peers.counters.degraded.count("store_gone");
             None
         }
+    }
+}
+
+/// What is stored under a shared key, made this request's own and delivered, if it holds here.
+async fn from(
+    order: &Order,
+    request: &SharedRequest,
+    shared: &Manifest,
+    peers: &Peers,
+) -> Option<Arc<LiveRecord>> {
+    let (record, contents) = match order.plan.target {
+        Some(_) => from_other_target(order, request, shared, peers),
+        None => from_other_place(order, request, shared, peers),
+    }?;
+    let root = order.invocation.cwd.clone();
+    let insert = Insert { key: order.key, record, root, contents };
+    match peers.store.send(insert).await {
+        Ok(Ok(())) => here(order, peers).await,
+        _ => None,
     }
 }
 

@@ -186,9 +186,10 @@ impl Watching {
     fn new(job: &Job, memory: &Arc<Memory>) -> io::Result<Self> {
         let input = job.descriptors.iter().find(|(number, _)| *number == 0 && !job.input_is_known);
         let input = input.and_then(|(_, fd)| identity(fd));
-        let walks_links = walks_links(job, memory);
+        let program = real_program(job);
+        let walks_links = walks_links(job, program.as_deref(), memory);
         let walk_memory = walks_links.then(|| Arc::clone(memory));
-        let chance_unless = chance_unless(job);
+        let chance_unless = chance_unless(job, program.as_deref());
         let mut witness = Witness::new(&job.invocation, job.policy, input, walk_memory)?;
         if let Some(is_harmless) = chance_unless {
             witness.watch_chance(is_harmless);
@@ -205,15 +206,15 @@ impl Watching {
 
 /// The programs whose use of the clock and of random numbers does not matter, if there may be others in this run: the
 /// tool's family is not known so well, or the tool is somebody's script under the name of one of the family.
-fn chance_unless(job: &Job) -> Option<IsHarmless> {
+fn chance_unless(job: &Job, program: Option<&[u8]>) -> Option<IsHarmless> {
     let caution = &job.policy.caution;
-    let is_known = || real_program(job).is_some_and(|name| (job.policy.knows_program)(&name));
+    let is_known = || program.is_some_and(|name| (job.policy.knows_program)(name));
     (caution.chance || job.foreign_code || !is_known()).then_some(caution.harmless)
 }
 
 /// Whether links can be walked by us instead of being watched: the tool is a program, known by its own name, that
 /// reads them on its way only, and the command line holds nothing that makes its headers' names unclear.
-fn walks_links(job: &Job, memory: &Memory) -> bool {
+fn walks_links(job: &Job, program: Option<&[u8]>, memory: &Memory) -> bool {
     const UNCLEAR: &[&[u8]] = &[b"charset", b"__has_", b"_Pragma"];
     let Invocation { tool, argv, cwd, .. } = &job.invocation;
     let is_clear = |argument: &[u8]| {
@@ -224,7 +225,7 @@ fn walks_links(job: &Job, memory: &Memory) -> bool {
         && !job.foreign_code
         && !memory.distrusts(tool, cwd)
         && argv.iter().skip(1).all(is_clear)
-        && is_known_program(job)
+        && program.is_some_and(|name| is_known_c(job, name))
         && has_clear_source(job)
 }
 
@@ -247,9 +248,8 @@ fn has_clear_source(job: &Job) -> bool {
     short && std::fs::read(&path).is_ok_and(is_clear)
 }
 
-fn is_known_program(job: &Job) -> bool {
-    let is_plus_plus = |name: &[u8]| name.windows(2).any(|w| w == b"++");
-    real_program(job).is_some_and(|name| (job.policy.knows_program)(&name) && !is_plus_plus(&name))
+fn is_known_c(job: &Job, program: &[u8]) -> bool {
+    (job.policy.knows_program)(program) && !program.windows(2).any(|w| w == b"++")
 }
 
 /// The base name of what the tool's path leads to, if that is a program of the machine's own format.

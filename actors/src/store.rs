@@ -25,12 +25,13 @@ use crate::signature::coarse_now_ns;
 use crate::storage::{Gone, Storage, StorageError};
 use crate::supervision::Probe;
 
-/// A connection looks for what is stored under `key` but not in memory. May be repeated.
+/// A connection looks for the first of `keys` under which something is stored. Answered with its place among them, and
+/// what that is. May be repeated.
 #[derive(Message)]
-#[rtype(result = "Result<Option<Arc<Manifest>>, StorageError>")]
+#[rtype(result = "Result<Option<(usize, Arc<Manifest>)>, StorageError>")]
 pub struct FindManifest {
-    /// The request.
-    pub key: RequestKey,
+    /// The request's own key, and those that it shares.
+    pub keys: Vec<RequestKey>,
 }
 
 /// A connection has a result to store. Answered when it is found by the next request and survives a crash.
@@ -116,11 +117,16 @@ impl Actor for Store {
 }
 
 impl Handler<FindManifest> for Store {
-    type Result = Result<Option<Arc<Manifest>>, StorageError>;
+    type Result = Result<Option<(usize, Arc<Manifest>)>, StorageError>;
 
     fn handle(&mut self, message: FindManifest, _: &mut Self::Context) -> Self::Result {
         faults::pass("store");
-        self.storage.manifest(message.key)
+        for (place, key) in message.keys.into_iter().enumerate() {
+            if let Some(manifest) = self.storage.manifest(key)? {
+                return Ok(Some((place, manifest)));
+            }
+        }
+        Ok(None)
     }
 }
 

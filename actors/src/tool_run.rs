@@ -75,7 +75,7 @@ pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Atten
     let mut run = Run {
         others,
         outputs: ours,
-        buffer: vec![0; OUTPUT_CHUNK_BYTES_MAX],
+        buffer: Vec::new(),
         attendant,
         listening: true,
         calls_in_a_row: 0,
@@ -108,6 +108,7 @@ struct Run<'a> {
     /// kernel's hint to stay on the asking task's processor does not pass through an `epoll`.
     others: OwnedFd,
     outputs: Vec<(OutputStream, OwnedFd)>,
+    /// Of `OUTPUT_CHUNK_BYTES_MAX` bytes once there is any output: most runs print nothing.
     buffer: Vec<u8>,
     attendant: Option<&'a mut dyn Attendant>,
     /// Some process may have the filter.
@@ -252,6 +253,7 @@ impl Run<'_> {
     /// Reads once from an output and passes it on; forgets the output at its end. Returns how many bytes there were.
     fn pass_on(&mut self, stream: OutputStream, watcher: &mut dyn Watcher) -> usize {
         let Some(index) = self.outputs.iter().position(|(s, _)| *s == stream) else { return 0 };
+        self.buffer.resize(OUTPUT_CHUNK_BYTES_MAX, 0);
         match rustix::io::read(&self.outputs[index].1, self.buffer.as_mut_slice()) {
             Ok(bytes @ 1..) => {
                 watcher.output(stream, &self.buffer[..bytes]);

@@ -232,10 +232,16 @@ impl Witness {
     /// A thread asks for something: its process's clock is made visible, if that matters.
     fn meet(&mut self, tid: u32, meaning: Meaning) {
         let Some(chance) = &mut self.chance else { return };
-        if matches!(meaning, Meaning::Execute(..)) {
-            chance.forget();
-        } else if let Err(why) = chance.meet(tid) {
-            self.give_up(why);
+        match meaning {
+            Meaning::Execute(..) => chance.forget(),
+            // Takes nothing any more. And a tool that could not be executed ends in our own memory, where the clock
+            // is to stay as fast as it is.
+            Meaning::Exit => {}
+            _ => {
+                if let Err(why) = chance.meet(tid) {
+                    self.give_up(why);
+                }
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc;
@@ -203,8 +204,9 @@ fn receive_report(socket: &OwnedFd) -> io::Result<(Pid, RawFd)> {
 
 /// The helper thread: makes the child, tells how its `execve` ended, and lives as long as the run.
 fn be_parent(mut launch: Launch, run: &mpsc::Receiver<()>) {
-    let mut stack = vec![0_u128; CHILD_STACK_BYTES / 16];
-    let top = stack.as_mut_ptr_range().end.cast::<c_void>();
+    // Not initialised: the child touches a page or two of it.
+    let mut stack: Vec<MaybeUninit<u128>> = Vec::with_capacity(CHILD_STACK_BYTES / 16);
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: `sigfillset` initialises the set. A signal handler of ours must not run in the child, which
     // shares our memory; this thread does nothing else, so its mask need not come back.
