@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use zccache_proto::async_unix::Listener;
+use zccache_proto::async_transport::Listener;
 use zccache_proto::endpoint::Endpoint;
 
 use crate::connection::{Connection, Peers};

@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use zccache_proto::async_unix::Connection as Stream;
+use zccache_proto::async_transport::Connection as Stream;
 use zccache_proto::message::{
     Compile, Finished, HEARTBEAT_INTERVAL_MS, OUTPUT_CHUNK_BYTES_MAX, OutputStream, Reply, Request,
 };

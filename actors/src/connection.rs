@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use zccache_proto::async_unix::{Connection as Stream, Incoming};
+use zccache_proto::async_transport::{Connection as Stream, Incoming};
 use zccache_proto::handshake::{Hello, MismatchReason, Welcome, check};
 use zccache_proto::message::{PROTOCOL_VERSION, Reply, Request};
 use zccache_proto::report::{ServiceReport, StatsReport, StatusReport};

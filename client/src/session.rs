@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use zccache_proto::blocking_unix::Connection;
+use zccache_proto::blocking_transport::Connection;
 use zccache_proto::handshake::{MismatchReason, Welcome};
 use zccache_proto::message::{Exit, Finished, OutputStream, Reply, SILENCE_MAX_MS};
 use zccache_proto::transport::RecvError;

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use zccache_proto::blocking_unix::Connection;
+use zccache_proto::blocking_transport::Connection;
 use zccache_proto::endpoint::Endpoint;
 use zccache_proto::message::SILENCE_MAX_MS;
 
