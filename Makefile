@@ -72,9 +72,17 @@ bench: ## ratios against /bin/true, the bare compiler and other caches, within o
 	$(CARGO) build $(LOCKED) --release -p zccache-integration-tests --bin bench
 	$(SCRIPTS)/bench.sh target/release
 
+# What of the workspace is for Windows: the libraries and programs, and the tests that are not about Unix.
+WINDOWS := -p zccache-proto -p zccache-actors -p zccache-client -p zccache-service --lib --bins
+
 check-windows: ## type check and lints for Windows, and what can be run of it under Wine (Debian, root)
-	$(SCRIPTS)/check-windows.sh clippy -p zccache-proto --features zccache-proto/async
-	$(SCRIPTS)/check-windows.sh test -p zccache-proto --lib --test transport
+	$(SCRIPTS)/check-windows.sh clippy $(WINDOWS) --test transport --test windows
+	$(SCRIPTS)/check-windows.sh build -p zccache-client -p zccache-service --bins
+	$(SCRIPTS)/check-windows.sh test -p zccache-proto -p zccache-client --lib --test transport --test windows
+	$(SCRIPTS)/check-windows.sh test -p zccache-actors --test windows
+
+check-macos: ## type check and lints for macOS (Debian, root)
+	$(SCRIPTS)/check-windows.sh macos -p zccache-proto -p zccache-actors -p zccache-client -p zccache-service --lib --bins
 
 bless: ## rewrite the golden files from what the code says now; read the diff
 	BLESS=1 $(CARGO) test $(LOCKED) --workspace --exclude zccache-integration-tests

@@ -128,7 +128,7 @@ impl Handler<StopAccepting> for Acceptor {
 
     fn handle(&mut self, _: StopAccepting, ctx: &mut Self::Context) {
         // Removed before it is closed: a client that finds no socket starts the next service at once.
-        let _ = std::fs::remove_file(self.endpoint.socket());
+        self.endpoint.remove_socket();
         if let Some(accepting) = self.accepting.take() {
             ctx.cancel_future(accepting);
         }

@@ -11,7 +11,7 @@
 //! ```
 //! Whatever fails on the way, the client is told to run the tool itself, or the tool is run here.
 
-use std::os::fd::OwnedFd;
+use crate::sys::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -270,5 +270,5 @@ fn service_report(description: &Description) -> ServiceReport {
 fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    Some(pages * crate::sys::param::page_size() as u64)
 }

@@ -6,14 +6,14 @@
 //! an older one's place (linkers do) does so whatever mode and other names the older one has. Anything else (a
 //! symbolic link, a file that others have or run, a device) is not delivered to; the tool runs and does what it does.
 
+use crate::sys::{AsFd, AsRawFd, BorrowedFd};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
+use crate::sys::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use crate::sys::io::Errno;
 
 use crate::blobs::Blobs;
 use crate::faults;
@@ -64,7 +64,7 @@ enum Written {
 impl Drop for Staged {
     fn drop(&mut self) {
         if let (Written::Named(temporary), false) = (&self.written, self.placed) {
-            let _ = rustix::fs::unlinkat(self.cwd.fd(), &temporary[..], AtFlags::empty());
+            let _ = crate::sys::fs::unlinkat(self.cwd.fd(), &temporary[..], AtFlags::empty());
         }
     }
 }
@@ -113,7 +113,7 @@ impl Delivery {
             if !lease.holds() {
                 return Err(DeliveryError::Late);
             }
-            match rustix::fs::unlinkat(self.cwd.fd(), &output.path.0[..], AtFlags::empty()) {
+            match crate::sys::fs::unlinkat(self.cwd.fd(), &output.path.0[..], AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(e) => return Err(write_error(&output.path.0, e)),
             }
@@ -125,13 +125,13 @@ impl Delivery {
 /// Checks that what is at `path` now would have made no difference to the tool.
 fn check_place(cwd: BorrowedFd<'_>, path: &[u8], file: Option<&OutputFile>) -> Result<(), DeliveryError> {
     let unusual = || DeliveryError::Unusual(String::from_utf8_lossy(path).into_owned());
-    let stat = match rustix::fs::statat(cwd, path, AtFlags::SYMLINK_NOFOLLOW) {
+    let stat = match crate::sys::fs::statat(cwd, path, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(()),
         Err(e) => return Err(write_error(path, e)),
         Ok(stat) => stat,
     };
-    let is_ours =
-        stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_uid == rustix::process::geteuid().as_raw();
+    let is_ours = stat.st_mode & crate::sys::S_IFMT == crate::sys::S_IFREG
+        && stat.st_uid == crate::sys::process::geteuid().as_raw();
     // The GNU tools write into an empty file, which somebody may have made for them, and replace any other.
     let is_replaced = file.is_some_and(|f| f.replaces) && stat.st_size > 0;
     let is_same_when_written = || {
@@ -146,8 +146,8 @@ fn check_place(cwd: BorrowedFd<'_>, path: &[u8], file: Option<&OutputFile>) -> R
 fn can_be_written(cwd: BorrowedFd<'_>, path: &[u8], mode: u32) -> bool {
     let may_be_executed = mode & 0o111 != 0;
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    mode & libc::S_IWUSR != 0
-        && !(may_be_executed && rustix::fs::openat(cwd, path, flags, Mode::empty()).is_err())
+    mode & crate::sys::S_IWUSR != 0
+        && !(may_be_executed && crate::sys::fs::openat(cwd, path, flags, Mode::empty()).is_err())
 }
 
 fn stage_file(
@@ -166,7 +166,7 @@ fn stage_file(
     faults::check("deliver.write").map_err(failed)?;
     copy(&blob, &target, file.bytes).map_err(failed)?;
     // Explicitly: our own umask is not the client's, whose effect is already in the recorded mode.
-    rustix::fs::fchmod(&target, Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
+    crate::sys::fs::fchmod(&target, Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
     Ok(named.unwrap_or_else(|| stage(Written::Nameless(target))))
 }
 
@@ -174,7 +174,7 @@ fn stage_file(
 fn create_beside(path: &[u8], cwd: BorrowedFd<'_>) -> Result<(File, Option<Vec<u8>>), Errno> {
     let mode = Mode::RUSR | Mode::WUSR;
     let nameless = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
-    match rustix::fs::openat(cwd, directory_of(path), nameless, mode) {
+    match crate::sys::fs::openat(cwd, directory_of(path), nameless, mode) {
         Ok(opened) => return Ok((File::from(opened), None)),
         // What kernels and file systems say that do not know of such files.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS | Errno::NOENT) => {}
@@ -182,7 +182,7 @@ fn create_beside(path: &[u8], cwd: BorrowedFd<'_>) -> Result<(File, Option<Vec<u
     }
     let temporary = temporary_beside(path);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(cwd, &temporary[..], flags, mode)?;
+    let opened = crate::sys::fs::openat(cwd, &temporary[..], flags, mode)?;
     Ok((File::from(opened), Some(temporary)))
 }
 
@@ -201,7 +201,7 @@ fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
     }
     // As compilers and assemblers do it. Renaming over a file would make ext4 write the new one out at once
     // (`auto_da_alloc`), which costs more than all the rest.
-    match rustix::fs::unlinkat(cwd, to, AtFlags::empty()) {
+    match crate::sys::fs::unlinkat(cwd, to, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(write_error(to, e)),
     }
@@ -211,7 +211,7 @@ fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
     }
     let placed = match &staged.written {
         Written::Nameless(file) => give_name(file, cwd, to),
-        Written::Named(from) => rustix::fs::renameat_with(cwd, &from[..], cwd, to, RenameFlags::empty()),
+        Written::Named(from) => crate::sys::fs::renameat_with(cwd, &from[..], cwd, to, RenameFlags::empty()),
     };
     placed.map_err(|e| write_error(to, e))?;
     staged.placed = true;
@@ -220,11 +220,11 @@ fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
 
 /// Gives a nameless file its first name.
 fn give_name(file: &File, cwd: BorrowedFd<'_>, path: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::linkat(file, c"", cwd, path, AtFlags::EMPTY_PATH) {
+    match crate::sys::fs::linkat(file, c"", cwd, path, AtFlags::EMPTY_PATH) {
         // Before Linux 6.10 only a privileged process may; any may say it so, if it has a `/proc`.
         Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
             let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-            rustix::fs::linkat(rustix::fs::CWD, name, cwd, path, AtFlags::SYMLINK_FOLLOW)
+            crate::sys::fs::linkat(crate::sys::fs::CWD, name, cwd, path, AtFlags::SYMLINK_FOLLOW)
         }
         other => other,
     }
@@ -232,12 +232,18 @@ fn give_name(file: &File, cwd: BorrowedFd<'_>, path: &[u8]) -> Result<(), Errno>
 
 /// Copies `bytes` bytes: by sharing extents where the file system can, else within the kernel, else by hand.
 fn copy(from: &File, to: &File, bytes: u64) -> io::Result<()> {
-    if bytes >= REFLINK_BYTES_MIN && rustix::fs::ioctl_ficlone(to.as_fd(), from.as_fd()).is_ok() {
+    if bytes >= REFLINK_BYTES_MIN && crate::sys::fs::ioctl_ficlone(to.as_fd(), from.as_fd()).is_ok() {
         return Ok(());
     }
     let mut left = bytes;
     while left > 0 {
-        match rustix::fs::copy_file_range(from, None, to, None, usize::try_from(left).unwrap_or(usize::MAX)) {
+        match crate::sys::fs::copy_file_range(
+            from,
+            None,
+            to,
+            None,
+            usize::try_from(left).unwrap_or(usize::MAX),
+        ) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(n) => left -= n as u64,
             Err(Errno::INTR) => {}

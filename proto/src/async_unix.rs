@@ -10,10 +10,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
@@ -21,6 +18,7 @@ use tokio::net::UnixStream;
 use crate::async_connection::make_room;
 pub use crate::async_connection::{AcceptError, Connection, Receiver, Sender};
 use crate::endpoint::Endpoint;
+use crate::kernel;
 use crate::peer::Peer;
 use crate::transport::DESCRIPTORS_MAX;
 
@@ -43,8 +41,7 @@ impl Listener {
     /// # Errors
     /// The system's.
     pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let socket = kernel::listening_socket()?;
         endpoint.with_short_path(|path| {
             match std::fs::remove_file(path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -66,10 +63,9 @@ impl Listener {
     /// # Errors
     /// See [`AcceptError`]; only `Fatal` ends listening. Must be called within a tokio runtime.
     pub async fn accept(&self) -> Result<Incoming, AcceptError> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         // Whoever is there already need not be waited for.
-        let stream = match rustix::net::accept_with(&self.socket, flags) {
-            Err(Errno::AGAIN) => self.wait_and_accept(flags).await,
+        let stream = match kernel::accept(&self.socket) {
+            Err(Errno::AGAIN) => self.wait_and_accept().await,
             accepted => accepted.map_err(io::Error::from),
         };
         let stream = stream.map_err(classify)?;
@@ -81,13 +77,13 @@ impl Listener {
     }
 
     /// Bound to the runtime for no longer than this, so that only one who waits is woken.
-    async fn wait_and_accept(&self, flags: SocketFlags) -> io::Result<OwnedFd> {
+    async fn wait_and_accept(&self) -> io::Result<OwnedFd> {
         #[expect(
             deprecated,
             reason = "sound for an OwnedFd, whose descriptor never changes; the new way is unsafe"
         )]
         let waiting = AsyncFd::with_interest(Arc::clone(&self.socket), Interest::READABLE)?;
-        waiting.async_io(Interest::READABLE, |socket| Ok(rustix::net::accept_with(socket, flags)?)).await
+        waiting.async_io(Interest::READABLE, |socket| Ok(kernel::accept(socket)?)).await
     }
 }
 
@@ -158,7 +154,7 @@ fn read_once(
     let before = make_room(buffer);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let flags = kernel::RECV | RecvFlags::DONTWAIT;
     let outcome = loop {
         let mut parts = [IoSliceMut::new(&mut buffer[before..])];
         match rustix::net::recvmsg(socket, &mut parts, &mut control, flags) {
@@ -181,7 +177,7 @@ fn read_once(
 
 fn write_once(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     loop {
-        match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        match rustix::net::send(socket, bytes, kernel::SEND | SendFlags::DONTWAIT) {
             Err(Errno::INTR) => {}
             outcome => return Ok(outcome?),
         }

@@ -11,14 +11,12 @@ use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, sockopt,
-};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SocketAddrUnix, sockopt};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::endpoint::Endpoint;
 use crate::frame;
+use crate::kernel;
 use crate::peer::Peer;
 use crate::received::Received;
 use crate::transport::{DESCRIPTORS_MAX, RecvError, SendError, Timeout};
@@ -47,8 +45,7 @@ impl Connection {
     /// `NotFound` and `ConnectionRefused` mean that no service runs; `TimedOut` that it accepts nothing;
     /// `PermissionDenied` that the socket leads to somebody else's process.
     pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Self> {
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let socket = kernel::socket()?;
         // Before connecting: with a full backlog, `connect` itself waits for as long as a send may.
         let patience = patience.max(SOCKET_TIMEOUT_MIN);
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
@@ -225,5 +222,5 @@ fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::INVAL);
     }
-    rustix::net::sendmsg(socket, &[io::IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+    rustix::net::sendmsg(socket, &[io::IoSlice::new(bytes)], &mut control, kernel::SEND)
 }

@@ -5,6 +5,9 @@
 //! A transport is a pair of files, one a platform, under one name: [`async_transport`] for the service,
 //! [`blocking_transport`] for clients, [`peer`] for who is at the other end, [`own_directory`] for where it lies.
 
+#[cfg_attr(unix, path = "absolute_unix.rs")]
+#[cfg_attr(windows, path = "absolute_windows.rs")]
+mod absolute;
 pub mod age;
 pub mod byte_strings;
 pub mod endpoint;
@@ -26,8 +29,18 @@ pub mod blocking_transport;
 #[cfg(unix)]
 #[path = "own_directory_unix.rs"]
 pub mod own_directory;
-#[cfg(unix)]
-#[path = "peer_unix.rs"]
+#[cfg(target_os = "linux")]
+#[path = "peer_linux.rs"]
+pub mod peer;
+
+#[cfg(target_os = "linux")]
+#[path = "kernel_linux.rs"]
+mod kernel;
+#[cfg(target_os = "macos")]
+#[path = "kernel_macos.rs"]
+mod kernel;
+#[cfg(target_os = "macos")]
+#[path = "peer_macos.rs"]
 pub mod peer;
 
 #[cfg(all(windows, feature = "async"))]

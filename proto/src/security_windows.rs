@@ -134,10 +134,11 @@ unsafe impl Send for OwnerOnly {}
 unsafe impl Sync for OwnerOnly {}
 
 impl OwnerOnly {
-    /// For a pipe: we may do anything, everybody else nothing.
+    /// For a service's pipe: we may do anything, everybody else nothing.
     ///
     /// # Errors
     /// The system's.
+    #[cfg(feature = "async")]
     pub fn pipe() -> io::Result<Self> {
         let user = own_user()?;
         Self::parse(&format!("O:{user}D:P(A;;GA;;;{user})"))

@@ -1,17 +1,14 @@
 //! An endpoint's socket, on Unix.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Endpoint;
+use crate::kernel::{self, SOCKET_ADDRESS_BYTES_MAX};
 use crate::message::PROTOCOL_VERSION;
 use crate::own_directory;
-
-/// The most bytes a socket address holds on Linux (`sun_path`, with its NUL). Longer paths are reached
-/// through the directory's descriptor.
-const SOCKET_ADDRESS_BYTES_MAX: usize = 107;
 
 /// Where an endpoint lies unless told otherwise. `absolute` is the environment, less what is no absolute path.
 pub(super) fn default_directory(absolute: &impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
@@ -23,6 +20,11 @@ impl Endpoint {
     /// The socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.join(socket_name())
+    }
+
+    /// Removes the socket, so that nobody finds it any more.
+    pub fn remove_socket(&self) {
+        let _ = std::fs::remove_file(self.socket());
     }
 
     /// The directory, opened, after the checks of [`prepare`](Self::prepare) that cost nothing.
@@ -43,7 +45,7 @@ impl Endpoint {
             return with(&path);
         }
         let directory = self.open_directory()?;
-        with(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(socket_name()))
+        with(&kernel::path_through(&directory, socket_name())?)
     }
 }
 

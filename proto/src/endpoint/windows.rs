@@ -24,6 +24,9 @@ impl Endpoint {
         let number = number_of(&self.directory);
         PathBuf::from(format!(r"\\.\pipe\zccache-{PROTOCOL_VERSION}-{number:016x}"))
     }
+
+    /// A pipe goes with its last instance; there is nothing to remove.
+    pub fn remove_socket(&self) {}
 }
 
 /// The same for every way to write a directory: the file system does not tell case, nor `/` from `\`.
