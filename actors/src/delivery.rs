@@ -6,14 +6,20 @@
 //! an older one's place (linkers do) does so whatever mode and other names the older one has. Anything else (a
 //! symbolic link, a file that others have or run, a device) is not delivered to; the tool runs and does what it does.
 
-use crate::sys::{AsFd, AsRawFd, BorrowedFd};
-use std::fs::File;
+use crate::sys::BorrowedFd;
+#[cfg_attr(target_os = "linux", path = "delivery/beside_linux.rs")]
+#[cfg_attr(target_os = "macos", path = "delivery/beside_macos.rs")]
+#[cfg_attr(windows, path = "delivery/beside_windows.rs")]
+mod beside;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::sys::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use crate::sys::fs::{AtFlags, Mode, OFlags};
 use crate::sys::io::Errno;
+
+use beside::Beside;
 
 use crate::blobs::Blobs;
 use crate::faults;
@@ -47,24 +53,15 @@ pub enum DeliveryError {
 #[derive(Debug)]
 struct Staged {
     cwd: Arc<WorkingDirectory>,
-    written: Written,
+    beside: Beside,
     path: Vec<u8>,
     placed: bool,
 }
 
-/// How a staged file can be reached.
-#[derive(Debug)]
-enum Written {
-    /// It has no name: nothing is left of it if this process is killed.
-    Nameless(File),
-    /// Where the file system has no nameless files: by a temporary name.
-    Named(Vec<u8>),
-}
-
 impl Drop for Staged {
     fn drop(&mut self) {
-        if let (Written::Named(temporary), false) = (&self.written, self.placed) {
-            let _ = crate::sys::fs::unlinkat(self.cwd.fd(), &temporary[..], AtFlags::empty());
+        if !self.placed {
+            self.beside.discard(self.cwd.fd());
         }
     }
 }
@@ -159,39 +156,14 @@ fn stage_file(
     let blob = blobs.open(file).map_err(DeliveryError::Blob)?;
     let failed =
         |e: io::Error| DeliveryError::Write { path: String::from_utf8_lossy(path).into_owned(), source: e };
-    let (target, name) = create_beside(path, cwd.fd()).map_err(|e| write_error(path, e))?;
-    let stage = |written| Staged { cwd: Arc::clone(cwd), written, path: path.to_vec(), placed: false };
-    // From here on dropped, a named file goes.
-    let named = name.map(|name| stage(Written::Named(name)));
+    let beside = Beside::create(path, cwd.fd()).map_err(|e| write_error(path, e))?;
+    // From here on dropped, it goes.
+    let mut staged = Staged { cwd: Arc::clone(cwd), beside, path: path.to_vec(), placed: false };
     faults::check("deliver.write").map_err(failed)?;
-    copy(&blob, &target, file.bytes).map_err(failed)?;
+    staged.beside.fill(&blob, file.bytes, cwd.fd()).map_err(failed)?;
     // Explicitly: our own umask is not the client's, whose effect is already in the recorded mode.
-    crate::sys::fs::fchmod(&target, Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
-    Ok(named.unwrap_or_else(|| stage(Written::Nameless(target))))
-}
-
-/// A new file in the directory of `path`: nameless where that can be, else with the name returned.
-fn create_beside(path: &[u8], cwd: BorrowedFd<'_>) -> Result<(File, Option<Vec<u8>>), Errno> {
-    let mode = Mode::RUSR | Mode::WUSR;
-    let nameless = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
-    match crate::sys::fs::openat(cwd, directory_of(path), nameless, mode) {
-        Ok(opened) => return Ok((File::from(opened), None)),
-        // What kernels and file systems say that do not know of such files.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS | Errno::NOENT) => {}
-        Err(e) => return Err(e),
-    }
-    let temporary = temporary_beside(path);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = crate::sys::fs::openat(cwd, &temporary[..], flags, mode)?;
-    Ok((File::from(opened), Some(temporary)))
-}
-
-/// The directory of `path`, with its slash; the current one if it names none.
-fn directory_of(path: &[u8]) -> &[u8] {
-    match path.iter().rposition(|&b| b == b'/') {
-        Some(slash) => &path[..=slash],
-        None => b".",
-    }
+    staged.beside.finish(Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
+    Ok(staged)
 }
 
 fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
@@ -209,56 +181,10 @@ fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
     if !lease.holds() {
         return Err(DeliveryError::Late);
     }
-    let placed = match &staged.written {
-        Written::Nameless(file) => give_name(file, cwd, to),
-        Written::Named(from) => crate::sys::fs::renameat_with(cwd, &from[..], cwd, to, RenameFlags::empty()),
-    };
-    placed.map_err(|e| write_error(to, e))?;
+    staged.beside.place(cwd, to).map_err(|e| write_error(to, e))?;
     staged.placed = true;
     Ok(())
 }
-
-/// Gives a nameless file its first name.
-fn give_name(file: &File, cwd: BorrowedFd<'_>, path: &[u8]) -> Result<(), Errno> {
-    match crate::sys::fs::linkat(file, c"", cwd, path, AtFlags::EMPTY_PATH) {
-        // Before Linux 6.10 only a privileged process may; any may say it so, if it has a `/proc`.
-        Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
-            let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-            crate::sys::fs::linkat(crate::sys::fs::CWD, name, cwd, path, AtFlags::SYMLINK_FOLLOW)
-        }
-        other => other,
-    }
-}
-
-/// Copies `bytes` bytes: by sharing extents where the file system can, else within the kernel, else by hand.
-fn copy(from: &File, to: &File, bytes: u64) -> io::Result<()> {
-    if bytes >= REFLINK_BYTES_MIN && crate::sys::fs::ioctl_ficlone(to.as_fd(), from.as_fd()).is_ok() {
-        return Ok(());
-    }
-    let mut left = bytes;
-    while left > 0 {
-        match crate::sys::fs::copy_file_range(
-            from,
-            None,
-            to,
-            None,
-            usize::try_from(left).unwrap_or(usize::MAX),
-        ) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => left -= n as u64,
-            Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) if left == bytes => {
-                let copied = io::copy(&mut &*from, &mut &*to)?;
-                return if copied == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Below this, copying costs less than the metadata of a shared extent.
-const REFLINK_BYTES_MIN: u64 = 16 * 1024;
 
 /// A name nobody else uses, in the directory of `path`.
 fn temporary_beside(path: &[u8]) -> Vec<u8> {
@@ -278,6 +204,7 @@ fn write_error(path: &[u8], e: Errno) -> DeliveryError {
 mod tests {
     use super::*;
     use crate::observation::Spelled;
+    use std::fs::File;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::path::Path;

@@ -186,6 +186,7 @@ fn run(act: &str, cwd: &Path, merged: bool, ear: &mut Ear) -> Ended {
 /// No test: what this program does as a tool.
 #[test]
 #[ignore = "run by the others"]
+#[expect(clippy::zombie_processes, reason = "leaving a process behind is what is tested")]
 fn acting_as_a_tool() {
     let act = std::env::var("ACT").unwrap_or_default();
     let again = |act: &str| {

@@ -67,3 +67,8 @@ pub fn end_of(pid: i32) -> Option<OwnedFd> {
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC)?)
 }
+
+/// Permissions as a request has them.
+pub fn mode_bits(mode: rustix::fs::Mode) -> u32 {
+    mode.bits()
+}

@@ -51,3 +51,8 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     Ok((reader.into(), writer.into()))
 }
+
+/// Permissions as a request has them.
+pub fn mode_bits(mode: rustix::fs::Mode) -> u32 {
+    mode.bits().into()
+}

@@ -110,7 +110,7 @@ fn judge(path: &CStr, own: Option<FileId>) -> Candidate {
     }
 }
 
-fn may_execute(path: &CStr, mode: u32) -> bool {
+fn may_execute(path: &CStr, mode: rustix::fs::RawMode) -> bool {
     // Spares a system call where everybody may.
     mode & 0o111 == 0o111 || rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }

@@ -7,7 +7,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// A runtime directory and a cache of a test's own. The service, if one was started, is stopped at the end.
 struct Place {
@@ -147,6 +148,33 @@ fn nobody_who_waits_for_the_build_s_output_waits_for_the_service() {
     // `output` reads until everybody has closed the pipe: a service that had inherited it would hold it for ever.
     let output = place.wrapper().args(["cmd", "/c", "echo done"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "done");
+}
+
+/// No test: what this program does as a tool that takes its time.
+#[test]
+#[ignore = "run by another"]
+fn acting_as_a_slow_tool() {
+    let Some(file) = std::env::var_os("SLOW_TOOL_FILE") else { return };
+    println!("started");
+    std::thread::sleep(Duration::from_secs(3));
+    fs::write(file, "").unwrap();
+}
+
+#[test]
+fn a_tool_does_not_outlive_a_wrapper_that_is_killed() {
+    use std::io::{BufRead, BufReader};
+    let place = Place::new();
+    let mut wrapper = place.wrapper();
+    wrapper.env("ZCCACHE_DISABLE", "1").env("SLOW_TOOL_FILE", place.path("late")).stdout(Stdio::piped());
+    wrapper.arg(std::env::current_exe().unwrap());
+    let mut child =
+        wrapper.args(["acting_as_a_slow_tool", "--exact", "--ignored", "--nocapture"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("started")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(!place.path("late").exists(), "the tool lived on");
 }
 
 #[test]

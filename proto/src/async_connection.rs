@@ -202,7 +202,7 @@ impl Receiver {
     }
 
     /// The descriptors that came with the messages so far, in the order sent; no more than
-    /// [`DESCRIPTORS_MAX`] are kept at a time, the others were closed.
+    /// [`DESCRIPTORS_MAX`](crate::transport::DESCRIPTORS_MAX) are kept at a time, the others were closed.
     pub fn take_descriptors(&mut self) -> Vec<Descriptor> {
         std::mem::take(&mut self.descriptors)
     }

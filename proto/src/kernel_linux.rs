@@ -1,12 +1,16 @@
 //! What Unix kernels differ in, on Linux.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+#[cfg(feature = "async")]
+use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+#[cfg(feature = "async")]
+use rustix::net::RecvFlags;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 /// The most bytes a socket address holds (`sun_path`, with its NUL). Longer paths are reached through the directory's
 /// descriptor.
@@ -16,6 +20,7 @@ pub const SOCKET_ADDRESS_BYTES_MAX: usize = 107;
 pub const LOOK_AT_DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// How descriptors are received: no child gets them.
+#[cfg(feature = "async")]
 pub const RECV: RecvFlags = RecvFlags::CMSG_CLOEXEC;
 
 /// How is sent: a closed peer is an error, never a signal.
@@ -33,6 +38,7 @@ pub fn socket() -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// The system's.
+#[cfg(feature = "async")]
 pub fn listening_socket() -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
@@ -42,6 +48,7 @@ pub fn listening_socket() -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// The system's; `AGAIN` if there is none.
+#[cfg(feature = "async")]
 pub fn accept(socket: impl AsFd) -> Result<OwnedFd, Errno> {
     rustix::net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
 }

@@ -1,12 +1,16 @@
 //! What Unix kernels differ in, on macOS: flags that Linux takes with a call are set after it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+#[cfg(feature = "async")]
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
+#[cfg(feature = "async")]
+use rustix::net::RecvFlags;
+use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 
 /// The most bytes a socket address holds (`sun_path`, with its NUL).
 pub const SOCKET_ADDRESS_BYTES_MAX: usize = 103;
@@ -15,6 +19,7 @@ pub const SOCKET_ADDRESS_BYTES_MAX: usize = 103;
 pub const LOOK_AT_DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// How descriptors are received.
+#[cfg(feature = "async")]
 pub const RECV: RecvFlags = RecvFlags::empty();
 
 /// How is sent: each socket was told that a closed peer is an error, never a signal.
@@ -32,6 +37,7 @@ pub fn socket() -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// The system's.
+#[cfg(feature = "async")]
 pub fn listening_socket() -> Result<OwnedFd, Errno> {
     prepare(rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?, true)
 }
@@ -40,6 +46,7 @@ pub fn listening_socket() -> Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// The system's; `AGAIN` if there is none.
+#[cfg(feature = "async")]
 pub fn accept(socket: impl AsFd) -> Result<OwnedFd, Errno> {
     prepare(rustix::net::accept(socket)?, true)
 }

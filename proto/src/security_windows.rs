@@ -83,23 +83,24 @@ fn text_of(identity: PSID) -> io::Result<String> {
     Ok(String::from_utf16_lossy(&units))
 }
 
-/// Whether what `handle` leads to, a pipe, is owned by the user that we are.
+/// Whether what `handle` leads to, a pipe, is owned by the very user that we are: ours say so themselves.
 ///
 /// # Errors
 /// The system's.
 pub fn owns_pipe(handle: BorrowedHandle<'_>) -> io::Result<bool> {
-    owned(handle, SE_KERNEL_OBJECT)
+    Ok(owner(handle, SE_KERNEL_OBJECT)? == own_user()?)
 }
 
-/// Whether what `handle` leads to, a file or directory, is owned by the user that we are.
+/// Whether what `handle` leads to, a file or directory, is owned by the user that we are, or as what we make is.
 ///
 /// # Errors
 /// The system's.
 pub fn owns_file(handle: BorrowedHandle<'_>) -> io::Result<bool> {
-    owned(handle, SE_FILE_OBJECT)
+    let owner = owner(handle, SE_FILE_OBJECT)?;
+    Ok(owner == own_user()? || owner == own_owner()?)
 }
 
-fn owned(handle: BorrowedHandle<'_>, kind: SE_OBJECT_TYPE) -> io::Result<bool> {
+fn owner(handle: BorrowedHandle<'_>, kind: SE_OBJECT_TYPE) -> io::Result<String> {
     let (mut owner, mut descriptor) = (null_mut(), null_mut());
     // SAFETY: the handle is borrowed for the call; the results are written on success only.
     let outcome = unsafe {
@@ -118,8 +119,7 @@ fn owned(handle: BorrowedHandle<'_>, kind: SE_OBJECT_TYPE) -> io::Result<bool> {
     let text = text_of(owner);
     // SAFETY: it holds the owner, which was read, and is freed once.
     unsafe { LocalFree(descriptor) };
-    let text = text?;
-    Ok(text == own_user()? || text == own_owner()?)
+    text
 }
 
 /// Access for us, and for the system where it says so.
