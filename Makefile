@@ -19,10 +19,11 @@ FUZZ_SECONDS ?= 60
 STATIC  := -C target-feature=+crt-static -C relocation-model=static
 
 .DEFAULT_GOAL := help
-.PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny fuzz bench bless soak tools
+.PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny fuzz bench bless soak tools \
+        check-windows check-macos
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: wrapper ## release binaries, in target/release
 	$(CARGO) build $(LOCKED) --release -p zccache-client --bin zccache-client
@@ -70,6 +71,18 @@ bench: ## ratios against /bin/true, the bare compiler and other caches, within o
 	$(MAKE) --no-print-directory build
 	$(CARGO) build $(LOCKED) --release -p zccache-integration-tests --bin bench
 	$(SCRIPTS)/bench.sh target/release
+
+# What of the workspace is for Windows: the libraries and programs, and the tests that are not about Unix.
+WINDOWS := -p zccache-proto -p zccache-actors -p zccache-client -p zccache-service --lib --bins
+
+check-windows: ## type check and lints for Windows, and what can be run of it under Wine (Debian, root)
+	$(SCRIPTS)/check-windows.sh clippy $(WINDOWS) --test transport --test windows
+	$(SCRIPTS)/check-windows.sh build -p zccache-client -p zccache-service --bins
+	$(SCRIPTS)/check-windows.sh test -p zccache-proto -p zccache-client --lib --test transport --test windows
+	$(SCRIPTS)/check-windows.sh test -p zccache-actors --test windows
+
+check-macos: ## type check and lints for macOS (Debian, root)
+	$(SCRIPTS)/check-windows.sh macos -p zccache-proto -p zccache-actors -p zccache-client -p zccache-service --lib --bins
 
 bless: ## rewrite the golden files from what the code says now; read the diff
 	BLESS=1 $(CARGO) test $(LOCKED) --workspace --exclude zccache-integration-tests

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use zccache_proto::async_unix::Listener;
+use zccache_proto::async_transport::Listener;
 use zccache_proto::endpoint::Endpoint;
 
 use crate::connection::{Connection, Peers};
@@ -128,7 +128,7 @@ impl Handler<StopAccepting> for Acceptor {
 
     fn handle(&mut self, _: StopAccepting, ctx: &mut Self::Context) {
         // Removed before it is closed: a client that finds no socket starts the next service at once.
-        let _ = std::fs::remove_file(self.endpoint.socket());
+        self.endpoint.remove_socket();
         if let Some(accepting) = self.accepting.take() {
             ctx.cancel_future(accepting);
         }

@@ -4,16 +4,16 @@
 //! file's signature has moved. So no `fsync` is needed on the way, and a torn or damaged blob is a miss, never
 //! a wrong output.
 
+use crate::sys::AsFd;
+use crate::sys::OpenOptionsExt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::sys::fs::{AtFlags, Mode, OFlags};
 use dashmap::DashMap;
-use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::digest::Digest;
 use crate::faults;
@@ -166,7 +166,7 @@ impl Blobs {
         let path = self.path(file.digest);
         // What lies there may be anything: a link is not followed, a pipe not waited for.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mut opened = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
+        let mut opened = File::from(crate::sys::fs::open(&path, flags, Mode::empty())?);
         let now_ns = coarse_now_ns();
         let signature = Signature::at(opened.as_fd(), c"", AtFlags::EMPTY_PATH)?;
         let known = self.verified.get(&file.digest).is_some_and(|s| *s == signature);
@@ -267,7 +267,7 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
+    use crate::sys::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

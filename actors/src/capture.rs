@@ -1,10 +1,10 @@
 //! Capture: copying what a run left into the store, before anybody can change it.
 
+use crate::sys::AsFd;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use crate::sys::fs::{AtFlags, Mode, OFlags};
 
 use crate::blobs::{Blobs, PendingBlob};
 use crate::freshness::WorkingDirectory;
@@ -70,16 +70,16 @@ pub fn capture(
 
 fn capture_file(path: &[u8], blobs: &Blobs, cwd: &WorkingDirectory) -> io::Result<(OutputFile, PendingBlob)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::openat(cwd.fd(), path, flags, Mode::empty())?);
+    let mut file = File::from(crate::sys::fs::openat(cwd.fd(), path, flags, Mode::empty())?);
     let before = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
     if before.kind() != FileKind::File || before.size > OUTPUT_BYTES_MAX {
         return Err(io::Error::other("no regular file, or too large"));
     }
-    let stat = rustix::fs::fstat(&file)?;
+    let stat = crate::sys::fs::fstat(&file)?;
     if stat.st_nlink != 1 {
         return Err(io::Error::other("has several names"));
     }
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
+    if stat.st_uid != crate::sys::process::geteuid().as_raw() {
         return Err(io::Error::other("is somebody else's"));
     }
     let content = blobs.receive(&mut file)?;

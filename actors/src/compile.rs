@@ -11,14 +11,14 @@
 //! ```
 //! Whatever fails on the way, the client is told to run the tool itself, or the tool is run here.
 
-use std::os::fd::OwnedFd;
+use crate::sys::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
-use zccache_proto::async_unix::Connection as Stream;
+use zccache_proto::async_transport::Connection as Stream;
 use zccache_proto::message::{
     Compile, Finished, HEARTBEAT_INTERVAL_MS, OUTPUT_CHUNK_BYTES_MAX, OutputStream, Reply, Request,
 };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use zccache_proto::async_unix::{Connection as Stream, Incoming};
+use zccache_proto::async_transport::{Connection as Stream, Incoming};
 use zccache_proto::handshake::{Hello, MismatchReason, Welcome, check};
 use zccache_proto::message::{PROTOCOL_VERSION, Reply, Request};
 use zccache_proto::report::{ServiceReport, StatsReport, StatusReport};
@@ -270,5 +270,5 @@ fn service_report(description: &Description) -> ServiceReport {
 fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
+    Some(pages * crate::sys::param::page_size() as u64)
 }

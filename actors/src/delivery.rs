@@ -9,20 +9,27 @@
 //! A thread can lose its processor anywhere, for long enough that the client gives up and runs the tool itself. So
 //! nothing that came after the look at a place is ever removed or replaced, however late we are.
 
-use std::fs::File;
+use crate::sys::BorrowedFd;
+#[cfg_attr(target_os = "linux", path = "delivery/beside_linux.rs")]
+#[cfg_attr(target_os = "macos", path = "delivery/beside_macos.rs")]
+#[cfg_attr(windows, path = "delivery/beside_windows.rs")]
+mod beside;
+
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
+use crate::sys::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use crate::sys::io::Errno;
+
+use beside::Beside;
 
 use crate::blobs::Blobs;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::lease::Lease;
 use crate::record::{Output, OutputFile};
+use crate::signature::Signature;
 
 /// Why a result was not delivered. Nothing was changed then, save where `Halfway` says so.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +57,7 @@ pub enum DeliveryError {
 #[derive(Debug)]
 struct Staged {
     cwd: Arc<WorkingDirectory>,
-    written: Written,
+    beside: Beside,
     path: Vec<u8>,
     /// What was at its place when that was looked at.
     old: Option<Old>,
@@ -62,35 +69,21 @@ struct Staged {
 struct Old {
     dev: u64,
     ino: u64,
-    bytes: i64,
-    mtime: (i64, i64),
+    bytes: u64,
+    mtime_ns: i64,
 }
 
 impl Old {
-    fn of(stat: &rustix::fs::Stat) -> Self {
-        #[expect(clippy::unnecessary_cast, reason = "the types differ between architectures")]
-        Self {
-            dev: stat.st_dev as u64,
-            ino: stat.st_ino as u64,
-            bytes: stat.st_size as i64,
-            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-        }
+    fn at(cwd: BorrowedFd<'_>, path: &[u8]) -> Result<Self, Errno> {
+        let s = Signature::at(cwd, path, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(Self { dev: s.dev, ino: s.ino, bytes: s.size, mtime_ns: s.mtime_ns })
     }
-}
-
-/// How a staged file can be reached.
-#[derive(Debug)]
-enum Written {
-    /// It has no name: nothing is left of it if this process is killed.
-    Nameless(File),
-    /// Where the file system has no nameless files: by a temporary name.
-    Named(Vec<u8>),
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if let (Written::Named(temporary), false) = (&self.written, self.placed) {
-            let _ = rustix::fs::unlinkat(self.cwd.fd(), &temporary[..], AtFlags::empty());
+        if !self.placed {
+            self.beside.discard(self.cwd.fd());
         }
     }
 }
@@ -154,20 +147,22 @@ fn check_place(
     file: Option<&OutputFile>,
 ) -> Result<Option<Old>, DeliveryError> {
     let unusual = || DeliveryError::Unusual(String::from_utf8_lossy(path).into_owned());
-    let stat = match rustix::fs::statat(cwd, path, AtFlags::SYMLINK_NOFOLLOW) {
+    let old = match Old::at(cwd, path) {
         Err(Errno::NOENT) => return Ok(None),
         Err(e) => return Err(write_error(path, e)),
-        Ok(stat) => stat,
+        Ok(old) => old,
     };
-    let is_ours =
-        stat.st_mode & libc::S_IFMT == libc::S_IFREG && stat.st_uid == rustix::process::geteuid().as_raw();
+    let stat =
+        crate::sys::fs::statat(cwd, path, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| write_error(path, e))?;
+    let is_ours = stat.st_mode & crate::sys::S_IFMT == crate::sys::S_IFREG
+        && stat.st_uid == crate::sys::process::geteuid().as_raw();
     // The GNU tools write into an empty file, which somebody may have made for them, and replace any other.
     let is_replaced = file.is_some_and(|f| f.replaces) && stat.st_size > 0;
     let is_same_when_written = || {
         let mode = stat.st_mode & 0o7777;
         stat.st_nlink == 1 && file.is_none_or(|f| mode == f.mode && can_be_written(cwd, path, mode))
     };
-    if is_ours && (is_replaced || is_same_when_written()) { Ok(Some(Old::of(&stat))) } else { Err(unusual()) }
+    if is_ours && (is_replaced || is_same_when_written()) { Ok(Some(old)) } else { Err(unusual()) }
 }
 
 /// Whether the tool could have opened this file for writing: not one that its owner may not write, nor a program that
@@ -175,8 +170,8 @@ fn check_place(
 fn can_be_written(cwd: BorrowedFd<'_>, path: &[u8], mode: u32) -> bool {
     let may_be_executed = mode & 0o111 != 0;
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    mode & libc::S_IWUSR != 0
-        && !(may_be_executed && rustix::fs::openat(cwd, path, flags, Mode::empty()).is_err())
+    mode & crate::sys::S_IWUSR != 0
+        && !(may_be_executed && crate::sys::fs::openat(cwd, path, flags, Mode::empty()).is_err())
 }
 
 fn stage_file(
@@ -189,39 +184,14 @@ fn stage_file(
     let blob = blobs.open(file).map_err(DeliveryError::Blob)?;
     let failed =
         |e: io::Error| DeliveryError::Write { path: String::from_utf8_lossy(path).into_owned(), source: e };
-    let (target, name) = create_beside(path, cwd.fd()).map_err(|e| write_error(path, e))?;
-    let stage = |written| Staged { cwd: Arc::clone(cwd), written, path: path.to_vec(), old, placed: false };
-    // From here on dropped, a named file goes.
-    let named = name.map(|name| stage(Written::Named(name)));
+    let beside = Beside::create(path, cwd.fd()).map_err(|e| write_error(path, e))?;
+    // From here on dropped, it goes.
+    let mut staged = Staged { cwd: Arc::clone(cwd), beside, path: path.to_vec(), old, placed: false };
     faults::check("deliver.write").map_err(failed)?;
-    copy(&blob, &target, file.bytes).map_err(failed)?;
+    staged.beside.fill(&blob, file.bytes, cwd.fd()).map_err(failed)?;
     // Explicitly: our own umask is not the client's, whose effect is already in the recorded mode.
-    rustix::fs::fchmod(&target, Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
-    Ok(named.unwrap_or_else(|| stage(Written::Nameless(target))))
-}
-
-/// A new file in the directory of `path`: nameless where that can be, else with the name returned.
-fn create_beside(path: &[u8], cwd: BorrowedFd<'_>) -> Result<(File, Option<Vec<u8>>), Errno> {
-    let mode = Mode::RUSR | Mode::WUSR;
-    let nameless = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
-    match rustix::fs::openat(cwd, directory_of(path), nameless, mode) {
-        Ok(opened) => return Ok((File::from(opened), None)),
-        // What kernels and file systems say that do not know of such files.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS | Errno::NOENT) => {}
-        Err(e) => return Err(e),
-    }
-    let temporary = temporary_beside(path);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(cwd, &temporary[..], flags, mode)?;
-    Ok((File::from(opened), Some(temporary)))
-}
-
-/// The directory of `path`, with its slash; the current one if it names none.
-fn directory_of(path: &[u8]) -> &[u8] {
-    match path.iter().rposition(|&b| b == b'/') {
-        Some(slash) => &path[..=slash],
-        None => b".",
-    }
+    staged.beside.finish(Mode::from_raw_mode(file.mode)).map_err(|e| failed(e.into()))?;
+    Ok(staged)
 }
 
 fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
@@ -236,11 +206,7 @@ fn place(staged: &mut Staged, lease: &Lease) -> Result<(), DeliveryError> {
         return Err(DeliveryError::Late);
     }
     faults::pass("deliver.placing");
-    let placed = match &staged.written {
-        Written::Nameless(file) => give_name(file, cwd, to),
-        Written::Named(from) => move_to_free_name(cwd, from, to),
-    };
-    match placed {
+    match staged.beside.place(cwd, to) {
         // Somebody else's, who came after we had looked: most likely the client's own.
         Err(Errno::EXIST) => Err(DeliveryError::Late),
         Err(e) => Err(write_error(to, e)),
@@ -259,69 +225,21 @@ fn remove(old: Old, cwd: BorrowedFd<'_>, path: &[u8], lease: &Lease) -> Result<(
         return Err(DeliveryError::Late);
     }
     faults::pass("deliver.removing");
-    match rustix::fs::renameat(cwd, path, cwd, &aside[..]) {
+    match crate::sys::fs::renameat_with(cwd, path, cwd, &aside[..], RenameFlags::empty()) {
         Ok(()) => {}
         Err(Errno::NOENT) => return Ok(()),
         Err(e) => return Err(write_error(path, e)),
     }
-    let taken = rustix::fs::statat(cwd, &aside[..], AtFlags::SYMLINK_NOFOLLOW);
-    if taken.is_ok_and(|stat| Old::of(&stat) == old) {
-        return rustix::fs::unlinkat(cwd, &aside[..], AtFlags::empty()).map_err(|e| write_error(path, e));
+    let remove_it = || crate::sys::fs::unlinkat(cwd, &aside[..], AtFlags::empty());
+    if Old::at(cwd, &aside) == Ok(old) {
+        return remove_it().map_err(|e| write_error(path, e));
     }
     // If there is yet another by now, that one is newer than what was taken.
-    if move_to_free_name(cwd, &aside, path) == Err(Errno::EXIST) {
-        let _ = rustix::fs::unlinkat(cwd, &aside[..], AtFlags::empty());
+    if beside::move_to_free_name(cwd, &aside, path) == Err(Errno::EXIST) {
+        let _ = remove_it();
     }
     Err(DeliveryError::Late)
 }
-
-/// Renames, unless there is something by that name.
-fn move_to_free_name(cwd: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(cwd, from, cwd, to, RenameFlags::NOREPLACE) {
-        // Not every file system knows of that (NFS): a link does not replace either.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rustix::fs::linkat(cwd, from, cwd, to, AtFlags::empty())?;
-            rustix::fs::unlinkat(cwd, from, AtFlags::empty())
-        }
-        other => other,
-    }
-}
-
-/// Gives a nameless file its first name.
-fn give_name(file: &File, cwd: BorrowedFd<'_>, path: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::linkat(file, c"", cwd, path, AtFlags::EMPTY_PATH) {
-        // Before Linux 6.10 only a privileged process may; any may say it so, if it has a `/proc`.
-        Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
-            let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-            rustix::fs::linkat(rustix::fs::CWD, name, cwd, path, AtFlags::SYMLINK_FOLLOW)
-        }
-        other => other,
-    }
-}
-
-/// Copies `bytes` bytes: by sharing extents where the file system can, else within the kernel, else by hand.
-fn copy(from: &File, to: &File, bytes: u64) -> io::Result<()> {
-    if bytes >= REFLINK_BYTES_MIN && rustix::fs::ioctl_ficlone(to.as_fd(), from.as_fd()).is_ok() {
-        return Ok(());
-    }
-    let mut left = bytes;
-    while left > 0 {
-        match rustix::fs::copy_file_range(from, None, to, None, usize::try_from(left).unwrap_or(usize::MAX)) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => left -= n as u64,
-            Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) if left == bytes => {
-                let copied = io::copy(&mut &*from, &mut &*to)?;
-                return if copied == bytes { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Below this, copying costs less than the metadata of a shared extent.
-const REFLINK_BYTES_MIN: u64 = 16 * 1024;
 
 /// A name nobody else uses, in the directory of `path`.
 fn temporary_beside(path: &[u8]) -> Vec<u8> {
@@ -341,6 +259,7 @@ fn write_error(path: &[u8], e: Errno) -> DeliveryError {
 mod tests {
     use super::*;
     use crate::observation::Spelled;
+    use std::fs::File;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::path::Path;

@@ -13,7 +13,7 @@ use crate::observation::{Fact, Observation, Seen, Sighting};
 use crate::observer::Unstorable;
 use crate::record::{NO_FILE, Record, RunResult, Variable};
 use crate::signature::{FileKind, Signature};
-use rustix::fs::AtFlags;
+use crate::sys::fs::AtFlags;
 
 /// The most observations of one record. A C++ file has some hundreds, a large Rust crate some thousands.
 const OBSERVATIONS_MAX: usize = 50_000;

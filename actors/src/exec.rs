@@ -10,8 +10,8 @@ use crate::freshness::WorkingDirectory;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Effect, Left, Observed, Origin, Unstorable};
 use crate::signature::{FileKind, Signature};
-use rustix::fs::AtFlags;
-use rustix::io::Errno;
+use crate::sys::fs::AtFlags;
+use crate::sys::io::Errno;
 
 /// What all these variables begin with.
 pub const PREFIX: &[u8] = b"ZCCACHE_EXEC_";
@@ -117,7 +117,7 @@ impl Declaration {
 
 /// Whether some path that was read or written names this directory, so that the same run elsewhere means others.
 fn names_directory(observed: &Observed, directory: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt;
+    use crate::sys::OsStrExt;
     let canonical = std::fs::canonicalize(directory).unwrap_or_default();
     let is_within = |path: &Spelled| {
         let path = Path::new(std::ffi::OsStr::from_bytes(&path.0));

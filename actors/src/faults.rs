@@ -42,7 +42,7 @@ mod armed {
     use std::sync::LazyLock;
     use std::time::Duration;
 
-    use rustix::process::{Signal, getpid, kill_process};
+    use crate::sys::process::{Signal, getpid, kill_process};
 
     static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
         let named = std::env::var_os("ZCCACHE_FAULTS").map(PathBuf::from);
@@ -79,7 +79,7 @@ mod armed {
                 Ok(())
             }
             "panic" => panic!("a fault at {point}, on purpose"),
-            "full" => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
+            "full" => Err(io::Error::from_raw_os_error(crate::sys::ENOSPC)),
             sleep => {
                 let ms = sleep.strip_prefix("sleep:").and_then(|ms| ms.parse().ok());
                 std::thread::sleep(Duration::from_millis(ms.unwrap_or(0)));

@@ -3,11 +3,11 @@
 //! Keyed by device and inode, so that every name of a file finds the same entry. An entry is made only while
 //! the signature is settled: an unsettled one could stand for two contents.
 
+use crate::sys::{AsFd, BorrowedFd};
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::sys::fs::{AtFlags, Mode, OFlags};
 use dashmap::DashMap;
-use rustix::fs::{AtFlags, Mode, OFlags};
 
 use crate::absent_names::AbsentNames;
 use crate::digest::Digest;
@@ -50,12 +50,12 @@ impl FileTable {
     pub fn content(
         &self,
         dir: BorrowedFd<'_>,
-        path: impl rustix::path::Arg + Copy,
+        path: impl crate::sys::path::Arg + Copy,
     ) -> std::io::Result<Content> {
         // NONBLOCK: opening a FIFO that took the file's place must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         for _ in 0..READ_ATTEMPTS {
-            let file = std::fs::File::from(rustix::fs::openat(dir, path, flags, Mode::empty())?);
+            let file = std::fs::File::from(crate::sys::fs::openat(dir, path, flags, Mode::empty())?);
             let now_ns = coarse_now_ns();
             let signature = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
             if signature.kind() != FileKind::File {

@@ -6,14 +6,14 @@
 
 mod groups;
 
+use crate::sys::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
+use crate::sys::fs::{AtFlags, Mode, OFlags};
+use crate::sys::io::Errno;
 
 use groups::{Group, groups};
 
@@ -41,7 +41,7 @@ impl WorkingDirectory {
     /// If it is not there.
     pub fn open(path: &[u8]) -> std::io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { fd: rustix::fs::open(path, flags, Mode::empty())? })
+        Ok(Self { fd: crate::sys::fs::open(path, flags, Mode::empty())? })
     }
 
     /// The directory's own path, without links.
@@ -49,8 +49,7 @@ impl WorkingDirectory {
     /// # Errors
     /// If the kernel does not tell.
     pub fn path(&self) -> std::io::Result<Vec<u8>> {
-        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.fd));
-        Ok(rustix::fs::readlink(link, Vec::with_capacity(256))?.into_bytes())
+        crate::sys::path_of(&self.fd)
     }
 
     /// The descriptor (`O_PATH`).
@@ -246,7 +245,7 @@ impl Check {
         let (group, known, cwd) = (&self.groups[number], self.memo.directories[number], self.cwd.fd());
         let opened = if group.opened {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            match rustix::fs::openat(cwd, &*group.directory, flags, Mode::empty()) {
+            match crate::sys::fs::openat(cwd, &*group.directory, flags, Mode::empty()) {
                 Ok(fd) => Some(fd),
                 Err(Errno::NOENT | Errno::NOTDIR) if group.present.is_empty() => {
                     return Ok(());
@@ -311,7 +310,7 @@ impl Check {
                 holds((now.size, now.mtime_ns, now.mode) == (*size, *mtime_ns, *mode))
             }
             Fact::Symlink { target } => {
-                let now = rustix::fs::readlinkat(base, name, Vec::new()).map_err(|_| broken())?;
+                let now = crate::sys::fs::readlinkat(base, name, Vec::new()).map_err(|_| broken())?;
                 holds(now.as_bytes() == target.0)
             }
             Fact::Listed { digest } => {
@@ -365,11 +364,11 @@ impl Check {
 ///
 /// # Errors
 /// If it cannot be listed, or holds more than `LISTED_NAMES_MAX` names.
-pub fn listing_digest(dir: BorrowedFd<'_>, path: impl rustix::path::Arg) -> std::io::Result<Digest> {
+pub fn listing_digest(dir: BorrowedFd<'_>, path: impl crate::sys::path::Arg) -> std::io::Result<Digest> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(dir, path, flags, Mode::empty())?;
+    let opened = crate::sys::fs::openat(dir, path, flags, Mode::empty())?;
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(opened)? {
+    for entry in crate::sys::fs::Dir::new(opened)? {
         names.push(entry?.file_name().to_bytes_with_nul().to_vec());
         if names.len() > LISTED_NAMES_MAX {
             return Err(std::io::Error::other("too many names in one directory"));

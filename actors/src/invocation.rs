@@ -1,7 +1,7 @@
 //! `Invocation`: what was typed, before anybody asked what it means.
 
+use crate::sys::OsStrExt;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use zccache_proto::ByteStrings;

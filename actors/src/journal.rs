@@ -70,7 +70,7 @@ impl Journal {
         let file = match &mut self.file {
             Some(file) => file,
             None => {
-                use std::os::unix::fs::OpenOptionsExt;
+                use crate::sys::OpenOptionsExt;
                 let opened = File::options().append(true).create(true).mode(0o600).open(&self.path)?;
                 self.file.insert(opened)
             }

@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::sys::time::{ClockId, clock_gettime};
 use zccache_proto::message::SILENCE_MAX_MS;
 
 /// What is left of a client's patience when it counts as over: longer than a system call takes on a busy machine.

@@ -32,7 +32,6 @@ pub mod observation;
 pub mod observe_declared;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_linux;
-#[cfg(target_os = "linux")]
 pub mod observe_none;
 pub mod observer;
 pub mod passing;
@@ -47,11 +46,27 @@ pub mod second_hand;
 pub mod settle;
 pub mod sharing;
 pub mod signature;
+#[cfg(target_os = "linux")]
+pub mod standard_input;
+#[cfg(not(target_os = "linux"))]
+#[path = "standard_input_unknown.rs"]
 pub mod standard_input;
 pub mod storage;
 pub mod store;
 pub mod supervision;
 #[cfg(target_os = "linux")]
+#[path = "sys_linux.rs"]
+pub mod sys;
+#[cfg(target_os = "macos")]
+#[path = "sys_macos.rs"]
+pub mod sys;
+#[cfg(windows)]
+#[path = "sys_windows.rs"]
+pub mod sys;
+#[cfg(target_os = "linux")]
+pub mod tool_run;
+#[cfg(not(target_os = "linux"))]
+#[path = "tool_run_portable.rs"]
 pub mod tool_run;
 pub mod work;
 pub mod world;

@@ -1,9 +1,9 @@
 //! `NameFilter`: which names in a listed directory a tool goes by. A tool that looks through a directory for certain
 //! names sees all of them; its result hangs on those that it would take.
 
-use std::os::fd::BorrowedFd;
+use crate::sys::BorrowedFd;
 
-use rustix::fs::{Mode, OFlags};
+use crate::sys::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -49,11 +49,11 @@ impl NameFilter {
 ///
 /// # Errors
 /// If it cannot be listed, or holds more than `NAMES_MAX` names.
-pub fn names_in(dir: BorrowedFd<'_>, path: impl rustix::path::Arg) -> std::io::Result<Vec<Vec<u8>>> {
+pub fn names_in(dir: BorrowedFd<'_>, path: impl crate::sys::path::Arg) -> std::io::Result<Vec<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(dir, path, flags, Mode::empty())?;
+    let opened = crate::sys::fs::openat(dir, path, flags, Mode::empty())?;
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(opened)? {
+    for entry in crate::sys::fs::Dir::new(opened)? {
         names.push(entry?.file_name().to_bytes().to_vec());
         if names.len() > NAMES_MAX {
             return Err(std::io::Error::other("too many names in one directory"));

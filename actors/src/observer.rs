@@ -4,7 +4,7 @@
 //! what the compiler declares. Both return the same [`Observed`], so nobody behind this file knows which ran.
 //! An observer must never change what the tool does or returns.
 
-use std::os::fd::OwnedFd;
+use crate::sys::OwnedFd;
 
 use zccache_proto::message::{Exit, OutputStream, StreamKind};
 
@@ -44,7 +44,7 @@ pub trait Watcher {
     /// comes as `Stdout`.
     fn output(&mut self, stream: OutputStream, bytes: &[u8]);
     /// A descriptor that becomes readable (or hangs up) when the run is to be killed.
-    fn cancelled(&self) -> std::os::fd::BorrowedFd<'_>;
+    fn cancelled(&self) -> crate::sys::BorrowedFd<'_>;
 }
 
 /// Everything known of one run after it ended.

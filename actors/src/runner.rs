@@ -8,13 +8,13 @@
 //! - On failure: that run alone; its connection sees the channel close.
 //! - Never outlives a cancelled client.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use crate::sys::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use crate::sys::fs::AtFlags;
+use crate::sys::io::Errno;
 use actix::prelude::*;
-use rustix::fs::AtFlags;
-use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 use zccache_proto::message::{OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 
@@ -125,7 +125,7 @@ impl Handler<Run> for Runner {
         faults::pass("runner");
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let (report_in, report) = oneshot::channel();
-        let (cancelled, alive) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (cancelled, alive) = crate::sys::pipe::pipe_with(crate::sys::pipe::PipeFlags::CLOEXEC)?;
         let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
         TOOLS.run(move || {
             let _busy = second_hand::busy();

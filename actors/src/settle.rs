@@ -180,7 +180,7 @@ async fn store(
 
 /// Whether the environment reads of every program that took part are in the family's table.
 fn knows_all(programs: &[Spelled], policy: &Policy, invocation: &Invocation) -> bool {
-    use std::os::unix::ffi::OsStrExt;
+    use crate::sys::OsStrExt;
     let known = |program: &Spelled| {
         let path = invocation.cwd_path().join(Path::new(std::ffi::OsStr::from_bytes(&program.0)));
         let resolved = std::fs::canonicalize(path).ok();

@@ -15,7 +15,7 @@ mod traces;
 
 use std::collections::{HashMap, HashSet};
 
-use rustix::fs::AtFlags;
+use crate::sys::fs::AtFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::{Blobs, PendingBlob};
@@ -104,7 +104,7 @@ pub fn shared_requests(invocation: &Invocation, plan: &Plan, cwd: &WorkingDirect
 fn repository(cwd: &[u8]) -> Option<Vec<u8>> {
     let has_git = |dir: &[u8]| {
         let git = [dir, b"/.git"].concat();
-        rustix::fs::statat(rustix::fs::CWD, &git[..], AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        crate::sys::fs::statat(crate::sys::fs::CWD, &git[..], AtFlags::SYMLINK_NOFOLLOW).is_ok()
     };
     let above = |dir: &[u8]| dir.iter().rposition(|&b| b == b'/').filter(|&slash| slash > 0);
     if has_git(cwd) {

@@ -4,8 +4,8 @@
 //! file's change time; before that, a second write within the same tick would leave it as it was (what git's
 //! index calls "racily clean").
 
-use rustix::fs::{AtFlags, CWD, StatxFlags};
-use std::os::fd::AsFd;
+use crate::sys::Start;
+use crate::sys::fs::{AtFlags, CWD, StatxFlags};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -30,14 +30,18 @@ pub struct Signature {
 
 impl Signature {
     /// The signature of `path`, following symbolic links.
-    pub fn of(path: impl rustix::path::Arg) -> rustix::io::Result<Self> {
+    pub fn of(path: impl crate::sys::path::Arg) -> crate::sys::io::Result<Self> {
         Self::at(CWD, path, AtFlags::empty())
     }
 
     /// The signature of `path` relative to `dir`, with `statx` flags (`SYMLINK_NOFOLLOW`, `EMPTY_PATH`).
-    pub fn at(dir: impl AsFd, path: impl rustix::path::Arg, flags: AtFlags) -> rustix::io::Result<Self> {
-        let s = rustix::fs::statx(dir, path, flags, StatxFlags::BASIC_STATS)?;
-        let ns = |t: rustix::fs::StatxTimestamp| {
+    pub fn at(
+        dir: impl Start,
+        path: impl crate::sys::path::Arg,
+        flags: AtFlags,
+    ) -> crate::sys::io::Result<Self> {
+        let s = crate::sys::fs::statx(dir, path, flags, StatxFlags::BASIC_STATS)?;
+        let ns = |t: crate::sys::fs::StatxTimestamp| {
             t.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(t.tv_nsec))
         };
         Ok(Self {
@@ -52,10 +56,10 @@ impl Signature {
 
     /// What kind of file this is.
     pub fn kind(&self) -> FileKind {
-        match self.mode & libc::S_IFMT {
-            libc::S_IFREG => FileKind::File,
-            libc::S_IFDIR => FileKind::Directory,
-            libc::S_IFLNK => FileKind::Symlink,
+        match self.mode & crate::sys::S_IFMT {
+            crate::sys::S_IFREG => FileKind::File,
+            crate::sys::S_IFDIR => FileKind::Directory,
+            crate::sys::S_IFLNK => FileKind::Symlink,
             _ => FileKind::Other,
         }
     }
@@ -76,7 +80,7 @@ const COARSE_GRAIN_NS: i64 = 2_000_000_000;
 /// The clock that the kernel stamps files with: it moves once per tick (1 to 10 ms), so two changes within a
 /// tick get equal stamps. In nanoseconds since the epoch.
 pub fn coarse_now_ns() -> i64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let t = crate::sys::time::clock_gettime(crate::sys::time::ClockId::RealtimeCoarse);
     t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec)
 }
 
@@ -94,10 +98,10 @@ pub enum FileKind {
 }
 
 /// Whether `path` exists, following symbolic links; an error other than "not there" is passed on.
-pub fn exists(path: &Path) -> rustix::io::Result<bool> {
+pub fn exists(path: &Path) -> crate::sys::io::Result<bool> {
     match Signature::of(path) {
         Ok(_) => Ok(true),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(false),
+        Err(crate::sys::io::Errno::NOENT | crate::sys::io::Errno::NOTDIR) => Ok(false),
         Err(e) => Err(e),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, CWD};
+use crate::sys::fs::{AtFlags, CWD};
 
 use crate::signature::Signature;
 

@@ -4,10 +4,12 @@
 
 pub mod ask;
 pub mod exec;
+#[cfg_attr(unix, path = "cli/program_unix.rs")]
+#[cfg_attr(windows, path = "cli/program_windows.rs")]
+mod program;
 pub mod service;
 pub mod table;
 
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -176,8 +178,9 @@ fn spellings(directory: &Path) -> std::io::Result<Vec<ByteBuf>> {
     let typed = std::path::absolute(directory)?;
     let real = std::fs::canonicalize(directory).ok().filter(|real| *real != typed);
     // `absolute` leaves a slash at the end, and dots within.
-    let bytes =
-        |path: PathBuf| ByteBuf::from(path.components().collect::<PathBuf>().into_os_string().into_vec());
+    let bytes = |path: PathBuf| {
+        ByteBuf::from(path.components().collect::<PathBuf>().into_os_string().into_encoded_bytes())
+    };
     Ok([Some(typed), real].into_iter().flatten().map(bytes).collect())
 }
 

@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use zccache_proto::endpoint::Endpoint;
 
+use crate::kernel;
 use crate::output;
 use crate::process::{self, Child, Process, Setup, inherited, signal_group};
 use crate::session::Progress;
@@ -95,7 +94,7 @@ fn rerun(process: &Process, tool: &Tool<'_>, progress: &Progress) -> io::Result<
         [(1, progress.stdout_shown), (2, progress.stderr_shown)]
     };
     for (target, skip) in shown.into_iter().filter(|(_, skip)| *skip > 0) {
-        let (source, end) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (source, end) = kernel::pipe()?;
         // Only our end: the tool's must stay as tools expect it.
         rustix::fs::fcntl_setfl(&source, OFlags::NONBLOCK)?;
         ends[target as usize] = Some(end);
@@ -114,9 +113,8 @@ fn rerun(process: &Process, tool: &Tool<'_>, progress: &Progress) -> io::Result<
 /// Passes output on until the tool has ended and all that it wrote has gone: not until its last descendant has
 /// closed the pipe, since nobody would wait for that without us.
 fn relay_all(mut relays: Vec<Relay>, child: &Child) {
-    let pid = Pid::from_raw(child.pid());
-    // Where there is no such descriptor (before Linux 5.3), the pipes' ends must do.
-    let ended = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    // Where there is no such descriptor, the pipes' ends must do.
+    let ended = kernel::end_of(child.pid());
     let mut buffer = vec![0; RELAY_BYTES];
     while !relays.is_empty() {
         let sources = relays.iter().map(|r| PollFd::new(&r.source, PollFlags::IN));

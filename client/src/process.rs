@@ -1,14 +1,16 @@
 //! This process as the system made it, and the calls that replace it, end it or make another.
 //!
-//! The only module of the client with `unsafe`. Arguments and environment stay the very strings that came in,
+//! The client's `unsafe` code, with `kernel_linux.rs` and `kernel_macos.rs`. Arguments and environment stay the very strings that came in,
 //! so that a tool run from here cannot tell the wrapper from its caller.
 #![expect(unsafe_code, reason = "execve, fork and signals, with no more done to the process than needed")]
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+
+use crate::kernel;
 
 /// The arguments and environment given to `main`; they live as long as the process.
 pub struct Process {
@@ -141,32 +143,21 @@ impl Setup<'_> {
         if self.detached {
             detach()
         } else {
-            end_with_parent()
+            kernel::end_with_parent()
         }
         Ok(())
     }
 }
 
 fn detach() {
-    /// Above every descriptor that is likely to be open where `close_range` is missing (before Linux 5.9).
-    const DESCRIPTORS_LIKELY: c_int = 1024;
-    // SAFETY: plain system calls; the child is about to become another program and uses no descriptor above 2.
+    kernel::close_from(3);
+    // SAFETY: plain system calls; the child is about to become another program.
     unsafe {
-        if libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) != 0 {
-            for descriptor in 3..DESCRIPTORS_LIKELY {
-                libc::close(descriptor);
-            }
-        }
         for signal in 1..32 {
             libc::signal(signal, libc::SIG_DFL);
         }
         set_signal_mask_empty();
     }
-}
-
-fn end_with_parent() {
-    // SAFETY: a plain system call.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
 }
 
 /// # Safety
@@ -239,11 +230,10 @@ pub fn end_as(ended: Ended) -> ! {
         Ended::Signal(signal) => signal,
     };
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    kernel::leave_no_core();
     // SAFETY: plain system calls; there is one thread.
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &none);
-        // A core that goes to a program (`core_pattern` with `|`) ignores the limit.
-        libc::prctl(libc::PR_SET_DUMPABLE, 0);
         libc::signal(signal, libc::SIG_DFL);
         set_signal_mask_empty();
         libc::kill(libc::getpid(), signal);
@@ -265,15 +255,6 @@ pub fn signal_group(group: u32, signal: i32) -> bool {
 pub fn inherited(number: i32) -> BorrowedFd<'static> {
     // SAFETY: never -1, and never a descriptor that we own: those are made later, with numbers of their own.
     unsafe { BorrowedFd::borrow_raw(number.max(0)) }
-}
-
-/// The path that this process was started by, if the system told it.
-pub fn started_by() -> Option<CString> {
-    // SAFETY: `AT_EXECFN` is the address of a string on the process's first stack page, or 0.
-    unsafe {
-        let address = libc::getauxval(libc::AT_EXECFN);
-        (address != 0).then(|| CStr::from_ptr(ptr::with_exposed_provenance(address as usize)).to_owned())
-    }
 }
 
 /// Pointers to arguments, and the null pointer that ends them.

@@ -8,6 +8,7 @@ use zccache_proto::ByteStrings;
 use zccache_proto::message::{Compile, Stdio, StreamKind};
 
 use crate::jobserver;
+use crate::kernel;
 use crate::process::Process;
 use crate::tool_search::FileId;
 
@@ -69,7 +70,7 @@ fn environment(process: &Process) -> ByteStrings {
 fn umask() -> u32 {
     let mask = rustix::process::umask(Mode::empty());
     rustix::process::umask(mask);
-    mask.bits()
+    kernel::mode_bits(mask)
 }
 
 fn stat_of(number: i32) -> Option<Stat> {

@@ -1,13 +1,12 @@
 //! One request and its answer: sends what was asked, passes output on, and says how it ended.
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use zccache_proto::blocking_unix::Connection;
+use zccache_proto::blocking_transport::Connection;
 use zccache_proto::handshake::{MismatchReason, Welcome};
 use zccache_proto::message::{Exit, Finished, OutputStream, Reply, SILENCE_MAX_MS};
-use zccache_proto::transport::RecvError;
+use zccache_proto::transport::{BorrowedDescriptor, RecvError};
 
 use crate::output;
 use crate::process::{Ended, inherited};
@@ -47,7 +46,7 @@ pub enum Answer {
 pub fn talk(
     connection: &mut Connection,
     frames: &[u8],
-    descriptors: &[BorrowedFd<'_>],
+    descriptors: &[BorrowedDescriptor<'_>],
     progress: &mut Progress,
 ) -> Answer {
     match connection.send_all(frames, descriptors) {

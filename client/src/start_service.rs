@@ -11,10 +11,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use zccache_proto::blocking_unix::Connection;
+use zccache_proto::blocking_transport::Connection;
 use zccache_proto::endpoint::Endpoint;
 use zccache_proto::message::SILENCE_MAX_MS;
 
+use crate::kernel;
 use crate::process::{Child, Ended, Process, Setup};
 use crate::tool_search;
 
@@ -240,7 +241,7 @@ pub fn lock_is_held(endpoint: &Endpoint) -> bool {
 
 /// The service's program: beside our own, else on `PATH`.
 pub fn find_service(process: &Process) -> Option<CString> {
-    if let Ok(mut beside) = std::fs::read_link("/proc/self/exe") {
+    if let Ok(mut beside) = kernel::own_path() {
         beside.set_file_name(SERVICE_NAME);
         let beside = CString::new(beside.into_os_string().into_vec()).ok()?;
         if rustix::fs::access(&beside, rustix::fs::Access::EXEC_OK).is_ok() {

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Stat};
 
 use crate::invocation::{OWN_NAME, base_name};
-use crate::process;
+use crate::kernel;
 
 /// Where tools are looked for if `PATH` is not set: what the C library takes then.
 const PATH_DEFAULT: &[u8] = b"/bin:/usr/bin";
@@ -16,7 +16,7 @@ const PATH_DEFAULT: &[u8] = b"/bin:/usr/bin";
 /// A file, whatever its names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
-    device: u64,
+    device: rustix::fs::Dev,
     inode: u64,
 }
 
@@ -28,8 +28,8 @@ impl FileId {
 
     /// The executable of this process.
     pub fn own() -> Option<Self> {
-        let by_proc = rustix::fs::stat(c"/proc/self/exe").ok();
-        let stat = by_proc.or_else(|| rustix::fs::stat(process::started_by()?).ok())?;
+        let by_proc = rustix::fs::stat(kernel::OWN_PROGRAM).ok();
+        let stat = by_proc.or_else(|| rustix::fs::stat(kernel::started_by()?).ok())?;
         Some(Self::of(&stat))
     }
 }
@@ -110,7 +110,7 @@ fn judge(path: &CStr, own: Option<FileId>) -> Candidate {
     }
 }
 
-fn may_execute(path: &CStr, mode: u32) -> bool {
+fn may_execute(path: &CStr, mode: rustix::fs::RawMode) -> bool {
     // Spares a system call where everybody may.
     mode & 0o111 == 0o111 || rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }

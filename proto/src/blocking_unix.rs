@@ -11,22 +11,15 @@ use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, sockopt,
-};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SocketAddrUnix, sockopt};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::endpoint::Endpoint;
-use crate::frame::{self, HEADER_BYTES};
-use crate::peer_unix::Peer;
+use crate::frame;
+use crate::kernel;
+use crate::peer::Peer;
+use crate::received::Received;
 use crate::transport::{DESCRIPTORS_MAX, RecvError, SendError, Timeout};
-
-/// Bytes asked for by one `recv`: a welcome and the answer to most compiles at once.
-const READ_BYTES: usize = 16 * 1024;
-
-/// The most that the buffer grows ahead of what has come, in bytes: a length field alone takes no memory.
-const READ_AHEAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// The shortest time-out that a socket takes, since zero would mean "for ever".
 const SOCKET_TIMEOUT_MIN: Duration = Duration::from_micros(1);
@@ -52,8 +45,7 @@ impl Connection {
     /// `NotFound` and `ConnectionRefused` mean that no service runs; `TimedOut` that it accepts nothing;
     /// `PermissionDenied` that the socket leads to somebody else's process.
     pub fn connect(endpoint: &Endpoint, patience: Duration) -> io::Result<Self> {
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let socket = kernel::socket()?;
         // Before connecting: with a full backlog, `connect` itself waits for as long as a send may.
         let patience = patience.max(SOCKET_TIMEOUT_MIN);
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
@@ -160,7 +152,7 @@ impl Connection {
                 },
                 (_, Wait::LastLook(timeout)) => return Err(RecvError::TimedOut(timeout)),
             };
-            match self.received.read_from(self.socket.as_fd(), flags) {
+            match read_once(self.socket.as_fd(), &mut self.received, flags) {
                 Ok(0) => return Err(self.received.closed()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Err(RecvError::TimedOut(limit.map_or(Duration::MAX, |l| l.0))),
@@ -233,51 +225,15 @@ enum Wait {
     LastLook(Duration),
 }
 
-/// What has come and was not taken yet: whole frames and perhaps the start of one more.
-#[derive(Debug, Default)]
-struct Received {
-    buffer: Vec<u8>,
-    /// Bytes at the buffer's start that were taken.
-    taken: usize,
-    /// Bytes that ever came.
-    bytes: u64,
-}
-
-impl Received {
-    /// The body of the first whole frame, which counts as taken.
-    fn next_frame(&mut self) -> Result<Option<&[u8]>, RecvError> {
-        let start = self.taken;
-        match frame::frame_bytes(&self.buffer[start..])? {
-            Some(bytes) if self.buffer.len() - start >= bytes => {
-                self.taken += bytes;
-                Ok(Some(&self.buffer[start + HEADER_BYTES..start + bytes]))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Reads once. `Ok(0)` means that the other side has closed.
-    fn read_from(&mut self, socket: BorrowedFd<'_>, flags: RecvFlags) -> Result<usize, Errno> {
-        self.buffer.drain(..self.taken);
-        self.taken = 0;
-        let announced = frame::frame_bytes(&self.buffer).ok().flatten().unwrap_or(0);
-        let wanted = announced.saturating_sub(self.buffer.len()).clamp(READ_BYTES, READ_AHEAD_BYTES_MAX);
-        self.buffer.reserve(wanted);
-        let (_, bytes) = rustix::net::recv(socket, spare_capacity(&mut self.buffer), flags)?;
-        self.bytes += bytes as u64;
-        Ok(bytes)
-    }
-
-    fn closed(&self) -> RecvError {
-        match self.buffer.len() - self.taken {
-            0 => RecvError::Closed,
-            received => RecvError::ClosedMidFrame { received },
-        }
-    }
-}
-
 fn remaining(deadline: Instant) -> Option<Duration> {
     deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+}
+
+/// One `recv`. `Ok(0)` means that the other side has closed.
+fn read_once(socket: BorrowedFd<'_>, received: &mut Received, flags: RecvFlags) -> Result<usize, Errno> {
+    let (_, bytes) = rustix::net::recv(socket, spare_capacity(received.room()), flags)?;
+    received.bytes += bytes as u64;
+    Ok(bytes)
 }
 
 /// One `sendmsg`. A closed peer is an error here, never a signal.
@@ -287,5 +243,5 @@ fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::INVAL);
     }
-    rustix::net::sendmsg(socket, &[io::IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+    rustix::net::sendmsg(socket, &[io::IoSlice::new(bytes)], &mut control, kernel::SEND)
 }

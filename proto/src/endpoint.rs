@@ -3,18 +3,21 @@
 //! The socket's name carries the protocol version, so that services of different versions run side by side.
 //! The directory is refused if anybody else could put a socket of theirs into it.
 
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::message::PROTOCOL_VERSION;
 use crate::own_directory;
-
-/// The most bytes a socket address holds on Linux (`sun_path`, with its NUL). Longer paths are reached
-/// through the directory's descriptor.
-const SOCKET_ADDRESS_BYTES_MAX: usize = 107;
+#[cfg(unix)]
+use unix::default_directory;
+#[cfg(windows)]
+use windows::default_directory;
 
 /// A runtime directory and the names of ours in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,15 +26,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint for an environment: `ZCCACHE_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/zccache`, else
-    /// `/tmp/zccache-UID`. Relative and empty values count as unset, as the XDG specification has it.
+    /// The endpoint for an environment: `ZCCACHE_RUNTIME_DIR`, else the platform's place: `$XDG_RUNTIME_DIR/zccache`,
+    /// else `/tmp/zccache-UID`; on Windows `%LOCALAPPDATA%\zccache\run`. Relative and empty values count as unset, as
+    /// the XDG specification has it.
     pub fn resolve(var: impl Fn(&str) -> Option<OsString>) -> Self {
-        let absolute = |name| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let directory = absolute("ZCCACHE_RUNTIME_DIR")
-            .or_else(|| absolute("XDG_RUNTIME_DIR").map(|d| d.join("zccache")))
-            .unwrap_or_else(|| {
-                PathBuf::from(format!("/tmp/zccache-{}", rustix::process::geteuid().as_raw()))
-            });
+        let absolute = |name: &str| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let directory = absolute("ZCCACHE_RUNTIME_DIR").unwrap_or_else(|| default_directory(&absolute));
         Self { directory }
     }
 
@@ -45,17 +45,12 @@ impl Endpoint {
         &self.directory
     }
 
-    /// The socket.
-    pub fn socket(&self) -> PathBuf {
-        self.directory.join(socket_name())
-    }
-
-    /// Held (`flock`) for as long as a service lives: there is at most one.
+    /// Held (locked) for as long as a service lives: there is at most one.
     pub fn service_lock(&self) -> PathBuf {
         self.directory.join(format!("service-{PROTOCOL_VERSION}.lock"))
     }
 
-    /// Held (`flock`) by the one client that starts a service while others wait.
+    /// Held (locked) by the one client that starts a service while others wait.
     pub fn start_lock(&self) -> PathBuf {
         self.directory.join(format!("start-{PROTOCOL_VERSION}.lock"))
     }
@@ -77,71 +72,5 @@ impl Endpoint {
     /// above it.
     pub fn prepare(&self) -> io::Result<()> {
         own_directory::prepare_strictly(&self.directory)
-    }
-
-    /// The directory, opened, after the checks of [`prepare`](Self::prepare) that cost nothing.
-    ///
-    /// # Errors
-    /// As [`prepare`](Self::prepare), but a missing directory is an error too.
-    pub fn open_directory(&self) -> io::Result<OwnedFd> {
-        own_directory::open_strictly(&self.directory)
-    }
-
-    /// Calls `with` with a path to the socket that fits a socket address, however long the directory's is.
-    ///
-    /// # Errors
-    /// Those of `with`, and of opening the directory if its path is too long.
-    pub fn with_short_path<T>(&self, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-        let path = self.socket();
-        if path.as_os_str().as_bytes().len() <= SOCKET_ADDRESS_BYTES_MAX {
-            return with(&path);
-        }
-        let directory = self.open_directory()?;
-        with(&Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(socket_name()))
-    }
-}
-
-fn socket_name() -> String {
-    format!("zccache-{PROTOCOL_VERSION}.sock")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn resolve(vars: &[(&str, &str)]) -> PathBuf {
-        Endpoint::resolve(|n| vars.iter().find(|v| v.0 == n).map(|v| v.1.into())).directory
-    }
-
-    #[test]
-    fn the_directory_is_ours_then_xdg_then_tmp() {
-        assert_eq!(resolve(&[("ZCCACHE_RUNTIME_DIR", "/r"), ("XDG_RUNTIME_DIR", "/x")]), Path::new("/r"));
-        assert_eq!(
-            resolve(&[("ZCCACHE_RUNTIME_DIR", ""), ("XDG_RUNTIME_DIR", "/x")]),
-            Path::new("/x/zccache")
-        );
-        assert!(resolve(&[("XDG_RUNTIME_DIR", "relative")]).starts_with("/tmp"));
-    }
-
-    #[test]
-    fn a_directory_that_others_may_write_is_refused() {
-        let temp = tempfile::tempdir().unwrap();
-        let endpoint = Endpoint::in_directory(temp.path().join("a/b"));
-        endpoint.prepare().unwrap();
-        assert_eq!(endpoint.directory().metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        std::fs::set_permissions(endpoint.directory(), PermissionsExt::from_mode(0o770)).unwrap();
-        assert!(endpoint.prepare().unwrap_err().to_string().contains("written by others"));
-        std::os::unix::fs::symlink(temp.path().join("a"), temp.path().join("link")).unwrap();
-        assert!(Endpoint::in_directory(temp.path().join("link")).prepare().is_err());
-    }
-
-    #[test]
-    fn long_directories_give_short_paths() {
-        let temp = tempfile::tempdir().unwrap();
-        let endpoint = Endpoint::in_directory(temp.path().join("x".repeat(200)));
-        endpoint.prepare().unwrap();
-        endpoint.with_short_path(|p| std::fs::write(p, "found")).unwrap();
-        assert_eq!(std::fs::read_to_string(endpoint.socket()).unwrap(), "found");
     }
 }

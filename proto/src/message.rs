@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::ByteStrings;
+use crate::absolute::is_absolute;
 use crate::report::{StatsReport, StatusReport};
 use crate::transport::DESCRIPTORS_MAX;
 
@@ -98,7 +99,7 @@ impl Compile {
         let mut numbers = self.descriptors.clone();
         numbers.sort_unstable();
         numbers.dedup();
-        self.cwd.starts_with(b"/")
+        is_absolute(&self.cwd)
             && !self.cwd.contains(&0)
             && !self.tool.is_empty()
             && !self.tool.contains(&0)
@@ -262,12 +263,17 @@ impl Exit {
 mod tests {
     use super::*;
 
+    #[cfg(unix)]
+    const CWD: &[u8] = b"/work";
+    #[cfg(windows)]
+    const CWD: &[u8] = br"C:\work";
+
     /// A request as a wrapper sends it.
     fn compile() -> Compile {
         Compile {
             tool: b"gcc".to_vec(),
             argv: [b"gcc"].into_iter().collect(),
-            cwd: b"/work".to_vec(),
+            cwd: CWD.to_vec(),
             env: ByteStrings::default(),
             umask: 0o022,
             stdio: Stdio {

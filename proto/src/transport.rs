@@ -5,6 +5,20 @@ use std::time::Duration;
 
 use crate::frame::FrameError;
 
+/// An open file that travels beside a message, or could: this platform's kind.
+#[cfg(unix)]
+pub type Descriptor = std::os::fd::OwnedFd;
+/// An open file that travels beside a message, or could: this platform's kind.
+#[cfg(windows)]
+pub type Descriptor = std::os::windows::io::OwnedHandle;
+
+/// One that is lent to a send.
+#[cfg(unix)]
+pub type BorrowedDescriptor<'a> = std::os::fd::BorrowedFd<'a>;
+/// One that is lent to a send.
+#[cfg(windows)]
+pub type BorrowedDescriptor<'a> = std::os::windows::io::BorrowedHandle<'a>;
+
 /// The default time-out that a client may set for `recv` (it is not applied unless asked for): five minutes,
 /// longer than any single step of ours, so it only ever ends a wait that nothing would have ended.
 pub const SUGGESTED_RECV_TIMEOUT: Duration = Duration::from_secs(300);

@@ -9,6 +9,9 @@ mod archive;
 pub mod known;
 pub mod never;
 pub mod plan;
+#[cfg_attr(unix, path = "any_tool/surroundings_unix.rs")]
+#[cfg_attr(windows, path = "any_tool/surroundings_windows.rs")]
+mod surroundings;
 
 /// Every reason this lane passes an invocation through for, sorted. `docs/pass-through.md` explains each.
 pub const REASONS: &[&str] =

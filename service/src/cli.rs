@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use zccache_proto::endpoint::Endpoint;
 
 use crate::config::{Config, ConfigError, Shown};
-use crate::daemon::{self, AlreadyRunning, ServiceLock};
-use crate::{logging, system};
+use crate::service_lock::{AlreadyRunning, ServiceLock};
+use crate::{daemon, logging, system};
 
 /// The service of zccache, a compiler cache. Wrappers start it when they need it.
 #[derive(Parser)]

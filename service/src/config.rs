@@ -248,6 +248,14 @@ impl Config {
 /// More threads than this serve nobody better: each serves many clients.
 const WORKERS_MAX: usize = 256;
 
+/// Where a user's own files lie unless said otherwise, as the system has it: its variable, and the place of each kind of
+/// file below.
+#[cfg(unix)]
+const HOME: [&str; 4] = ["HOME", ".cache/zccache", ".local/state/zccache", ".config/zccache"];
+/// The same on Windows.
+#[cfg(windows)]
+const HOME: [&str; 4] = ["LOCALAPPDATA", r"zccache\cache", r"zccache\state", "zccache"];
+
 /// What holds where nobody says otherwise; by the XDG base directory specification.
 struct Defaults {
     cache: PathBuf,
@@ -258,11 +266,12 @@ impl Defaults {
     fn new(var: &impl Fn(&str) -> Option<OsString>) -> Self {
         let absolute = |name: &str| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
         // Without a home there is at least the runtime directory, which is ours alone.
-        let home = absolute("HOME")
+        let [variable, cache, state, _] = HOME;
+        let home = absolute(variable)
             .unwrap_or_else(|| zccache_proto::endpoint::Endpoint::resolve(var).directory().to_owned());
         let base =
-            |name: &str, below: &str| absolute(name).unwrap_or_else(|| home.join(below)).join("zccache");
-        Self { cache: base("XDG_CACHE_HOME", ".cache"), state: base("XDG_STATE_HOME", ".local/state") }
+            |name, below| absolute(name).map_or_else(|| home.join(below), |given| given.join("zccache"));
+        Self { cache: base("XDG_CACHE_HOME", cache), state: base("XDG_STATE_HOME", state) }
     }
 
     fn of(&self, key: &str) -> String {
@@ -286,8 +295,10 @@ impl File {
     fn load(var: &impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
         let named = var("ZCCACHE_CONFIG").map(PathBuf::from);
         let absolute = |name: &str| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        let usual = || absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|h| h.join(".config")));
-        let Some(path) = named.clone().or_else(|| usual().map(|d| d.join("zccache/config.toml"))) else {
+        let [variable, .., config] = HOME;
+        let given = || absolute("XDG_CONFIG_HOME").map(|given| given.join("zccache"));
+        let usual = || given().or_else(|| absolute(variable).map(|home| home.join(config)));
+        let Some(path) = named.clone().or_else(|| usual().map(|d| d.join("config.toml"))) else {
             return Ok(Self { path: PathBuf::new(), table: toml::Table::new() });
         };
         let text = match read(&path) {

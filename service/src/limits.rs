@@ -10,8 +10,8 @@ const DISK_SHARE: u64 = 10;
 
 /// The limit for a cache in `directory`: 10 GiB or a tenth of its disk, whichever is less.
 pub fn default_limit_bytes(directory: &Path) -> u64 {
-    let disk = directory.ancestors().find_map(|d| rustix::fs::statvfs(d).ok());
-    let share = disk.map_or(LIMIT_BYTES_MAX, |d| d.f_blocks.saturating_mul(d.f_frsize) / DISK_SHARE);
+    let disk = directory.ancestors().find_map(|d| zccache_actors::sys::disk_bytes(d).ok());
+    let share = disk.map_or(LIMIT_BYTES_MAX, |bytes| bytes / DISK_SHARE);
     share.min(LIMIT_BYTES_MAX)
 }
 

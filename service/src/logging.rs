@@ -13,7 +13,7 @@ const LOG_FILES_MAX: usize = 7;
 /// # Errors
 /// If the directory cannot be made or written; the service works without a log.
 pub fn start(directory: &Path, level: &str) -> Result<PathBuf, String> {
-    use std::os::unix::fs::DirBuilderExt;
+    use zccache_actors::sys::DirBuilderExt;
     let explain = |e: &dyn std::fmt::Display| format!("there is no log: {}: {e}", directory.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| explain(&e))?;
     let appender = RollingFileAppender::builder()

@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use zccache_actors::sys::OsStrExt;
 
 use zccache_actors::exec::Declaration;
 use zccache_actors::invocation::Invocation;
@@ -21,6 +21,9 @@ use crate::c_family::language::base_name;
 use crate::c_family::names::{Compiler, Named, compiler_named};
 use crate::rust::names::{Driver, driver_named};
 use crate::{c_family, rust};
+
+/// Why everything is passed through on a system where no tool can be observed (`observers_elsewhere.rs`).
+pub const UNOBSERVED_SYSTEM: &str = "unobserved_system";
 
 /// Tools remembered at most. A machine has a few dozen; a client that makes up paths must not fill the memory.
 const TOOLS_MAX: usize = 1024;

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
 use zccache_actors::acceptor::{Acceptor, Alive, Worker};
 use zccache_actors::blobs::Blobs;
 use zccache_actors::connection::Peers;
@@ -18,7 +17,7 @@ use zccache_actors::file_table::FileTable;
 use zccache_actors::hasher::Hasher;
 use zccache_actors::journal::Journal;
 use zccache_actors::manifest::HotManifests;
-use zccache_actors::root::{Adopt, BeginShutdown, Description, Escalate, Root};
+use zccache_actors::root::{Adopt, Description, Escalate, Root};
 use zccache_actors::runner::Runner;
 use zccache_actors::storage::{Limits, Storage};
 use zccache_actors::store::Store;
@@ -28,8 +27,7 @@ use zccache_proto::endpoint::Endpoint;
 
 use crate::config::Config;
 use crate::limits::{default_limit_bytes, processors};
-use crate::observers;
-use crate::planner::ToolPlanner;
+use crate::{observers, signals};
 
 /// How long those that wait for disks may be stuck before they are given up: the store may be deleting a whole cache, a
 /// network file system may come back. Nobody waits for them meanwhile.
@@ -116,7 +114,7 @@ async fn build(
         watch(&root, worker.alive.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
     }
     let peers = Arc::new(Peers {
-        planner: Box::new(ToolPlanner::new(config.strip_incremental)),
+        planner: observers::planner(config),
         hot,
         files,
         blobs,
@@ -137,7 +135,7 @@ async fn build(
     };
     escalate_after(&root, guard("acceptor", acceptor.clone()));
     root.send(Adopt { acceptor, store }).await?;
-    shut_down_on_signals(root)
+    signals::shut_down_on(root)
 }
 
 fn on<A>(
@@ -175,16 +173,4 @@ fn escalate_after(root: &Addr<Root>, end: impl Future<Output = String> + 'static
         let why = end.await;
         root.do_send(Escalate(why)); // the last thing that happens; nobody is left to wait
     });
-}
-
-fn shut_down_on_signals(root: Addr<Root>) -> anyhow::Result<()> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let (mut signals, root) = (signal(kind)?, root.clone());
-        actix::spawn(async move {
-            while signals.recv().await.is_some() {
-                root.do_send(BeginShutdown); // repeated signals are one request
-            }
-        });
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use zccache_service::any_tool::REASONS as OTHERS;
 use zccache_service::c_family::environment::{IGNORABLE, VARIABLES};
 use zccache_service::c_family::judgement::REASONS;
+use zccache_service::planner::UNOBSERVED_SYSTEM;
 use zccache_service::rust;
 
 fn page(name: &str) -> String {
@@ -15,8 +16,13 @@ fn every_pass_through_reason_has_its_row_and_no_row_is_without_a_reason() {
     let page = page("pass-through.md");
     let rows = page.split_once("## Reasons").expect("the heading").1;
     let reasons = rows.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next());
-    let mut known: Vec<&str> =
-        REASONS.iter().chain(OTHERS).chain(rust::judgement::REASONS).copied().collect();
+    let mut known: Vec<&str> = REASONS
+        .iter()
+        .chain(OTHERS)
+        .chain(rust::judgement::REASONS)
+        .chain(&[UNOBSERVED_SYSTEM])
+        .copied()
+        .collect();
     known.sort_unstable();
     known.dedup();
     assert_eq!(reasons.collect::<Vec<_>>(), known);

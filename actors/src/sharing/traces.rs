@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use crate::sys::fs::{AtFlags, Mode, OFlags};
 
 use crate::blobs::Blobs;
 use crate::freshness::WorkingDirectory;
@@ -87,7 +87,7 @@ pub fn any_input_says(observations: &[Observation], needle: &[u8], cwd: &Working
 /// The content of an input, if it is still the one with this signature.
 fn input(path: &[u8], signature: Signature, cwd: &WorkingDirectory) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = std::fs::File::from(rustix::fs::openat(cwd.fd(), path, flags, Mode::empty()).ok()?);
+    let mut file = std::fs::File::from(crate::sys::fs::openat(cwd.fd(), path, flags, Mode::empty()).ok()?);
     let now = Signature::at(&file, c"", AtFlags::EMPTY_PATH).ok()?;
     let mut content = Vec::new();
     (&mut file).take(4).read_to_end(&mut content).ok()?;

@@ -110,19 +110,18 @@ fn a_process_number_is_told_by_who_asks_for_it_and_by_a_script_that_names_it() {
     assert_eq!(run(&bench, &UNKNOWN, &bench.path("told"), &[]).observed.unstorable, asked);
 }
 
-/// The kernel's clock functions, as this process has them.
-fn own_clock() -> Vec<u8> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
-    let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
-    let [start, end] = [start, end].map(|digits| u64::from_str_radix(digits, 16).unwrap());
-    let mut image = vec![0; usize::try_from(end - start).unwrap()];
-    std::fs::File::open("/proc/self/mem").unwrap().read_exact_at(&mut image, start).unwrap();
-    image
-}
-
 #[test]
 fn a_tool_that_cannot_be_executed_leaves_our_own_clock_alone() {
+    // The kernel's clock functions, as this process has them.
+    let own_clock = || {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let line = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap();
+        let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|digits| u64::from_str_radix(digits, 16).unwrap());
+        let mut image = vec![0; usize::try_from(end - start).unwrap()];
+        std::fs::File::open("/proc/self/mem").unwrap().read_exact_at(&mut image, start).unwrap();
+        image
+    };
     let before = own_clock();
     ObservedObserver::new().unwrap();
     assert!(own_clock() == before, "until it executes, a tool's process has our memory");

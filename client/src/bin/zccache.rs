@@ -1,25 +1,12 @@
 //! `zccache`: the wrapper put before a compiler. What it does is told in `zccache_client`'s `wrapper`.
-//!
-//! No Rust runtime in front of `main`: that would change signal dispositions which the tool must inherit, and
-//! cost system calls on every compile.
-#![no_main]
-#![expect(unsafe_code, reason = "the C entry point, called by the system with raw pointers")]
+#![cfg_attr(unix, no_main)]
 
-use std::ffi::{c_char, c_int};
+#[cfg(unix)]
+#[path = "../entry_unix.rs"]
+mod entry;
 
-use zccache_client::process::Process;
-
-/// The entry point that the C library calls.
-///
-/// # Safety
-/// Called once, with what `execve` was given.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn main(
-    argc: c_int,
-    argv: *const *const c_char,
-    environ: *const *const c_char,
-) -> c_int {
-    // SAFETY: promised by the caller; nothing here ever changes the environment.
-    let process = unsafe { Process::from_main(argc, argv, environ) };
-    zccache_client::wrapper::run(&process)
+/// Windows has nothing that a tool could inherit from a runtime in front of `main`.
+#[cfg(windows)]
+fn main() {
+    std::process::exit(zccache_client::wrapper::run());
 }

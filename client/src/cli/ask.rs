@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use zccache_proto::blocking_unix::Connection;
+use zccache_proto::blocking_transport::Connection;
 use zccache_proto::endpoint::Endpoint;
 use zccache_proto::handshake::{Hello, MismatchReason, Welcome};
 use zccache_proto::message::{Reply, Request};

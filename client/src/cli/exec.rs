@@ -1,12 +1,11 @@
 //! `zccache-client exec`: runs any tool through the cache, with what the user declares about it.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::Context;
 
-use super::Outcome;
+use super::{Outcome, program};
 
 /// What is declared, and the tool with its arguments.
 #[derive(clap::Args)]
@@ -31,7 +30,7 @@ pub struct Exec {
 /// Becomes the wrapper, which becomes the tool if the cache is of no use.
 pub fn exec(run: Exec) -> Outcome {
     let own = std::env::current_exe().context("cannot tell where this program is")?;
-    let mut command = Command::new(own.with_file_name("zccache"));
+    let mut command = Command::new(own.with_file_name(program::WRAPPER_NAME));
     command.args(&run.command);
     let lists = [("INPUT", &run.input), ("VARIABLE", &run.input_env), ("OUTPUT", &run.output)];
     for (kind, values) in lists {
@@ -42,7 +41,5 @@ pub fn exec(run: Exec) -> Outcome {
     if run.no_cwd {
         command.env("ZCCACHE_EXEC_NO_CWD", "1");
     }
-    // Only returns if it fails.
-    let error = command.exec();
-    Err(anyhow::Error::from(error).context("cannot run zccache").into())
+    match program::end_as(&mut command).context("cannot run zccache")? {}
 }

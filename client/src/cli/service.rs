@@ -11,7 +11,7 @@ use zccache_proto::endpoint::Endpoint;
 use zccache_proto::message::{Reply, Request};
 
 use super::ask::{self, ask};
-use super::{Failure, Outcome, print};
+use super::{Failure, Outcome, print, program};
 use crate::start_service::{EXIT_ALREADY_RUNNING, SERVICE_NAME, lock_is_held};
 
 /// How long a started service may take to answer: a large index on a slow disk.
@@ -76,13 +76,9 @@ fn start_and_wait(endpoint: &Endpoint, program: &Path, complaints: &File) -> any
 }
 
 fn spawn(program: &Path, complaints: &File) -> anyhow::Result<Child> {
-    Command::new(program)
-        .arg("--daemon")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(complaints.try_clone()?)
-        .spawn()
-        .with_context(|| format!("failed to run {}", program.display()))
+    let mut command = Command::new(program);
+    command.arg("--daemon").stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints.try_clone()?);
+    program::spawn_daemon(&mut command).with_context(|| format!("failed to run {}", program.display()))
 }
 
 /// A file that a daemon may go on writing to without anybody reading, unlike a pipe; it has no name.
@@ -170,11 +166,7 @@ fn find_program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("failed to find this program")?;
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = own.parent().map(Path::to_path_buf).into_iter().chain(std::env::split_paths(&path));
-    directories.map(|d| d.join(SERVICE_NAME)).find(|p| is_executable(p)).ok_or_else(|| {
+    directories.map(|d| d.join(SERVICE_NAME)).find(|p| program::is_executable(p)).ok_or_else(|| {
         anyhow!("{SERVICE_NAME} is neither beside {} nor on PATH; install it there", own.display())
     })
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }

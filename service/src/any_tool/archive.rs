@@ -4,9 +4,9 @@
 //! found in the program itself.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
+use zccache_actors::sys::OsStrExt;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::signature::Signature;

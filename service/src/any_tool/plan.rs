@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use zccache_actors::sys::OsStrExt;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::plan::{Caution, DeclaredInputs, PassThrough, Plan, Planned, Policy};
 use zccache_proto::message::StreamKind;
 
 use super::known::Known;
-use super::{archive, known, never};
+use super::{archive, known, never, surroundings};
 use crate::c_family::language::base_name;
 use crate::c_family::response_files;
 use crate::planner::Resolved;
@@ -105,15 +105,9 @@ fn is_terminal(kind: StreamKind) -> bool {
 /// What a tool can ask the kernel without a path: who runs it and where. Written like variables, with names that none
 /// can have.
 fn world(policy: &Policy) -> Vec<Vec<u8>> {
-    let uname = rustix::system::uname();
     let entry = |name: &str, value: &[u8]| [format!("={name}=").as_bytes(), value].concat();
-    let number = |value: u32| value.to_string().into_bytes();
-    let mut entries = vec![
-        entry("uid", &number(rustix::process::geteuid().as_raw())),
-        entry("gid", &number(rustix::process::getegid().as_raw())),
-        entry("host", uname.nodename().to_bytes()),
-        entry("kernel", uname.release().to_bytes()),
-    ];
+    let mut entries: Vec<Vec<u8>> =
+        surroundings::known().into_iter().map(|(name, value)| entry(name, &value)).collect();
     if policy.ignored_reads == KERNEL_FACTS {
         let facts = KERNEL_FACTS.iter().map(|path| entry(path, &std::fs::read(path).unwrap_or_default()));
         entries.extend(facts);

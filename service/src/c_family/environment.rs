@@ -177,7 +177,7 @@ pub fn enters_key(name: &[u8], compiler: Compiler) -> bool {
 /// `PWD`, if the compiler would believe it: it names the working directory by another path, which then shows in
 /// debug information. Where it is the path that the cwd field of the key has already, or wrong, it is left out.
 fn pwd_entry(env: &ByteStrings, cwd: &Path) -> Option<Vec<u8>> {
-    use std::os::unix::ffi::OsStrExt;
+    use zccache_actors::sys::OsStrExt;
     let pwd = env.value_of(b"PWD")?;
     if pwd == cwd.as_os_str().as_bytes() || !pwd.starts_with(b"/") {
         return None;

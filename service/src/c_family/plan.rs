@@ -1,8 +1,8 @@
 //! From an invocation of a C family compiler to its plan.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use zccache_actors::sys::OsStrExt;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::observation::Spelled;

@@ -5,9 +5,9 @@
 //! backslashes. They differ in corners; what they may read differently is refused, and the compiler is left to it.
 
 use std::ffi::OsStr;
-use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
+use zccache_actors::sys::OsStrExt;
 
 /// Nesting depth at which expansion is refused. Build tools nest once; compilers allow far more (gcc: 2000
 /// files), but what goes deeper is more likely a file that names itself.
@@ -75,7 +75,7 @@ impl Expansion<'_> {
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => {}
             Ok(_) => return Err(NotExpanded),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             Err(_) => return Err(NotExpanded),
         }
         let file = std::fs::File::open(&path).map_err(|_| NotExpanded)?;

@@ -1,8 +1,8 @@
 //! `@file` arguments: rustc reads more arguments from the file, one a line.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use zccache_actors::sys::OsStrExt;
 
 /// The most bytes of an argument file that are read (16 MiB), many times what a system's command line may hold.
 const FILE_BYTES_MAX: u64 = 16 << 20;

@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex, PoisonError};
+use zccache_actors::sys::OsStrExt;
 
 use memchr::memmem;
 use object::{Object, ObjectSymbol};

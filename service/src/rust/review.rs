@@ -3,8 +3,8 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use zccache_actors::sys::OsStrExt;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::observation::{Seen, Spelled};

@@ -1,8 +1,8 @@
 //! The target directory of a Cargo build, as a rustc command line tells it: what lies above `--out-dir`.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use zccache_actors::sys::OsStrExt;
 
 use super::command_line::CommandLine;
 

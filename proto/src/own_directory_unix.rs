@@ -13,10 +13,12 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::kernel;
+
 /// What we make and keep such a directory as.
 const OWNER_ONLY: u32 = 0o700;
 /// Somebody else could write.
-const OTHERS_WRITE: u32 = 0o022;
+const OTHERS_WRITE: Mode = Mode::WGRP.union(Mode::WOTH);
 /// Anybody could write.
 const WORLD_WRITES: u32 = 0o002;
 /// Only the owner of a name may remove or rename it.
@@ -31,10 +33,12 @@ const STICKY: u32 = 0o1000;
 pub fn prepare(directory: &Path) -> io::Result<()> {
     make(directory)?;
     let opened = open(directory, OFlags::empty())?;
-    let mode = rustix::fs::fstat(&opened)?.st_mode & 0o7777;
-    if mode & OTHERS_WRITE != 0 && std::fs::read_dir(directory)?.next().is_some() {
-        let how =
-            format!("could be written by others, who may have; clear it and `chmod 700` it (mode {mode:o})");
+    let mode = mode_of(&opened)?;
+    if mode.intersects(OTHERS_WRITE) && std::fs::read_dir(directory)?.next().is_some() {
+        let how = format!(
+            "could be written by others, who may have; clear it and `chmod 700` it (mode {:o})",
+            mode.bits()
+        );
         return Err(refusal(directory, &how));
     }
     narrow(directory, &opened)?;
@@ -58,7 +62,7 @@ pub fn prepare_strictly(directory: &Path) -> io::Result<()> {
 /// If it is not.
 pub fn open_strictly(directory: &Path) -> io::Result<OwnedFd> {
     let opened = open(directory, OFlags::NOFOLLOW)?;
-    if rustix::fs::fstat(&opened)?.st_mode & OTHERS_WRITE != 0 {
+    if mode_of(&opened)?.intersects(OTHERS_WRITE) {
         return Err(refusal(directory, "can be written by others"));
     }
     Ok(opened)
@@ -75,7 +79,7 @@ fn make(directory: &Path) -> io::Result<()> {
 
 /// Opens a directory of ours.
 fn open(directory: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    let flags = flags | OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = flags | kernel::LOOK_AT_DIRECTORY;
     let opened = rustix::fs::open(directory, flags, Mode::empty()).map_err(|e| {
         let e = io::Error::from(e);
         io::Error::new(e.kind(), format!("{}: {e}", directory.display()))
@@ -89,7 +93,7 @@ fn open(directory: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 /// Takes from others what they may do with a directory of ours. One on a read-only disk stays as it is.
 fn narrow(directory: &Path, opened: &OwnedFd) -> io::Result<()> {
     let stat = rustix::fs::fstat(opened)?;
-    if stat.st_mode & 0o7777 == OWNER_ONLY {
+    if mode_of(opened)? == Mode::RWXU {
         return Ok(());
     }
     let reopened = File::open(directory);
@@ -119,6 +123,11 @@ fn check_parents(directory: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// An open directory's permissions.
+fn mode_of(opened: &OwnedFd) -> io::Result<Mode> {
+    Ok(Mode::from_raw_mode(rustix::fs::fstat(opened)?.st_mode))
 }
 
 fn refusal(directory: &Path, how: &str) -> io::Error {

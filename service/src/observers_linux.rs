@@ -6,8 +6,10 @@ use zccache_actors::observe_declared::DeclaredObserver;
 use zccache_actors::observe_linux::ObservedObserver;
 use zccache_actors::observe_none::Unobserved;
 use zccache_actors::observer::Observer;
+use zccache_actors::plan::Planner;
 
-use crate::config::ObserverKind;
+use crate::config::{Config, ObserverKind};
+use crate::planner::ToolPlanner;
 
 /// The observer in use.
 pub struct Chosen {
@@ -38,4 +40,9 @@ pub fn choose(kind: ObserverKind) -> Chosen {
 
 fn declared(trouble: Option<String>) -> Chosen {
     Chosen { observer: Arc::new(DeclaredObserver::default()), name: "declared", trouble }
+}
+
+/// Who says what invocations mean.
+pub fn planner(config: &Config) -> Box<dyn Planner> {
+    Box::new(ToolPlanner::new(config.strip_incremental))
 }

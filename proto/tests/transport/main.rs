@@ -1,30 +1,35 @@
-//! Both transports against each other, over a real socket: what goes well, and every way in which it may not.
+//! Both transports against each other, over a real socket or pipe: what goes well, and every way in which it may not.
+//!
+//! One suite for every platform; what only one of them has is in `sockets.rs` and `pipes.rs`.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[cfg_attr(unix, path = "sockets.rs")]
+#[cfg_attr(windows, path = "pipes.rs")]
+mod platform;
+
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use zccache_proto::async_unix::{Connection as Served, Listener};
-use zccache_proto::blocking_unix::Connection;
+use zccache_proto::async_transport::{Connection as Served, Listener};
+use zccache_proto::blocking_transport::Connection;
 use zccache_proto::endpoint::Endpoint;
 use zccache_proto::frame::{self, FRAME_BYTES_MAX, FrameError};
 use zccache_proto::message::{Reply, Request};
-use zccache_proto::transport::{DESCRIPTORS_MAX, RecvError, SendError, Timeout};
+use zccache_proto::transport::{RecvError, SendError, Timeout};
+
+use platform::raw;
 
 /// Longer than anything here takes on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Short enough to wait for, long enough to be told from "at once".
-const SHORT: Duration = Duration::from_millis(60);
+pub(crate) const SHORT: Duration = Duration::from_millis(60);
 
-struct Fixture {
+pub(crate) struct Fixture {
     endpoint: Endpoint,
     _directory: tempfile::TempDir,
 }
 
-fn fixture() -> Fixture {
+pub(crate) fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let endpoint = Endpoint::in_directory(directory.path().join("run"));
     endpoint.prepare().unwrap();
@@ -32,7 +37,7 @@ fn fixture() -> Fixture {
 }
 
 /// Runs `client` on a thread while `server` serves the connections; both ends' panics fail the test.
-async fn against<T: Send + 'static>(
+pub(crate) async fn against<T: Send + 'static>(
     client: impl FnOnce(Endpoint) -> T + Send + 'static,
     server: impl AsyncFnOnce(Listener),
 ) -> T {
@@ -43,12 +48,8 @@ async fn against<T: Send + 'static>(
     client.await.unwrap()
 }
 
-fn connect(endpoint: &Endpoint) -> Connection {
+pub(crate) fn connect(endpoint: &Endpoint) -> Connection {
     Connection::connect(endpoint, PATIENCE).unwrap()
-}
-
-fn raw(endpoint: &Endpoint) -> UnixStream {
-    UnixStream::connect(endpoint.socket()).unwrap()
 }
 
 async fn echo_pings(mut connection: Served) -> RecvError {
@@ -223,10 +224,10 @@ async fn garbage_is_an_error_and_the_next_frame_is_still_found() {
             let mut stream = raw(&endpoint);
             stream.write_all(b"\x03\0\0\0\xc1\xc1\xc1").unwrap();
             stream.write_all(&frame::encode(&Request::Ping { nonce: 3 }).unwrap()).unwrap();
-            let mut pong = Vec::new();
-            stream.shutdown(std::net::Shutdown::Write).unwrap();
-            stream.read_to_end(&mut pong).unwrap();
-            assert_eq!(pong, frame::encode(&Reply::Pong { nonce: 3 }).unwrap());
+            let expected = frame::encode(&Reply::Pong { nonce: 3 }).unwrap();
+            let mut pong = vec![0; expected.len()];
+            stream.read_exact(&mut pong).unwrap();
+            assert_eq!(pong, expected);
         },
         async |listener| {
             let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
@@ -348,34 +349,21 @@ async fn a_peer_that_never_reads_does_not_hold_a_sender_up() {
     .await;
 }
 
-#[test]
-fn a_full_backlog_does_not_hold_a_client_up() {
-    let Fixture { endpoint, _directory } = fixture();
-    let flags = rustix::net::SocketFlags::CLOEXEC;
-    let (family, kind) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM);
-    let socket = rustix::net::socket_with(family, kind, flags, None).unwrap();
-    rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(endpoint.socket()).unwrap()).unwrap();
-    rustix::net::listen(&socket, 0).unwrap();
-    let mut kept = Vec::new();
-    let begun = Instant::now();
-    let error = loop {
-        match Connection::connect(&endpoint, SHORT) {
-            Ok(connection) => kept.push(connection),
-            Err(e) => break e,
-        }
-        assert!(kept.len() < 10, "the backlog was to be full");
-    };
-    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
-    assert!(begun.elapsed() < SHORT * 30);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_clients_at_once_are_all_served() {
+    clients_at_once(8).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_hundred_clients_at_once_are_all_served() {
-    const CLIENTS: u64 = 300;
+    clients_at_once(300).await;
+}
+
+async fn clients_at_once(clients: u64) {
     against(
-        |endpoint| {
+        move |endpoint| {
             std::thread::scope(|scope| {
-                for n in 0..CLIENTS {
+                for n in 0..clients {
                     let endpoint = &endpoint;
                     std::thread::Builder::new()
                         .stack_size(128 * 1024)
@@ -390,7 +378,7 @@ async fn three_hundred_clients_at_once_are_all_served() {
         },
         async |listener| {
             let mut tasks = Vec::new();
-            for _ in 0..CLIENTS {
+            for _ in 0..clients {
                 tasks.push(tokio::spawn(echo_pings(
                     listener.accept().await.unwrap().into_connection().unwrap(),
                 )));
@@ -404,35 +392,30 @@ async fn three_hundred_clients_at_once_are_all_served() {
 }
 
 #[tokio::test]
-async fn descriptors_come_with_their_message_and_no_more_than_the_limit_stay() {
+async fn one_client_after_another_is_served() {
+    const CLIENTS: u64 = 100;
     against(
         |endpoint| {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(b"of the client").unwrap();
-            let mut connection = connect(&endpoint);
-            let ping = frame::encode(&Request::Ping { nonce: 0 }).unwrap();
-            let two = [file.as_fd(), file.as_fd()];
-            connection.send_all(&ping, &two).unwrap();
-            let all = [file.as_fd(); DESCRIPTORS_MAX];
-            connection.send_all(&ping, &all).unwrap();
-            assert!(connection.send_all(&ping, &[file.as_fd(); DESCRIPTORS_MAX + 1]).is_err());
-            assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
+            for nonce in 0..CLIENTS {
+                let mut connection = connect(&endpoint);
+                connection.send(&Request::Ping { nonce }).unwrap();
+                assert!(matches!(connection.recv(), Ok(Reply::Pong { nonce: n }) if n == nonce));
+            }
         },
         async |listener| {
-            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
-            connection.recv::<Request>().await.unwrap();
-            assert_eq!(connection.take_descriptors().len(), 2);
-            connection.recv::<Request>().await.unwrap();
-            let came = connection.take_descriptors();
-            assert_eq!(came.len(), DESCRIPTORS_MAX);
-            let mut text = [0; 13];
-            rustix::io::pread(&came[0], &mut text, 0).unwrap();
-            assert_eq!(&text, b"of the client");
-            assert!(rustix::io::fcntl_getfd(&came[0]).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
-            assert!(connection.take_descriptors().is_empty());
+            for _ in 0..CLIENTS {
+                let connection = listener.accept().await.unwrap().into_connection().unwrap();
+                assert!(matches!(echo_pings(connection).await, RecvError::Closed));
+            }
         },
     )
     .await;
+}
+
+#[tokio::test]
+async fn where_no_service_listens_none_is_found() {
+    let Fixture { endpoint, _directory } = fixture();
+    assert_eq!(Connection::connect(&endpoint, PATIENCE).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[tokio::test]
@@ -455,23 +438,4 @@ async fn both_halves_work_apart() {
         },
     )
     .await;
-}
-
-#[tokio::test]
-async fn the_socket_is_the_owners_alone_and_a_stale_one_is_replaced() {
-    let temp = tempfile::tempdir().unwrap();
-    for directory in ["short".to_string(), "long".repeat(50)] {
-        let endpoint = Endpoint::in_directory(temp.path().join(directory));
-        endpoint.prepare().unwrap();
-        drop(Listener::bind(&endpoint).unwrap());
-        let refused = Connection::connect(&endpoint, PATIENCE).unwrap_err();
-        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-        let listener = Listener::bind(&endpoint).unwrap();
-        assert_eq!(endpoint.socket().metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let connection = connect(&endpoint);
-        assert_eq!(connection.peer().pid, Some(std::process::id()));
-        listener.accept().await.unwrap().into_connection().unwrap();
-    }
-    let nowhere = Endpoint::in_directory(temp.path().join("nowhere"));
-    assert_eq!(Connection::connect(&nowhere, PATIENCE).unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }

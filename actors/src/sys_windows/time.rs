@@ -1,0 +1,41 @@
+//! Clocks.
+
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Which clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockId {
+    /// One that never goes back. It is this process's own: clients say nothing of theirs on Windows.
+    Monotonic,
+    /// The one that files are stamped with.
+    RealtimeCoarse,
+}
+
+/// A moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Timespec {
+    /// Whole seconds.
+    pub tv_sec: i64,
+    /// Nanoseconds beyond them.
+    pub tv_nsec: i64,
+}
+
+/// Where the monotonic clock begins: an hour before it is first asked, so that no moment is 0.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+const START_S: u64 = 3600;
+
+/// The time by `clock`.
+pub fn clock_gettime(clock: ClockId) -> Timespec {
+    let (seconds, nanoseconds) = match clock {
+        ClockId::Monotonic => {
+            let since = START.elapsed();
+            (START_S + since.as_secs(), since.subsec_nanos())
+        }
+        ClockId::RealtimeCoarse => {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            (since.as_secs(), since.subsec_nanos())
+        }
+    };
+    Timespec { tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX), tv_nsec: nanoseconds.into() }
+}
