@@ -27,7 +27,7 @@ pub enum Planned {
 /// without the user's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassThrough {
-    /// For example `unknown_tool`, `link`, `preprocess_only`, `several_sources`.
+    /// For example `unknown_tool`, `preprocess_only`, `query`.
     pub reason: &'static str,
 }
 

@@ -117,21 +117,6 @@ fn the_language_is_what_the_command_says() {
     }
 }
 
-#[test]
-fn several_sources_are_compiled_as_the_compiler_compiles_them() {
-    let mut s = with(&[("a.c", "int a;\n"), ("b.c", "int b;\n"), ("bad.c", "bad\n")]);
-    for tool in ["gcc", "clang"] {
-        for line in
-            ["-c a.c b.c", "-c a.c bad.c b.c", "-S a.c b.c", "-c a.c b.c -o both.o", "-fsyntax-only a.c b.c"]
-        {
-            s.step(Expect::Anything, &format!("{tool} {line}"));
-            s.step(Expect::Anything, &format!("{tool} {line}"));
-            s.write("a.c", "int a = 2;\n");
-            s.step(Expect::Anything, &format!("{tool} {line}"));
-        }
-    }
-}
-
 /// The source is on standard input: from a file, or from a pipe whose writer is done, it is part of the request.
 #[test]
 fn a_source_on_standard_input_is_cached_by_what_it_says() {

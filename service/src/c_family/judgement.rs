@@ -27,7 +27,6 @@ pub const REASONS: &[&str] = &[
     "query",
     "response_file",
     "several_architectures",
-    "several_sources",
     "source_on_stdin",
     "static_analyzer",
     "timing",
@@ -42,6 +41,8 @@ pub const REASONS: &[&str] = &[
 pub enum Judged<'a> {
     /// Compile this one source.
     Compile(&'a Source),
+    /// Compile each of several sources, one after another, on its own.
+    CompileEach,
     /// Make a program or library.
     Link,
 }
@@ -76,14 +77,14 @@ pub fn judge<'l, 'w>(
     if line.mode == Mode::Link && has_inputs && !makes_header(line) {
         return link::judge(line, words).map(|()| Judged::Link);
     }
-    let source = match line.sources.as_slice() {
+    line.sources.iter().try_for_each(|source| judge_source(line, source))?;
+    let judged = match line.sources.as_slice() {
         [] => return Err("no_source"),
-        [source] => source,
-        _ => return Err("several_sources"),
+        [source] => Judged::Compile(source),
+        _ => Judged::CompileEach,
     };
-    judge_source(line, source)?;
     judge_output(line)?;
-    Ok(Judged::Compile(source))
+    Ok(judged)
 }
 
 /// A header on its own, without `-c`: the compiler makes a precompiled header of it and does not link.

@@ -104,6 +104,12 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
             let declared = declared::declared(&line, source, dependencies, &invocation.env);
             (declared, outputs.main.into_iter().chain(outputs.dependencies).collect(), sharing)
         }
+        // One run, so one entry: what the driver makes of a unit that fails, and what it says once for all, is its own.
+        Judged::CompileEach => {
+            let each = line.sources.iter().map(|source| outputs::outputs(&line, source));
+            let outputs = each.flat_map(|outputs| outputs.main.into_iter().chain(outputs.dependencies));
+            (declared::undeclared("several sources"), outputs.collect(), None)
+        }
         Judged::Link => (declared::undeclared("a link"), vec![link::output(&line)], None),
     };
     Ok(Plan {
@@ -129,9 +135,9 @@ fn may_run_foreign_code(invocation: &Invocation, line: &CommandLine) -> bool {
 
 fn policy(compiler: Compiler, judged: Judged<'_>) -> &'static Policy {
     match (compiler, judged) {
-        (Compiler::Gcc, Judged::Compile(_)) => &GCC,
+        (Compiler::Gcc, Judged::Compile(_) | Judged::CompileEach) => &GCC,
         (Compiler::Gcc, Judged::Link) => &GCC_LINK,
-        (Compiler::Clang, Judged::Compile(_)) => &CLANG,
+        (Compiler::Clang, Judged::Compile(_) | Judged::CompileEach) => &CLANG,
         (Compiler::Clang, Judged::Link) => &CLANG_LINK,
     }
 }
