@@ -48,6 +48,8 @@ pub struct Plan {
     pub reads_input: bool,
     /// Time stamps of inputs can enter the result (clang's PCH and modules).
     pub pin_mtimes: bool,
+    /// Files whose own time stamps cannot, though those of others can.
+    pub timeless: Vec<Spelled>,
     /// Code from elsewhere than the toolchain may take part (plugins, specs, `-B`): what is known of the family's
     /// programs then says nothing.
     pub foreign_code: bool,

@@ -106,6 +106,7 @@ pub async fn prepare(
         environment: (!known).then(|| environment_digest(invocation)),
         // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
         pin_mtimes: plan.pin_mtimes || observed.asked_time || metadata == ShownMetadata::All,
+        timeless: plan.timeless.clone(),
         pin_modes: metadata == ShownMetadata::Mode,
         pin_twins: metadata != ShownMetadata::ContentOnly,
     };

@@ -170,6 +170,7 @@ fn render_plan(plan: &Plan) -> String {
     list("search dirs", paths(&declared.search_dirs));
     list("environment", plan.key_env.iter().map(|entry| show_entry(entry)).collect());
     list("pins mtimes", plan.pin_mtimes.then(|| "yes".into()).into_iter().collect());
+    list("timeless", paths(&plan.timeless));
     list("time is fixed", plan.time_is_fixed.then(|| "yes".into()).into_iter().collect());
     list("undeclared", declared.unsupported.iter().map(|what| what.to_string()).collect());
     text

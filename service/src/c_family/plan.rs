@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use zccache_actors::invocation::Invocation;
 use zccache_actors::observation::Spelled;
@@ -99,7 +98,11 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
     let (declared, outputs, sharing) = match judged {
         Judged::Compile(source) => {
             let outputs = outputs::outputs(&line, source);
-            let sharing = sharing::sharing(invocation, &arguments, &line, &outputs);
+            let sharing = match line.makes_memory() {
+                // It holds paths in whatever form.
+                true => None,
+                false => sharing::sharing(invocation, &arguments, &line, &outputs),
+            };
             let dependencies = outputs.dependencies.as_deref();
             let declared = declared::declared(&line, source, dependencies, &invocation.env);
             (declared, outputs.main.into_iter().chain(outputs.dependencies).collect(), sharing)
@@ -120,6 +123,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         outputs: outputs.into_iter().map(Spelled).collect(),
         reads_input: line.sources.iter().any(|source| source.path == b"-"),
         pin_mtimes: pins_mtimes(invocation, &line),
+        timeless: timeless(&line),
         foreign_code: judged == Judged::Link || may_run_foreign_code(invocation, &line),
         sharing,
         target: None,
@@ -157,16 +161,31 @@ fn is_time_fixed(invocation: &Invocation, compiler: Compiler) -> bool {
     compiler == Compiler::Gcc && invocation.env.value_of(b"SOURCE_DATE_EPOCH").is_some()
 }
 
-/// clang compares time stamps with those in a precompiled header, and takes one for `-include` unasked.
+/// clang writes time stamps into precompiled headers and modules, compares them with those of the headers, and takes a
+/// precompiled one for `-include` unasked.
 fn pins_mtimes(invocation: &Invocation, line: &CommandLine) -> bool {
+    let has_precompiled = |header: &Vec<u8>| {
+        let is_there = |name: &Vec<u8>| {
+            std::fs::symlink_metadata(invocation.cwd_path().join(OsStr::from_bytes(name))).is_ok()
+        };
+        precompiled(header).iter().any(is_there)
+    };
     line.uses_mtimes
         || (line.compiler == Compiler::Clang
-            && line.forced_includes.iter().any(|header| has_precompiled(invocation.cwd_path(), header)))
+            && (line.makes_memory() || line.forced_includes.iter().any(has_precompiled)))
 }
 
-fn has_precompiled(cwd: &Path, header: &[u8]) -> bool {
-    [&b".pch"[..], b".gch"].iter().any(|extension| {
-        let name = [header, extension].concat();
-        std::fs::symlink_metadata(cwd.join(OsStr::from_bytes(&name))).is_ok()
-    })
+/// The precompiled headers that clang takes instead of this one.
+fn precompiled(header: &[u8]) -> [Vec<u8>; 2] {
+    [&b".pch"[..], b".gch"].map(|extension| [header, extension].concat())
+}
+
+/// Precompiled headers of which only the content counts: it names the times of the headers that it was made of, and
+/// nothing names its own, unless another such file is made of it. So one that was served serves as well as one made.
+fn timeless(line: &CommandLine) -> Vec<Spelled> {
+    if line.makes_memory() {
+        return Vec::new();
+    }
+    let unasked = line.forced_includes.iter().flat_map(|header| precompiled(header));
+    line.precompiled_headers.iter().cloned().chain(unasked).map(Spelled).collect()
 }
