@@ -30,6 +30,8 @@ pub struct Run {
     pub variables: Vec<Variable>,
     /// The time stamps of files that were read can have entered the result.
     pub pin_mtimes: bool,
+    /// Whether a text that was read says that they have.
+    pub tells_times: Option<fn(&[u8]) -> bool>,
     /// Files whose own time stamps cannot have, whatever `pin_mtimes` says.
     pub timeless: Vec<Spelled>,
     /// Their permission bits can have.
@@ -50,7 +52,7 @@ pub fn make_record(
     if run.sightings.len() > OBSERVATIONS_MAX {
         return Err(Unstorable::TooMany("observations"));
     }
-    let pins =
+    let mut pins =
         Pins { modes: run.pin_modes, mtimes: run.pin_mtimes, timeless: &run.timeless, twins: run.pin_twins };
     let (mut before, mut still) = (Vec::new(), Vec::new());
     for sighting in run.sightings {
@@ -58,6 +60,13 @@ pub fn make_record(
             if matches!(sighting.seen, Seen::Before { .. }) { &mut before } else { &mut still };
         let fact = fact(&sighting, files, cwd)?;
         observations.push(Observation { path: sighting.path, fact });
+    }
+    if let Some(tells) = run.tells_times {
+        let is_telling = |o: &Observation| match o.fact {
+            Fact::Content { digest, executed: false, .. } => files.says(cwd.fd(), &o.path.0, digest, tells),
+            _ => false,
+        };
+        pins.mtimes |= still.iter().any(is_telling);
     }
     let identities_of = |o: &[Observation]| identities(o.iter().map(|o| identity_of(o, cwd)));
     let identities = identities_of(&still);
@@ -236,6 +245,7 @@ mod tests {
             environment: None,
             variables: vec![],
             pin_mtimes: false,
+            tells_times: None,
             timeless: vec![],
             pin_modes: false,
             pin_twins: true,

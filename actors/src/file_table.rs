@@ -20,6 +20,9 @@ const FILES_MAX: usize = 200_000;
 /// How often a file that changes while it is read is read again before we give up: an editor writes once.
 const READ_ATTEMPTS: usize = 3;
 
+/// The longest text that is looked through for what it says, in bytes; a longer one may say anything.
+const TEXT_BYTES_MAX: u64 = 64 << 20;
+
 /// Bytes read at a time: large enough for BLAKE3's widest path, small enough for the cache.
 const READ_BYTES: usize = 128 * 1024;
 
@@ -27,6 +30,8 @@ const READ_BYTES: usize = 128 * 1024;
 #[derive(Default)]
 pub struct FileTable {
     files: DashMap<(u64, u64), (Signature, Digest)>,
+    /// What texts were found to say, by their digests.
+    sayings: DashMap<Digest, bool>,
     /// What is known not to be in directories.
     pub absent: AbsentNames,
 }
@@ -83,6 +88,24 @@ impl FileTable {
         (entry.0 == *signature).then_some(entry.1)
     }
 
+    /// Whether the text with this digest, at `path` relative to `dir`, is one of which `says` is true. Each is read once:
+    /// there is one such question. A text that is not to be had any more may say anything, a program says nothing.
+    pub fn says(&self, dir: BorrowedFd<'_>, path: &[u8], digest: Digest, says: fn(&[u8]) -> bool) -> bool {
+        if let Some(said) = self.sayings.get(&digest) {
+            return *said;
+        }
+        let Ok(text) = text_at(dir, path) else { return true };
+        if Digest::of(&text) != digest {
+            return true;
+        }
+        let said = !text.starts_with(b"\x7fELF") && says(&text);
+        if self.sayings.len() >= FILES_MAX {
+            self.sayings.clear();
+        }
+        self.sayings.insert(digest, said);
+        said
+    }
+
     /// Notes what a settled signature stands for.
     pub fn remember(&self, signature: Signature, digest: Digest) {
         if self.files.len() >= FILES_MAX {
@@ -90,6 +113,18 @@ impl FileTable {
         }
         self.files.insert((signature.dev, signature.ino), (signature, digest));
     }
+}
+
+/// All that is in a file.
+fn text_at(dir: BorrowedFd<'_>, path: &[u8]) -> std::io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut file = std::fs::File::from(rustix::fs::openat(dir, path, flags, Mode::empty())?);
+    if file.metadata()?.len() > TEXT_BYTES_MAX {
+        return Err(std::io::Error::other("too long"));
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The digest of everything from the file's position to its end.

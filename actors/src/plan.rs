@@ -193,6 +193,8 @@ pub struct Caution {
     pub opens_to_remove: fn(&[u8]) -> bool,
     /// What of the metadata of files that are read.
     pub metadata: ShownMetadata,
+    /// Whether a text that is read, or an argument, can make the times of files show.
+    pub tells_times: Option<fn(&[u8]) -> bool>,
     /// What was in the place of an output before: its questions about that are inputs.
     pub old_outputs: bool,
     /// Files may be edited in place: what was in one that is opened for writing and not emptied is an input.
@@ -222,6 +224,7 @@ impl Caution {
         lists_idly: |_| false,
         opens_to_remove: |_| false,
         metadata: ShownMetadata::None,
+        tells_times: None,
         old_outputs: false,
         edits: false,
     };

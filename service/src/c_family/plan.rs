@@ -10,7 +10,7 @@ use zccache_actors::plan::{Caution, PassThrough, Plan, Planned, Policy};
 use super::command_line::CommandLine;
 use super::judgement::Judged;
 use super::names::{self, Compiler};
-use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing};
+use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing, times};
 use crate::any_tool::known;
 
 /// Reads that say nothing of the result: random numbers for names that must be unique, and clang asking where its
@@ -20,6 +20,9 @@ const IGNORED_READS: &[&str] = &["/dev/null", "/dev/urandom", "/proc/self/exe", 
 /// What runs the parts of a link-time optimisation side by side, in an order that does not show.
 const MAKES: &[&[u8]] = &[b"make", b"gmake"];
 
+/// Sources can say that the times of files matter.
+const TELLS_TIMES: Option<fn(&[u8]) -> bool> = Some(times::may_tell_times);
+
 /// gcc's policy. Its driver reads the links of the programs that it executes, and its preprocessor those of the
 /// headers that it opens or looks for, by `realpath` (libiberty's `lrealpath`, libcpp's `maybe_shorter_path`).
 pub static GCC: Policy = Policy {
@@ -28,7 +31,7 @@ pub static GCC: Policy = Policy {
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
     review: None,
-    caution: Caution { harmless: names::is_gcc_program, ..Caution::NONE },
+    caution: Caution { harmless: names::is_gcc_program, tells_times: TELLS_TIMES, ..Caution::NONE },
 };
 
 /// clang's policy. It reads few links, so there is nothing to gain from knowing which.
@@ -38,7 +41,7 @@ pub static CLANG: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
     review: None,
-    caution: Caution { harmless: names::is_clang_program, ..Caution::NONE },
+    caution: Caution { harmless: names::is_clang_program, tells_times: TELLS_TIMES, ..Caution::NONE },
 };
 
 /// gcc's policy for links. The linkers ask how many processors and how much memory there are.
@@ -51,6 +54,7 @@ pub static GCC_LINK: Policy = Policy {
     caution: Caution {
         harmless: |name| names::is_gcc_program(name) || MAKES.contains(&name),
         edits: true,
+        tells_times: TELLS_TIMES,
         opens_to_remove: known::is_lld,
         // It keeps the names in each directory that it looks for a file in.
         lists_idly: |name| MAKES.contains(&name),
@@ -68,6 +72,7 @@ pub static CLANG_LINK: Policy = Policy {
     caution: Caution {
         harmless: names::is_clang_program,
         edits: true,
+        tells_times: TELLS_TIMES,
         opens_to_remove: known::is_lld,
         ..Caution::NONE
     },
