@@ -94,11 +94,11 @@ impl FileTable {
         if let Some(said) = self.sayings.get(&digest) {
             return *said;
         }
-        let Ok(text) = text_at(dir, path) else { return true };
-        if Digest::of(&text) != digest {
-            return true;
-        }
-        let said = !text.starts_with(b"\x7fELF") && says(&text);
+        let said = match text_at(dir, path) {
+            Ok(Some(text)) if Digest::of(&text) == digest => says(&text),
+            Ok(None) => false,
+            _ => return true,
+        };
         if self.sayings.len() >= FILES_MAX {
             self.sayings.clear();
         }
@@ -115,16 +115,21 @@ impl FileTable {
     }
 }
 
-/// All that is in a file.
-fn text_at(dir: BorrowedFd<'_>, path: &[u8]) -> std::io::Result<Vec<u8>> {
+/// All that is in a file; none if it is a program or a library, however long.
+fn text_at(dir: BorrowedFd<'_>, path: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+    const PROGRAM: &[u8] = b"\x7fELF";
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let mut file = std::fs::File::from(rustix::fs::openat(dir, path, flags, Mode::empty())?);
+    let mut text = Vec::new();
+    (&mut file).take(PROGRAM.len() as u64).read_to_end(&mut text)?;
+    if text == PROGRAM {
+        return Ok(None);
+    }
     if file.metadata()?.len() > TEXT_BYTES_MAX {
         return Err(std::io::Error::other("too long"));
     }
-    let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    Ok(text)
+    Ok(Some(text))
 }
 
 /// The digest of everything from the file's position to its end.
