@@ -84,7 +84,11 @@ pub async fn prepare(
     if observed.asked_time && !plan.time_is_fixed {
         return Err(Unstorable::AskedTime.into());
     }
-    if !observed.exit.success() && passing::may_pass(&[&stdout, &stderr], &invocation.env) {
+    if passing::tells_of_signal(observed.exit) {
+        return Err(Unstorable::Signalled.into());
+    }
+    if !observed.exit.success() && passing::may_pass(&[&stdout, &stderr], &invocation.stdio, &invocation.env)
+    {
         return Err(Unstorable::PassingFailure.into());
     }
     let captured = captured?;
