@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::blobs::Blobs;
+use crate::default_acl;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::lease::Lease;
@@ -25,7 +26,7 @@ use crate::record::{Output, OutputFile};
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// What is at an output's path is not for us to replace.
-    #[error("{0} is no ordinary file")]
+    #[error("{0} is no ordinary file or directory")]
     Unusual(String),
     /// A content is missing or damaged.
     #[error("a stored content is missing or damaged: {0}")]
@@ -87,10 +88,16 @@ pub fn stage(
 ) -> Result<Delivery, DeliveryError> {
     faults::pass("deliver.begin");
     let mut staged = Vec::with_capacity(outputs.len());
+    let mut checked = None;
     for output in outputs {
         let path = &output.path.0[..];
         check_place(cwd.fd(), path, output.file.as_ref())?;
         if let Some(file) = &output.file {
+            // Nearly always the same for all.
+            if checked != Some(directory_of(path)) {
+                check_directory(cwd.fd(), path)?;
+                checked = Some(directory_of(path));
+            }
             staged.push(stage_file(path, file, blobs, cwd)?);
         }
     }
@@ -139,6 +146,15 @@ fn check_place(cwd: BorrowedFd<'_>, path: &[u8], file: Option<&OutputFile>) -> R
         stat.st_nlink == 1 && file.is_none_or(|f| mode == f.mode && can_be_written(cwd, path, mode))
     };
     if is_ours && (is_replaced || is_same_when_written()) { Ok(()) } else { Err(unusual()) }
+}
+
+/// Checks that a file made beside `path` has the mode that its maker gives it.
+fn check_directory(cwd: BorrowedFd<'_>, path: &[u8]) -> Result<(), DeliveryError> {
+    match default_acl::rules_place(cwd, path) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(DeliveryError::Unusual(String::from_utf8_lossy(directory_of(path)).into_owned())),
+        Err(e) => Err(write_error(path, e)),
+    }
 }
 
 /// Whether the tool could have opened this file for writing: not one that its owner may not write, nor a program that

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod connection;
 pub mod coordinator;
 pub mod counters;
+pub mod default_acl;
 pub mod delivery;
 pub mod digest;
 pub mod digesting;

@@ -178,6 +178,48 @@ fn directories_with_bits_of_their_own() {
     }
 }
 
+/// A directory's default list of permissions counts there, and no umask does.
+#[test]
+fn directories_that_hand_permissions_on() {
+    let set = |w: &Path, permissions: [u16; 3]| {
+        // As the kernel has it: a version, and for owner, group and others a tag, the permissions, nobody's number.
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions) in [1_u16, 4, 0x20].into_iter().zip(permissions) {
+            list.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+            list.extend(u32::MAX.to_le_bytes());
+        }
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(w.join("out"), "system.posix_acl_default", &list, flags)
+    };
+    let unset = |w: &Path| rustix::fs::removexattr(w.join("out"), "system.posix_acl_default").unwrap();
+    let mut s = project();
+    if set(&s.sandbox.path("bare"), [7, 7, 7]).is_err() {
+        eprintln!("note: this file system has no such lists, so this test shows nothing");
+        return;
+    }
+    for tool in ["gcc", "clang"] {
+        let line = format!("{tool} -c -MD a.c -o out/a.o");
+        let clean = |w: &Path| ["out/a.o", "out/a.d"].map(|made| _ = fs::remove_file(w.join(made)));
+        s.edit(|w| _ = set(w, [7, 7, 0]));
+        s.edit(|w| unset(w));
+        s.step(Expect::Miss, &line);
+        s.step(Expect::Hit, &line);
+        for permissions in [[7, 7, 0], [7, 7, 7], [6, 0, 0]] {
+            s.edit(|w| _ = (set(w, permissions), clean(w)));
+            s.step(Expect::NotStored, &line);
+            s.step(Expect::NotStored, &line);
+            s.edit(|w| _ = (unset(w), clean(w)));
+            s.step(Expect::Hit, &line);
+        }
+        s.rewrite("h.h", "#define H 7\n");
+        s.edit(|w| _ = (set(w, [7, 7, 0]), clean(w)));
+        s.step(Expect::NotStored, &line);
+        s.edit(|w| _ = (unset(w), clean(w)));
+        s.step(Expect::Miss, &line);
+        s.rewrite("h.h", "#define H 1\n");
+    }
+}
+
 /// The directory that a command stands in is gone, or is somewhere else by now.
 #[test]
 fn working_directories_that_are_gone() {
