@@ -128,6 +128,36 @@ fn outputs_into_what_is_open_already() {
     }
 }
 
+/// One file for both streams: with one place in it (`2>&1`), with two, or always at its end.
+#[test]
+fn both_streams_into_one_file() {
+    let mut s = project();
+    s.script(
+        "both",
+        "echo first; echo second >&2; cat a.c h.h >/dev/null; echo third; echo fourth, and longer >&2",
+    );
+    for redirection in [
+        ">f 2>f",
+        ">f 2>&1",
+        "2>f >&2",
+        ">>f 2>>f",
+        ">>f 2>&1",
+        ">f 2>>f",
+        ">>f 2>f",
+        "1<>f 2>f",
+        ">f 2>g",
+        "3>f >&3 2>&3",
+    ] {
+        let text = format!("rm -f f g; echo old > f; \"$@\" a.c {redirection}");
+        for _ in 0..3 {
+            both(&mut s, Expect::Anything, &text, "./both");
+        }
+        let text =
+            format!("rm -f f g; \"$@\" -Wall -v -c a.c -o /nowhere/a.o {redirection}; cut -c1-9 f; rm f");
+        both(&mut s, Expect::Anything, &text, "clang");
+    }
+}
+
 /// A mask that changes from one build to the next, and modes that older outputs have.
 #[test]
 fn masks_and_older_modes() {
