@@ -69,9 +69,13 @@ impl FileTable {
             if let Some(digest) = self.known(&signature) {
                 return Ok(Content { digest, signature, settled: true });
             }
-            let digest = digest_of(&file)?;
+            let (digest, bytes) = digest_of(&file)?;
             if Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)? != signature {
                 continue;
+            }
+            if bytes != signature.size {
+                // The kernel makes it up while it is read (`/proc`, cgroups), and its signature tells of no change.
+                return Err(std::io::Error::other("holds something else than its size says"));
             }
             let settled = signature.is_settled(now_ns);
             if settled {
@@ -132,13 +136,13 @@ fn text_at(dir: BorrowedFd<'_>, path: &[u8]) -> std::io::Result<Option<Vec<u8>>>
     Ok(Some(text))
 }
 
-/// The digest of everything from the file's position to its end.
-fn digest_of(mut file: &std::fs::File) -> std::io::Result<Digest> {
+/// The digest of everything from the file's position to its end, and how many bytes that were.
+fn digest_of(mut file: &std::fs::File) -> std::io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(Digest(*hasher.finalize().as_bytes())),
+            Ok(0) => return Ok((Digest(*hasher.finalize().as_bytes()), hasher.count())),
             Ok(n) => hasher.update(&buffer[..n]),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e),
@@ -189,5 +193,6 @@ mod tests {
         assert!(table.content(rustix::fs::CWD, temp.path().as_os_str().as_bytes()).is_err());
         assert!(table.content(rustix::fs::CWD, "/dev/null").is_err());
         assert!(table.content(rustix::fs::CWD, "/nonexistent").is_err());
+        assert!(table.content(rustix::fs::CWD, "/proc/version").is_err());
     }
 }
