@@ -7,6 +7,7 @@ use std::io;
 use crate::sys::fs::{AtFlags, Mode, OFlags};
 
 use crate::blobs::{Blobs, PendingBlob};
+use crate::default_acl;
 use crate::freshness::WorkingDirectory;
 use crate::observer::{Effect, Left, Origin, Unstorable};
 use crate::record::{Output, OutputFile};
@@ -69,6 +70,9 @@ pub fn capture(
 }
 
 fn capture_file(path: &[u8], blobs: &Blobs, cwd: &WorkingDirectory) -> io::Result<(OutputFile, PendingBlob)> {
+    if default_acl::rules_place(cwd.fd(), path)? {
+        return Err(io::Error::other("its mode is its directory's choice"));
+    }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = File::from(crate::sys::fs::openat(cwd.fd(), path, flags, Mode::empty())?);
     let before = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;

@@ -25,6 +25,7 @@ use crate::sys::io::Errno;
 use beside::Beside;
 
 use crate::blobs::Blobs;
+use crate::default_acl;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::lease::Lease;
@@ -35,7 +36,7 @@ use crate::signature::Signature;
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// What is at an output's path is not for us to replace.
-    #[error("{0} is no ordinary file")]
+    #[error("{0} is no ordinary file or directory")]
     Unusual(String),
     /// A content is missing or damaged.
     #[error("a stored content is missing or damaged: {0}")]
@@ -108,12 +109,19 @@ pub fn stage(
 ) -> Result<Delivery, DeliveryError> {
     faults::pass("deliver.begin");
     let mut staged = Vec::with_capacity(outputs.len());
-    let mut removed = Vec::new();
+    let (mut removed, mut checked) = (Vec::new(), None);
     for output in outputs {
         let path = &output.path.0[..];
         let old = check_place(cwd.fd(), path, output.file.as_ref())?;
         match (&output.file, old) {
-            (Some(file), old) => staged.push(stage_file(path, old, file, blobs, cwd)?),
+            (Some(file), old) => {
+                // Nearly always the same for all.
+                if checked != Some(directory_of(path)) {
+                    check_directory(cwd.fd(), path)?;
+                    checked = Some(directory_of(path));
+                }
+                staged.push(stage_file(path, old, file, blobs, cwd)?);
+            }
             (None, Some(old)) => removed.push((path.to_vec(), old)),
             (None, None) => {}
         }
@@ -163,6 +171,15 @@ fn check_place(
         stat.st_nlink == 1 && file.is_none_or(|f| mode == f.mode && can_be_written(cwd, path, mode))
     };
     if is_ours && (is_replaced || is_same_when_written()) { Ok(Some(old)) } else { Err(unusual()) }
+}
+
+/// Checks that a file made beside `path` has the mode that its maker gives it.
+fn check_directory(cwd: BorrowedFd<'_>, path: &[u8]) -> Result<(), DeliveryError> {
+    match default_acl::rules_place(cwd, path) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(DeliveryError::Unusual(String::from_utf8_lossy(directory_of(path)).into_owned())),
+        Err(e) => Err(write_error(path, e)),
+    }
 }
 
 /// Whether the tool could have opened this file for writing: not one that its owner may not write, nor a program that
@@ -239,6 +256,14 @@ fn remove(old: Old, cwd: BorrowedFd<'_>, path: &[u8], lease: &Lease) -> Result<(
         let _ = remove_it();
     }
     Err(DeliveryError::Late)
+}
+
+/// The directory of `path`, with its slash; the current one if it names none.
+fn directory_of(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(slash) => &path[..=slash],
+        None => b".",
+    }
 }
 
 /// A name nobody else uses, in the directory of `path`.

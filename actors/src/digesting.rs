@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::file_table::FileTable;
 use crate::freshness::{LiveRecord, WorkingDirectory, identities, identity_of, listing_digest};
-use crate::observation::{Fact, Observation, Seen, Sighting};
+use crate::observation::{Fact, Observation, Seen, Sighting, Spelled};
 use crate::observer::Unstorable;
 use crate::record::{NO_FILE, Record, RunResult, Variable};
 use crate::signature::{FileKind, Signature};
@@ -30,6 +30,10 @@ pub struct Run {
     pub variables: Vec<Variable>,
     /// The time stamps of files that were read can have entered the result.
     pub pin_mtimes: bool,
+    /// Whether a text that was read says that they have.
+    pub tells_times: Option<fn(&[u8]) -> bool>,
+    /// Files whose own time stamps cannot have, whatever `pin_mtimes` says.
+    pub timeless: Vec<Spelled>,
     /// Their permission bits can have.
     pub pin_modes: bool,
     /// The time stamps of files with equal content can have.
@@ -48,13 +52,21 @@ pub fn make_record(
     if run.sightings.len() > OBSERVATIONS_MAX {
         return Err(Unstorable::TooMany("observations"));
     }
-    let pins = Pins { modes: run.pin_modes, mtimes: run.pin_mtimes, twins: run.pin_twins };
+    let mut pins =
+        Pins { modes: run.pin_modes, mtimes: run.pin_mtimes, timeless: &run.timeless, twins: run.pin_twins };
     let (mut before, mut still) = (Vec::new(), Vec::new());
     for sighting in run.sightings {
         let observations =
             if matches!(sighting.seen, Seen::Before { .. }) { &mut before } else { &mut still };
         let fact = fact(&sighting, files, cwd)?;
         observations.push(Observation { path: sighting.path, fact });
+    }
+    if let Some(tells) = run.tells_times {
+        let is_telling = |o: &Observation| match o.fact {
+            Fact::Content { digest, executed: false, .. } => files.says(cwd.fd(), &o.path.0, digest, tells),
+            _ => false,
+        };
+        pins.mtimes |= still.iter().any(is_telling);
     }
     let identities_of = |o: &[Observation]| identities(o.iter().map(|o| identity_of(o, cwd)));
     let identities = identities_of(&still);
@@ -84,13 +96,15 @@ pub fn make_record(
 
 /// Which metadata of files that were read must be as it was, beyond what equal contents ask for.
 #[derive(Clone, Copy)]
-struct Pins {
+struct Pins<'a> {
     modes: bool,
     mtimes: bool,
+    /// Not of these.
+    timeless: &'a [Spelled],
     twins: bool,
 }
 
-impl Pins {
+impl Pins<'_> {
     /// Adds what they demand; returns the identities of all.
     fn add_to(self, observations: &mut Vec<Observation>, mut identities: Vec<u32>) -> Vec<u32> {
         if self.modes && !self.mtimes {
@@ -104,7 +118,8 @@ impl Pins {
             observations.extend(modes);
         }
         if self.mtimes || self.twins {
-            pin_mtimes(observations, &identities, self.mtimes);
+            let is_asked_for = |path: &Spelled| self.mtimes && !self.timeless.contains(path);
+            pin_mtimes(observations, &identities, is_asked_for);
         }
         // What pins metadata stands for no file of its own.
         identities.resize(observations.len(), NO_FILE);
@@ -112,9 +127,13 @@ impl Pins {
     }
 }
 
-/// Makes time stamps of files read part of what must hold: of `all`, or of those whose content several files have,
-/// which `#pragma once` tells apart by their times.
-fn pin_mtimes(observations: &mut Vec<Observation>, identities: &[u32], all: bool) {
+/// Makes time stamps of files read part of what must hold: of those that it `is_asked_for`, and of those whose content
+/// several files have, which `#pragma once` tells apart by their times.
+fn pin_mtimes(
+    observations: &mut Vec<Observation>,
+    identities: &[u32],
+    is_asked_for: impl Fn(&Spelled) -> bool,
+) {
     let mut first_with: HashMap<Digest, u32> = HashMap::new();
     let mut shared: HashSet<Digest> = HashSet::new();
     for (observation, &identity) in observations.iter().zip(identities) {
@@ -126,10 +145,12 @@ fn pin_mtimes(observations: &mut Vec<Observation>, identities: &[u32], all: bool
         }
     }
     let pinned = |o: &Observation| match o.fact {
-        Fact::Content { signature: s, digest, .. } if all || shared.contains(&digest) => Some(Observation {
-            path: o.path.clone(),
-            fact: Fact::Metadata { follow: true, size: s.size, mtime_ns: s.mtime_ns, mode: s.mode },
-        }),
+        Fact::Content { signature: s, digest, .. } if is_asked_for(&o.path) || shared.contains(&digest) => {
+            Some(Observation {
+                path: o.path.clone(),
+                fact: Fact::Metadata { follow: true, size: s.size, mtime_ns: s.mtime_ns, mode: s.mode },
+            })
+        }
         _ => None,
     };
     let pins: Vec<_> = observations.iter().filter_map(pinned).collect();
@@ -208,7 +229,6 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::Spelled;
     use std::os::unix::ffi::OsStrExt;
     use zccache_proto::message::Exit;
 
@@ -225,6 +245,8 @@ mod tests {
             environment: None,
             variables: vec![],
             pin_mtimes: false,
+            tells_times: None,
+            timeless: vec![],
             pin_modes: false,
             pin_twins: true,
         }

@@ -20,6 +20,9 @@ const FILES_MAX: usize = 200_000;
 /// How often a file that changes while it is read is read again before we give up: an editor writes once.
 const READ_ATTEMPTS: usize = 3;
 
+/// The longest text that is looked through for what it says, in bytes; a longer one may say anything.
+const TEXT_BYTES_MAX: u64 = 64 << 20;
+
 /// Bytes read at a time, on the stack: enough for BLAKE3, which is fastest from 16 KiB on.
 const READ_BYTES: usize = 32 * 1024;
 
@@ -27,6 +30,8 @@ const READ_BYTES: usize = 32 * 1024;
 #[derive(Default)]
 pub struct FileTable {
     files: DashMap<(u64, u64), (Signature, Digest)>,
+    /// What texts were found to say, by their digests.
+    sayings: DashMap<Digest, bool>,
     /// What is known not to be in directories.
     pub absent: AbsentNames,
 }
@@ -64,9 +69,13 @@ impl FileTable {
             if let Some(digest) = self.known(&signature) {
                 return Ok(Content { digest, signature, settled: true });
             }
-            let digest = digest_of(&file)?;
+            let (digest, bytes) = digest_of(&file)?;
             if Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)? != signature {
                 continue;
+            }
+            if bytes != signature.size {
+                // The kernel makes it up while it is read (`/proc`, cgroups), and its signature tells of no change.
+                return Err(std::io::Error::other("holds something else than its size says"));
             }
             let settled = signature.is_settled(now_ns);
             if settled {
@@ -83,6 +92,24 @@ impl FileTable {
         (entry.0 == *signature).then_some(entry.1)
     }
 
+    /// Whether the text with this digest, at `path` relative to `dir`, is one of which `says` is true. Each is read once:
+    /// there is one such question. A text that is not to be had any more may say anything, a program says nothing.
+    pub fn says(&self, dir: BorrowedFd<'_>, path: &[u8], digest: Digest, says: fn(&[u8]) -> bool) -> bool {
+        if let Some(said) = self.sayings.get(&digest) {
+            return *said;
+        }
+        let said = match text_at(dir, path) {
+            Ok(Some(text)) if Digest::of(&text) == digest => says(&text),
+            Ok(None) => false,
+            _ => return true,
+        };
+        if self.sayings.len() >= FILES_MAX {
+            self.sayings.clear();
+        }
+        self.sayings.insert(digest, said);
+        said
+    }
+
     /// Notes what a settled signature stands for.
     pub fn remember(&self, signature: Signature, digest: Digest) {
         if self.files.len() >= FILES_MAX {
@@ -92,13 +119,30 @@ impl FileTable {
     }
 }
 
-/// The digest of everything from the file's position to its end.
-fn digest_of(mut file: &std::fs::File) -> std::io::Result<Digest> {
+/// All that is in a file; none if it is a program or a library, however long.
+fn text_at(dir: BorrowedFd<'_>, path: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+    const PROGRAM: &[u8] = b"\x7fELF";
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mut file = std::fs::File::from(crate::sys::fs::openat(dir, path, flags, Mode::empty())?);
+    let mut text = Vec::new();
+    (&mut file).take(PROGRAM.len() as u64).read_to_end(&mut text)?;
+    if text == PROGRAM {
+        return Ok(None);
+    }
+    if file.metadata()?.len() > TEXT_BYTES_MAX {
+        return Err(std::io::Error::other("too long"));
+    }
+    file.read_to_end(&mut text)?;
+    Ok(Some(text))
+}
+
+/// The digest of everything from the file's position to its end, and how many bytes that were.
+fn digest_of(mut file: &std::fs::File) -> std::io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = [0; READ_BYTES];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(Digest(*hasher.finalize().as_bytes())),
+            Ok(0) => return Ok((Digest(*hasher.finalize().as_bytes()), hasher.count())),
             Ok(n) => hasher.update(&buffer[..n]),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(e),
@@ -149,5 +193,6 @@ mod tests {
         assert!(table.content(rustix::fs::CWD, temp.path().as_os_str().as_bytes()).is_err());
         assert!(table.content(rustix::fs::CWD, "/dev/null").is_err());
         assert!(table.content(rustix::fs::CWD, "/nonexistent").is_err());
+        assert!(table.content(rustix::fs::CWD, "/proc/version").is_err());
     }
 }

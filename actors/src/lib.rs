@@ -8,6 +8,12 @@ pub mod compile;
 pub mod connection;
 pub mod coordinator;
 pub mod counters;
+#[cfg(target_os = "linux")]
+#[path = "default_acl_linux.rs"]
+pub mod default_acl;
+#[cfg(not(target_os = "linux"))]
+#[path = "default_acl_elsewhere.rs"]
+pub mod default_acl;
 pub mod delivery;
 pub mod digest;
 pub mod digesting;

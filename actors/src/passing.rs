@@ -5,9 +5,16 @@
 //! costs little, and telling somebody of a full disk that was emptied long since costs a lot.
 
 use zccache_proto::ByteStrings;
+use zccache_proto::message::{Exit, Stdio, StreamKind};
+
+/// By this much an exit status is greater than the number of the signal that it tells of, as shells and clang do it.
+const SIGNAL_STATUS: i32 = 128;
+
+/// The greatest number of a signal.
+const SIGNAL_MAX: i32 = 64;
 
 /// What tools say, and the system in their name (`strerror`, English), when the machine fails them.
-const PHRASES: [&str; 16] = [
+const PHRASES: [&str; 18] = [
     "No space left on device",
     "Disk quota exceeded",
     "File too large",
@@ -23,15 +30,31 @@ const PHRASES: [&str; 16] = [
     "Stale file handle",
     "Text file busy",
     "Device or resource busy",
+    "failed to map segment",
     "signal",
+    // gcc's own crashes: a broken compiler, or a broken machine.
+    "internal compiler error",
 ];
 
 /// Languages in which we understand tools: those of a locale's name.
 const LANGUAGES: [&[u8]; 3] = [b"C", b"POSIX", b"en"];
 
-/// Whether a failure that told this in this environment may pass by itself.
-pub fn may_pass(told: &[&[u8]], environment: &ByteStrings) -> bool {
-    !is_understood(environment) || told.iter().any(|text| PHRASES.iter().any(|phrase| contains(text, phrase)))
+/// Whether a status says that a part of the tool died of a signal.
+pub fn tells_of_signal(exit: Exit) -> bool {
+    matches!(exit, Exit::Code(code) if (1..=SIGNAL_MAX).contains(&(code - SIGNAL_STATUS)))
+}
+
+/// Whether a failure that told this, to these streams in this environment, may pass by itself.
+pub fn may_pass(told: &[&[u8]], stdio: &Stdio, environment: &ByteStrings) -> bool {
+    !is_heard(stdio)
+        || !is_understood(environment)
+        || told.iter().any(|text| PHRASES.iter().any(|phrase| contains(text, phrase)))
+}
+
+/// Whether we get to hear what a tool says of its failure: what is thrown away does not come by us.
+fn is_heard(stdio: &Stdio) -> bool {
+    let messages = if stdio.merged { stdio.stdout } else { stdio.stderr };
+    !matches!(messages, StreamKind::Null | StreamKind::Closed)
 }
 
 fn contains(text: &[u8], phrase: &str) -> bool {
@@ -60,6 +83,9 @@ mod tests {
         entries.iter().collect()
     }
 
+    const HEARD: Stdio =
+        Stdio { stdin: StreamKind::Null, stdout: StreamKind::Null, stderr: StreamKind::Pipe, merged: false };
+
     #[test]
     fn what_the_machine_lacks_passes_and_what_a_source_lacks_does_not() {
         let none = env(&[]);
@@ -69,24 +95,48 @@ mod tests {
             "cc1: out of memory allocating 65536 bytes after a total of 0 bytes",
             "virtual memory exhausted: Cannot allocate memory",
         ] {
-            assert!(may_pass(&[b"", text.as_bytes()], &none), "{text}");
+            assert!(may_pass(&[b"", text.as_bytes()], &HEARD, &none), "{text}");
         }
         for text in
             ["a.c:1:10: fatal error: missing.h: No such file or directory", "", "a.c:2: error: expected ';'"]
         {
-            assert!(!may_pass(&[text.as_bytes()], &none), "{text}");
+            assert!(!may_pass(&[text.as_bytes()], &HEARD, &none), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_hears_may_be_anything() {
+        for (stderr, merged, passes) in [
+            (StreamKind::Null, false, true),
+            (StreamKind::Closed, false, true),
+            (StreamKind::Null, true, true),
+            (StreamKind::File, false, false),
+        ] {
+            assert_eq!(may_pass(&[b""], &Stdio { stderr, merged, ..HEARD }, &env(&[])), passes);
+        }
+    }
+
+    #[test]
+    fn statuses_that_stand_for_signals() {
+        for (exit, tells) in [
+            (Exit::Code(139), true),
+            (Exit::Code(1), false),
+            (Exit::Code(128), false),
+            (Exit::Code(255), false),
+        ] {
+            assert_eq!(tells_of_signal(exit), tells);
         }
     }
 
     #[test]
     fn what_is_told_in_another_language_may_be_anything() {
         for known in [&["LANG=C"][..], &["LC_ALL=C.UTF-8", "LANG=de_DE"], &["LANG=en_GB.UTF-8"], &["LANG="]] {
-            assert!(!may_pass(&[b"error"], &env(known)), "{known:?}");
+            assert!(!may_pass(&[b"error"], &HEARD, &env(known)), "{known:?}");
         }
         for other in
             [&["LANG=de_DE.UTF-8"][..], &["LC_MESSAGES=fr", "LANG=C"], &["LANG=en_US", "LANGUAGE=de:en"]]
         {
-            assert!(may_pass(&[b"error"], &env(other)), "{other:?}");
+            assert!(may_pass(&[b"error"], &HEARD, &env(other)), "{other:?}");
         }
     }
 }

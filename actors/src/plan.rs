@@ -27,7 +27,7 @@ pub enum Planned {
 /// without the user's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassThrough {
-    /// For example `unknown_tool`, `link`, `preprocess_only`, `several_sources`.
+    /// For example `unknown_tool`, `preprocess_only`, `query`.
     pub reason: &'static str,
 }
 
@@ -48,6 +48,8 @@ pub struct Plan {
     pub reads_input: bool,
     /// Time stamps of inputs can enter the result (clang's PCH and modules).
     pub pin_mtimes: bool,
+    /// Files whose own time stamps cannot, though those of others can.
+    pub timeless: Vec<Spelled>,
     /// Code from elsewhere than the toolchain may take part (plugins, specs, `-B`): what is known of the family's
     /// programs then says nothing.
     pub foreign_code: bool,
@@ -191,6 +193,8 @@ pub struct Caution {
     pub opens_to_remove: fn(&[u8]) -> bool,
     /// What of the metadata of files that are read.
     pub metadata: ShownMetadata,
+    /// Whether a text that is read, or an argument, can make the times of files show.
+    pub tells_times: Option<fn(&[u8]) -> bool>,
     /// What was in the place of an output before: its questions about that are inputs.
     pub old_outputs: bool,
     /// Files may be edited in place: what was in one that is opened for writing and not emptied is an input.
@@ -220,6 +224,7 @@ impl Caution {
         lists_idly: |_| false,
         opens_to_remove: |_| false,
         metadata: ShownMetadata::None,
+        tells_times: None,
         old_outputs: false,
         edits: false,
     };

@@ -84,7 +84,11 @@ pub async fn prepare(
     if observed.asked_time && !plan.time_is_fixed {
         return Err(Unstorable::AskedTime.into());
     }
-    if !observed.exit.success() && passing::may_pass(&[&stdout, &stderr], &invocation.env) {
+    if passing::tells_of_signal(observed.exit) {
+        return Err(Unstorable::Signalled.into());
+    }
+    if !observed.exit.success() && passing::may_pass(&[&stdout, &stderr], &invocation.stdio, &invocation.env)
+    {
         return Err(Unstorable::PassingFailure.into());
     }
     let captured = captured?;
@@ -97,7 +101,7 @@ pub async fn prepare(
         Variables::Any => (Vec::new(), true),
     };
     let known = !any_variable && knows_all(&observed.programs, plan.policy, invocation);
-    let metadata = plan.policy.caution.metadata;
+    let (metadata, tells_times) = (plan.policy.caution.metadata, plan.policy.caution.tells_times);
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
     let run = Run {
         sightings: observed.sightings,
@@ -105,7 +109,12 @@ pub async fn prepare(
         variables,
         environment: (!known).then(|| environment_digest(invocation)),
         // Even with a fixed `__DATE__`, `__TIMESTAMP__` tells a file's own time, and asks for the zone like it.
-        pin_mtimes: plan.pin_mtimes || observed.asked_time || metadata == ShownMetadata::All,
+        pin_mtimes: plan.pin_mtimes
+            || observed.asked_time
+            || metadata == ShownMetadata::All
+            || tells_times.is_some_and(|tells| invocation.argv.iter().any(tells)),
+        tells_times,
+        timeless: plan.timeless.clone(),
         pin_modes: metadata == ShownMetadata::Mode,
         pin_twins: metadata != ShownMetadata::ContentOnly,
     };

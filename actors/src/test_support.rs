@@ -38,6 +38,7 @@ pub fn plan() -> Plan {
         outputs: Vec::new(),
         reads_input: false,
         pin_mtimes: false,
+        timeless: Vec::new(),
         foreign_code: false,
         sharing: None,
         target: None,

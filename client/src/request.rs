@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{FileType, Mode, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use zccache_proto::ByteStrings;
 use zccache_proto::message::{Compile, Stdio, StreamKind};
 
@@ -22,12 +22,15 @@ pub struct CompileRequest {
 
 impl CompileRequest {
     /// Collects the request for running `tool` with `argv` here. `None` if our surroundings are so odd that the
-    /// tool should see them itself: no working directory, or nowhere to write to.
+    /// tool should see them itself: no working directory, nowhere to write to, or two places in one file.
     pub fn collect(process: &Process, tool: &CStr, argv: &[&CStr]) -> Option<Self> {
         let cwd = rustix::process::getcwd(Vec::new()).ok()?.into_bytes();
         let [stdin, stdout, stderr] = [0, 1, 2].map(stat_of);
         // Our own socket would take the number of a closed stream, and be written to.
         let merged = same_file(stdout.as_ref()?, stderr.as_ref()?);
+        if merged && kind_of(1, &stdout) == StreamKind::File && overwrite_each_other()? {
+            return None;
+        }
         // The kernel calls a directory outside our root `(unreachable)/…`.
         if !cwd.starts_with(b"/") {
             return None;
@@ -79,6 +82,23 @@ fn stat_of(number: i32) -> Option<Stat> {
 
 fn same_file(a: &Stat, b: &Stat) -> bool {
     FileId::of(a) == FileId::of(b) && a.st_rdev == b.st_rdev
+}
+
+/// Whether standard output and error, which are one regular file, have a place in it each (`>f 2>f`, unlike `>f 2>&1`).
+/// What is written to one then goes over what was written to the other; whoever has them as one stream cannot tell how.
+fn overwrite_each_other() -> Option<bool> {
+    let [stdout, stderr] = [1, 2].map(crate::process::inherited);
+    let flags = || Some([rustix::fs::fcntl_getfl(stdout).ok()?, rustix::fs::fcntl_getfl(stderr).ok()?]);
+    let [of_stdout, of_stderr] = flags()?;
+    if of_stdout.contains(OFlags::APPEND) && of_stderr.contains(OFlags::APPEND) {
+        return Some(false);
+    }
+    // Flags go with the place. This one means nothing for files.
+    rustix::fs::fcntl_setfl(stdout, of_stdout ^ OFlags::NONBLOCK).ok()?;
+    let changed = flags();
+    rustix::fs::fcntl_setfl(stdout, of_stdout).ok()?;
+    let [now_of_stdout, now_of_stderr] = changed?;
+    Some(of_stdout != of_stderr || now_of_stdout != now_of_stderr)
 }
 
 fn kind_of(number: i32, stat: &Option<Stat>) -> StreamKind {

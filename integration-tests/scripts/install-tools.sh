@@ -17,7 +17,7 @@ case ${1:-} in
   test)  wanted="$c_and_cpp"$'\nclang clang\nclang++ clang\nllvm-profdata llvm\npython3 python3\nscript bsdutils\nensurepip python3-venv\ngcc-plugin gcc-PLUGIN-dev'
          wanted+=$'\nclang-tidy clang-tidy\nclang-format clang-format\ncppcheck cppcheck'
          wanted+=$'\ninclude-what-you-use iwyu\nflex flex\nbison bison\nprotoc protobuf-compiler'
-         wanted+=$'\nld.gold binutils\nld.lld lld\nmold mold\nllvm-ar llvm\nemcc emscripten\nnode nodejs' ;;
+         wanted+=$'\nld.gold binutils\nld.lld lld\nmold mold\nmkfs.btrfs btrfs-progs\nmkfs.xfs xfsprogs\nllvm-ar llvm\nemcc emscripten\nnode nodejs' ;;
   demo)  wanted=$c_and_cpp ;;
   bench) wanted=$'gcc gcc\ng++ g++\npython3 python3\nensurepip python3-venv\nccache ccache\nclang-tidy clang-tidy\nemcc emscripten\nnode nodejs' ;;
   *)     echo "usage: $0 test|demo|bench" >&2; exit 2 ;;

@@ -39,8 +39,16 @@ impl Sandbox {
     /// # Panics
     /// If the programs have not been built, or the directories cannot be made.
     pub fn new() -> Self {
-        let root =
-            tempfile::Builder::new().prefix("zct-").tempdir().expect("a temporary directory can be made");
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same in this directory.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn below(directory: &Path) -> Self {
+        let root = tempfile::Builder::new().prefix("zct-").tempdir_in(directory);
+        let root = root.expect("a temporary directory can be made");
         for name in ["home", "tmp", "work"] {
             std::fs::create_dir(root.path().join(name)).expect("a directory can be made");
         }

@@ -99,7 +99,16 @@ impl Scenario {
     /// If the service cannot be started.
     #[track_caller]
     pub fn new() -> Self {
-        let mut sandbox = Sandbox::new();
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same in this directory, the cache included.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    #[track_caller]
+    pub fn below(directory: &Path) -> Self {
+        let mut sandbox = Sandbox::below(directory);
         if std::env::var_os("ZCCACHE_TEST_CACHE_OFF").is_some_and(|v| v == "1") {
             sandbox.set("ZCCACHE_DISABLE", "1");
         }

@@ -359,6 +359,41 @@ fn a_gcc_plugin_is_an_input() {
     s.step(Expect::Hit, line);
 }
 
+/// clang loads any library; what that does when it is loaded, it does to the compile. Edited in place, its old time put
+/// back.
+#[test]
+fn a_clang_plugin_is_an_input() {
+    let mut s = with(&[("a.c", "int x;\n")]);
+    let made = s.sandbox.path("home");
+    for version in ["one", "two"] {
+        let text = format!(
+            "#include <unistd.h>\n__attribute__((constructor)) void f(void) {{ write(2, \"{version}\\n\", 4); }}\n"
+        );
+        fs::write(made.join("p.c"), text).unwrap();
+        let status = Command::new("gcc")
+            .args(["-w", "-shared", "-fPIC", "p.c", "-o", version])
+            .current_dir(&made)
+            .status();
+        assert!(status.unwrap().success());
+    }
+    s.write("p.so", fs::read(made.join("one")).unwrap());
+    for line in ["clang -fplugin=./p.so -c a.c", "clang -Xclang -load -Xclang ./p.so -c a.c"] {
+        for version in ["one", "two"] {
+            s.rewrite("p.so", fs::read(made.join(version)).unwrap());
+            let first = s.step(Expect::Miss, line);
+            assert!(first.err().contains(version), "{first:?}");
+            s.step(Expect::Hit, line);
+        }
+        s.rewrite("p.so", fs::read(made.join("one")).unwrap());
+        s.step(Expect::Hit, line);
+    }
+    s.remove("p.so");
+    for line in ["clang -fplugin=./p.so -c a.c", "clang -fplugin=p.so -c a.c"] {
+        let missing = s.step(Expect::Run, line);
+        assert!(!missing.success());
+    }
+}
+
 #[test]
 fn what_is_loaded_into_the_compiler_is_an_input() {
     let mut s = with(&[("a.c", "int f(void) { return 1; }\n")]);

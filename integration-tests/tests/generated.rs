@@ -37,9 +37,11 @@ const ROUNDS_AT_ONCE: usize = 2;
 /// How many of 100 compiles must be served, and how many must not: with fewer, the test would show nothing.
 const HITS_PERCENT_MIN: u64 = 25;
 const MISSES_PERCENT_MIN: u64 = 10;
-/// And how many must succeed: a failing compile tells only of its messages. (About half do, but a project can be
-/// broken for all of its round.)
-const SUCCEEDED_PERCENT_MIN: u64 = 20;
+/// And how many must succeed: a failing compile tells only of its messages.
+const SUCCEEDED_PERCENT_MIN: u64 = 40;
+
+/// So many failures in a row, and somebody mends the project: one that stays broken would fail for all of its round.
+const FAILURES_IN_A_ROW_MAX: u32 = 3;
 
 /// In a few rounds the shares are as they fall: one project whose header is broken fails all along.
 const ROUNDS_FOR_SHARES_MIN: u64 = 10;
@@ -117,6 +119,10 @@ struct Session {
     story: Vec<String>,
     /// Compiles that did.
     succeeded: u64,
+    /// The last state in which one did.
+    good: Project,
+    /// How many have failed since.
+    failures: u32,
 }
 
 impl Session {
@@ -132,13 +138,26 @@ impl Session {
             }
         });
         let elsewhere = project.clone();
-        let commits = vec![project.clone()];
-        Self { scenario, chance, project, elsewhere, commits, commands, story: Vec::new(), succeeded: 0 }
+        let (commits, good) = (vec![project.clone()], project.clone());
+        Self {
+            scenario,
+            chance,
+            project,
+            elsewhere,
+            commits,
+            commands,
+            story: Vec::new(),
+            succeeded: 0,
+            good,
+            failures: 0,
+        }
     }
 
     /// Some edits, and a compile.
     fn step(&mut self) {
-        if !self.chance.percent(35) {
+        if self.failures >= FAILURES_IN_A_ROW_MAX {
+            self.mend();
+        } else if !self.chance.percent(35) {
             for _ in 0..=self.chance.below(2) {
                 self.edit();
             }
@@ -155,6 +174,27 @@ impl Session {
         self.story.push(format!("  {checkout}$ {}", words.join(" ")));
         let outcome = self.scenario.step_in(checkout, Expect::Anything, &words);
         self.succeeded += u64::from(outcome.success());
+        self.failures = if outcome.success() { 0 } else { self.failures + 1 };
+        if outcome.success() {
+            self.good = if checkout.is_empty() { self.project.clone() } else { self.elsewhere.clone() };
+        }
+    }
+
+    /// Brings both checkouts into a state in which something was compiled, and tries other commands.
+    fn mend(&mut self) {
+        self.story.push("mend".to_owned());
+        self.failures = 0;
+        self.commands = (0..COMMANDS).map(|_| command::random(&mut self.chance)).collect();
+        let mut next = self.project.clone();
+        next.nodes = self.good.nodes.clone();
+        let (elsewhere, project) = (&self.elsewhere, &self.project);
+        self.scenario.edit(|work| {
+            for (state, checkout) in [(project, ""), (elsewhere, ELSEWHERE)] {
+                let _ = std::fs::create_dir(work.join(checkout).join("out"));
+                state.change_into(&next, &work.join(checkout), Way::RenameOver);
+            }
+        });
+        (self.project, self.elsewhere) = (next.clone(), next);
     }
 
     fn edit(&mut self) {

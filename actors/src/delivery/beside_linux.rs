@@ -25,7 +25,7 @@ impl Beside {
     pub fn create(path: &[u8], cwd: BorrowedFd<'_>) -> Result<Self, Errno> {
         let mode = Mode::RUSR | Mode::WUSR;
         let nameless = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
-        match rustix::fs::openat(cwd, directory_of(path), nameless, mode) {
+        match rustix::fs::openat(cwd, super::directory_of(path), nameless, mode) {
             Ok(opened) => return Ok(Self { file: Some(File::from(opened)), name: None }),
             // What kernels and file systems say that do not know of such files.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS | Errno::NOENT) => {}
@@ -92,14 +92,6 @@ pub fn move_to_free_name(cwd: BorrowedFd<'_>, from: &[u8], to: &[u8]) -> Result<
             rustix::fs::unlinkat(cwd, from, AtFlags::empty())
         }
         other => other,
-    }
-}
-
-/// The directory of `path`, with its slash; the current one if it names none.
-fn directory_of(path: &[u8]) -> &[u8] {
-    match path.iter().rposition(|&b| b == b'/') {
-        Some(slash) => &path[..=slash],
-        None => b".",
     }
 }
 

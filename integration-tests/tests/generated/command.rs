@@ -70,13 +70,14 @@ pub fn random(chance: &mut Chance) -> Vec<String> {
         flag(chance.of(&OTHERS));
     }
     let stem = source.trim_start_matches("src/").replace('.', "_");
-    match chance.below(12) {
+    match chance.below(14) {
         0 => flag(&format!("-S {source} -o out/{stem}.s")),
         1 => flag(&format!("-fsyntax-only {source}")),
         2 => flag(&format!("-E {source} -o out/{stem}.i")),
         3 => flag(&format!("-c {source} -oout/{stem}.o")),
         4 => flag(&format!("-c -o out/{stem}.o ./{source}")),
         5 => flag(&format!("-c {source}")),
+        6 => flag(&format!("-c {source} {}", chance.of(&SOURCES))),
         _ => flag(&format!("-c {source} -o out/{stem}.o")),
     }
     line.split(' ').map(str::to_owned).collect()

@@ -65,6 +65,7 @@ fn try_plan(invocation: &Invocation, real: Option<&Resolved>) -> Result<Plan, &'
         outputs: Vec::new(),
         reads_input: reads_input(invocation),
         pin_mtimes: false,
+        timeless: Vec::new(),
         foreign_code: false,
         sharing: None,
         argv: None,

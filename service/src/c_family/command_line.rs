@@ -14,6 +14,8 @@ pub enum Mode {
     Dependencies,
     /// `-E`: print the preprocessed source.
     Preprocess,
+    /// `--precompile`: write a module.
+    Precompile,
     /// `-fsyntax-only`: only say what is wrong.
     SyntaxOnly,
     /// `-S`: write assembler.
@@ -22,6 +24,13 @@ pub enum Mode {
     Compile,
     /// None of these: make a program.
     Link,
+}
+
+impl Mode {
+    /// Whether no stage behind the preprocessor and the parser is reached: a header is then a source like others.
+    pub fn only_reads(self) -> bool {
+        matches!(self, Self::Dependencies | Self::Preprocess | Self::SyntaxOnly)
+    }
 }
 
 /// An input file that the compiler proper or the assembler is to read.
@@ -103,6 +112,10 @@ pub struct CommandLine {
     pub asks_processor: bool,
     /// Time stamps of inputs can enter the result.
     pub uses_mtimes: bool,
+    /// `-include-pch`, in order.
+    pub precompiled_headers: Vec<Vec<u8>>,
+    /// `-Xclang -emit-pch`.
+    pub emits_precompiled: bool,
     /// Any environment variable may be read.
     pub reads_any_variable: bool,
     /// Something other than an output is named under `/dev` or `/proc`.
@@ -126,6 +139,15 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
+    /// Whether the result is the compiler's own memory of what it has read, a precompiled header or a module, and not
+    /// code: clang notes the times of all that it read in it.
+    pub fn makes_memory(&self) -> bool {
+        let is_interface = |source: &Source| matches!(source.language, Language::Header | Language::Module);
+        self.mode == Mode::Precompile
+            || (!self.mode.only_reads() && self.sources.iter().any(is_interface))
+            || self.emits_precompiled
+    }
+
     /// Takes `arguments` apart (`argv[0]` not among them, response files replaced).
     pub fn parse(arguments: &[Vec<u8>], compiler: Compiler) -> Self {
         let mut parser = Parser { line: Self::empty(compiler), language: None };
@@ -175,6 +197,8 @@ impl CommandLine {
             architecture_count: 0,
             asks_processor: false,
             uses_mtimes: false,
+            precompiled_headers: Vec::new(),
+            emits_precompiled: false,
             reads_any_variable: false,
             names_device: false,
             is_verbose: false,
@@ -262,6 +286,7 @@ impl Parser {
             Role::Preprocess => line.mode = line.mode.min(Mode::Preprocess),
             Role::Dependencies => line.mode = line.mode.min(Mode::Dependencies),
             Role::SyntaxOnly => line.mode = line.mode.min(Mode::SyntaxOnly),
+            Role::Precompile => line.mode = line.mode.min(Mode::Precompile),
             Role::EmitLlvm => line.emits_llvm = true,
             Role::Output => {
                 line.output = Some(value.to_vec());
@@ -275,6 +300,7 @@ impl Parser {
             Role::SystemDir => self.search_dir(value, |line| &mut line.system_dirs),
             Role::AfterDir => self.search_dir(value, |line| &mut line.after_dirs),
             Role::ForcedInclude => line.forced_includes.push(value.to_vec()),
+            Role::PrecompiledHeader => line.precompiled_headers.push(value.to_vec()),
             Role::Target => line.has_other_names |= is_windows(value),
             Role::Architecture => line.architecture_count += 1,
             Role::DumpName => line.has_other_names = true,
@@ -332,12 +358,11 @@ impl Parser {
         let begins = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| word.starts_with(prefix));
         if begins(&[b"-fmodule", b"-fimplicit-module", b"-fprebuilt-", b"-emit-module", b"-emit-header"]) {
             line.refusal.get_or_insert("modules");
-        } else if begins(&[b"-emit-pch"]) {
-            line.refusal.get_or_insert("precompiled_header");
         }
         line.reads_any_variable |=
             begins(&[b"-load", b"-plugin", b"-add-plugin", b"-fpass-plugin", b"-fplugin"]);
         line.uses_mtimes |= word.windows(3).any(|w| w == b"pch");
+        line.emits_precompiled |= word == b"-emit-pch";
     }
 
     fn undeclared(&mut self, what: &'static str) {

@@ -186,10 +186,12 @@ fn pwd_entry(env: &ByteStrings, cwd: &Path) -> Option<Vec<u8>> {
     ((claimed.dev, claimed.ino) == (real.dev, real.ino)).then(|| [b"PWD=", pwd].concat())
 }
 
-/// Why the environment alone forbids caching, if it does: files are appended to, or timings told.
+/// Why the environment alone forbids caching, if it does: files are appended to, timings told, or somebody else is asked.
 pub fn refusal(env: &ByteStrings, compiler: Compiler) -> Option<&'static str> {
     env.iter().find_map(|entry| match name_of(entry) {
         b"DEPENDENCIES_OUTPUT" | b"SUNPRO_DEPENDENCIES" => Some("dependencies_output"),
+        // It may name a socket, a program or a descriptor that somebody listens at.
+        b"CXX_MODULE_MAPPER" if compiler == Compiler::Gcc => Some("modules"),
         b"AS_SECURE_LOG_FILE" if compiler == Compiler::Clang => Some("driver_log"),
         name if compiler == Compiler::Clang
             && (name.starts_with(b"CC_PRINT_") || name.starts_with(b"CC_LOG_")) =>

@@ -27,7 +27,6 @@ pub const REASONS: &[&str] = &[
     "query",
     "response_file",
     "several_architectures",
-    "several_sources",
     "source_on_stdin",
     "static_analyzer",
     "timing",
@@ -42,6 +41,8 @@ pub const REASONS: &[&str] = &[
 pub enum Judged<'a> {
     /// Compile this one source.
     Compile(&'a Source),
+    /// Compile each of several sources, one after another, on its own.
+    CompileEach,
     /// Make a program or library.
     Link,
 }
@@ -73,22 +74,23 @@ pub fn judge<'l, 'w>(
     if line.is_unrecognised {
         return Err("unrecognised");
     }
-    if line.mode == Mode::Link && has_inputs && !makes_header(line) {
+    if line.mode == Mode::Link && has_inputs && !makes_headers(line) {
         return link::judge(line, words).map(|()| Judged::Link);
     }
-    let source = match line.sources.as_slice() {
+    line.sources.iter().try_for_each(|source| judge_source(line, source))?;
+    let judged = match line.sources.as_slice() {
         [] => return Err("no_source"),
-        [source] => source,
-        _ => return Err("several_sources"),
+        [source] => Judged::Compile(source),
+        _ => Judged::CompileEach,
     };
-    judge_source(line, source)?;
     judge_output(line)?;
-    Ok(Judged::Compile(source))
+    Ok(judged)
 }
 
-/// A header on its own, without `-c`: the compiler makes a precompiled header of it and does not link.
-fn makes_header(line: &CommandLine) -> bool {
-    matches!(line.sources.as_slice(), [source] if source.language == Language::Header)
+/// Headers alone, without `-c`: the compiler precompiles them and does not link.
+fn makes_headers(line: &CommandLine) -> bool {
+    let is_header = |source: &Source| source.language == Language::Header;
+    !line.sources.is_empty() && !line.has_linker_inputs && line.sources.iter().all(is_header)
 }
 
 fn judge_source(line: &CommandLine, source: &Source) -> Result<(), &'static str> {
@@ -99,16 +101,13 @@ fn judge_source(line: &CommandLine, source: &Source) -> Result<(), &'static str>
     if line.names_device {
         return Err("device_argument");
     }
-    let reads_only = line.mode <= Mode::SyntaxOnly;
     match (source.language, line.mode) {
-        (Language::Header, _) if !reads_only => Err("precompiled_header"),
-        (Language::Module, _) => Err("modules"),
         (Language::Other | Language::LinkerInput, _) => Err("other_language"),
         // Stages that such an input has behind it: nothing is compiled, or it goes to standard output.
         (Language::Preprocessed, Mode::Preprocess | Mode::Dependencies) => Err("no_source"),
-        (Language::AssemblerSource, Mode::SyntaxOnly | Mode::Assemble) => Err("no_source"),
+        (Language::AssemblerSource, Mode::SyntaxOnly | Mode::Precompile | Mode::Assemble) => Err("no_source"),
         (Language::Assembler, mode) if mode != Mode::Compile => Err("no_source"),
-        (Language::Ir, _) if reads_only => Err("no_source"),
+        (Language::Ir, mode) if mode.only_reads() => Err("no_source"),
         _ => Ok(()),
     }
 }

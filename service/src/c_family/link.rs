@@ -23,7 +23,6 @@ pub fn judge<'a>(
         match source.language {
             _ if source.path == b"-" => return Err("source_on_stdin"),
             Language::Header => return Err("precompiled_header"),
-            Language::Module => return Err("modules"),
             Language::Other => return Err("other_language"),
             _ => {}
         }

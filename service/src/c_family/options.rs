@@ -45,6 +45,8 @@ pub enum Role {
     Dependencies,
     /// `-fsyntax-only`: write nothing.
     SyntaxOnly,
+    /// `--precompile`: write a module and stop.
+    Precompile,
     /// `-emit-llvm`: LLVM's code instead of the machine's.
     EmitLlvm,
     /// `-o`: where to.
@@ -65,6 +67,8 @@ pub enum Role {
     AfterDir,
     /// `-include`, `-imacros`: read this header first.
     ForcedInclude,
+    /// `-include-pch`: take this precompiled header.
+    PrecompiledHeader,
     /// `-target`: for which machine and system.
     Target,
     /// `-arch`: several mean several compiles.
@@ -240,7 +244,9 @@ mod tests {
             ("-include-pch", Some("-include"), Some("-include-pch")),
             ("-Ifoo", Some("-I"), Some("-I")),
             ("-fmodulo-x", Some("-f"), Some("-f")),
-            ("-fmodules", Some("-fmodule"), Some("-fmodule")),
+            ("-fmodules", Some("-fmodules"), Some("-fmodule")),
+            ("-fmodules-ts", Some("-fmodules-ts"), Some("-fmodules-ts")),
+            ("-fmodule-file=m.pcm", Some("-fmodule"), Some("-fmodule-file=")),
             ("-cfoo", None, None),
             ("-x", Some("-x"), Some("-x")),
             ("-Zfoo", None, None),

@@ -3,7 +3,7 @@
 //! Side outputs are not listed: the observer sees them.
 
 use super::command_line::{CommandLine, Mode, Source};
-use super::language::base_name;
+use super::language::{Language, base_name};
 
 /// The files that a command names or implies as its outputs, as spelled.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub struct Outputs {
 pub fn outputs(line: &CommandLine, source: &Source) -> Outputs {
     let main = match line.mode {
         Mode::SyntaxOnly => None,
+        mode if source.language == Language::Header && !mode.only_reads() => {
+            // Beside the header.
+            line.output.clone().or_else(|| Some([&source.path[..], b".gch"].concat()))
+        }
         Mode::Dependencies => line.dependency_file.clone().or_else(|| line.output.clone()),
         _ => line.output.clone().or_else(|| implied(line, source, implied_extension(line)?)),
     };
@@ -27,6 +31,7 @@ pub fn outputs(line: &CommandLine, source: &Source) -> Outputs {
 
 fn implied_extension(line: &CommandLine) -> Option<&'static [u8]> {
     match (line.mode, line.emits_llvm) {
+        (Mode::Precompile, _) => Some(b"pcm"),
         (Mode::Compile, false) => Some(b"o"),
         (Mode::Compile, true) => Some(b"bc"),
         (Mode::Assemble, false) => Some(b"s"),

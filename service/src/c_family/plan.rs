@@ -1,7 +1,6 @@
 //! From an invocation of a C family compiler to its plan.
 
 use std::ffi::OsStr;
-use std::path::Path;
 use zccache_actors::sys::OsStrExt;
 
 use zccache_actors::invocation::Invocation;
@@ -11,7 +10,7 @@ use zccache_actors::plan::{Caution, PassThrough, Plan, Planned, Policy};
 use super::command_line::CommandLine;
 use super::judgement::Judged;
 use super::names::{self, Compiler};
-use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing};
+use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing, times};
 use crate::any_tool::known;
 
 /// Reads that say nothing of the result: random numbers for names that must be unique, and clang asking where its
@@ -21,6 +20,9 @@ const IGNORED_READS: &[&str] = &["/dev/null", "/dev/urandom", "/proc/self/exe", 
 /// What runs the parts of a link-time optimisation side by side, in an order that does not show.
 const MAKES: &[&[u8]] = &[b"make", b"gmake"];
 
+/// Sources can say that the times of files matter.
+const TELLS_TIMES: Option<fn(&[u8]) -> bool> = Some(times::may_tell_times);
+
 /// gcc's policy. Its driver reads the links of the programs that it executes, and its preprocessor those of the
 /// headers that it opens or looks for, by `realpath` (libiberty's `lrealpath`, libcpp's `maybe_shorter_path`).
 pub static GCC: Policy = Policy {
@@ -29,7 +31,7 @@ pub static GCC: Policy = Policy {
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
     review: None,
-    caution: Caution { harmless: names::is_gcc_program, ..Caution::NONE },
+    caution: Caution { harmless: names::is_gcc_program, tells_times: TELLS_TIMES, ..Caution::NONE },
 };
 
 /// clang's policy. It reads few links, so there is nothing to gain from knowing which.
@@ -39,7 +41,7 @@ pub static CLANG: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
     review: None,
-    caution: Caution { harmless: names::is_clang_program, ..Caution::NONE },
+    caution: Caution { harmless: names::is_clang_program, tells_times: TELLS_TIMES, ..Caution::NONE },
 };
 
 /// gcc's policy for links. The linkers ask how many processors and how much memory there are.
@@ -52,6 +54,7 @@ pub static GCC_LINK: Policy = Policy {
     caution: Caution {
         harmless: |name| names::is_gcc_program(name) || MAKES.contains(&name),
         edits: true,
+        tells_times: TELLS_TIMES,
         opens_to_remove: known::is_lld,
         // It keeps the names in each directory that it looks for a file in.
         lists_idly: |name| MAKES.contains(&name),
@@ -69,6 +72,7 @@ pub static CLANG_LINK: Policy = Policy {
     caution: Caution {
         harmless: names::is_clang_program,
         edits: true,
+        tells_times: TELLS_TIMES,
         opens_to_remove: known::is_lld,
         ..Caution::NONE
     },
@@ -99,10 +103,20 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
     let (declared, outputs, sharing) = match judged {
         Judged::Compile(source) => {
             let outputs = outputs::outputs(&line, source);
-            let sharing = sharing::sharing(invocation, &arguments, &line, &outputs);
+            let sharing = match line.makes_memory() {
+                // It holds paths in whatever form.
+                true => None,
+                false => sharing::sharing(invocation, &arguments, &line, &outputs),
+            };
             let dependencies = outputs.dependencies.as_deref();
             let declared = declared::declared(&line, source, dependencies, &invocation.env);
             (declared, outputs.main.into_iter().chain(outputs.dependencies).collect(), sharing)
+        }
+        // One run, so one entry: what the driver makes of a unit that fails, and what it says once for all, is its own.
+        Judged::CompileEach => {
+            let each = line.sources.iter().map(|source| outputs::outputs(&line, source));
+            let outputs = each.flat_map(|outputs| outputs.main.into_iter().chain(outputs.dependencies));
+            (declared::undeclared("several sources"), outputs.collect(), None)
         }
         Judged::Link => (declared::undeclared("a link"), vec![link::output(&line)], None),
     };
@@ -114,6 +128,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         outputs: outputs.into_iter().map(Spelled).collect(),
         reads_input: line.sources.iter().any(|source| source.path == b"-"),
         pin_mtimes: pins_mtimes(invocation, &line),
+        timeless: timeless(&line),
         foreign_code: judged == Judged::Link || may_run_foreign_code(invocation, &line),
         sharing,
         target: None,
@@ -129,9 +144,9 @@ fn may_run_foreign_code(invocation: &Invocation, line: &CommandLine) -> bool {
 
 fn policy(compiler: Compiler, judged: Judged<'_>) -> &'static Policy {
     match (compiler, judged) {
-        (Compiler::Gcc, Judged::Compile(_)) => &GCC,
+        (Compiler::Gcc, Judged::Compile(_) | Judged::CompileEach) => &GCC,
         (Compiler::Gcc, Judged::Link) => &GCC_LINK,
-        (Compiler::Clang, Judged::Compile(_)) => &CLANG,
+        (Compiler::Clang, Judged::Compile(_) | Judged::CompileEach) => &CLANG,
         (Compiler::Clang, Judged::Link) => &CLANG_LINK,
     }
 }
@@ -151,16 +166,31 @@ fn is_time_fixed(invocation: &Invocation, compiler: Compiler) -> bool {
     compiler == Compiler::Gcc && invocation.env.value_of(b"SOURCE_DATE_EPOCH").is_some()
 }
 
-/// clang compares time stamps with those in a precompiled header, and takes one for `-include` unasked.
+/// clang writes time stamps into precompiled headers and modules, compares them with those of the headers, and takes a
+/// precompiled one for `-include` unasked.
 fn pins_mtimes(invocation: &Invocation, line: &CommandLine) -> bool {
+    let has_precompiled = |header: &Vec<u8>| {
+        let is_there = |name: &Vec<u8>| {
+            std::fs::symlink_metadata(invocation.cwd_path().join(OsStr::from_bytes(name))).is_ok()
+        };
+        precompiled(header).iter().any(is_there)
+    };
     line.uses_mtimes
         || (line.compiler == Compiler::Clang
-            && line.forced_includes.iter().any(|header| has_precompiled(invocation.cwd_path(), header)))
+            && (line.makes_memory() || line.forced_includes.iter().any(has_precompiled)))
 }
 
-fn has_precompiled(cwd: &Path, header: &[u8]) -> bool {
-    [&b".pch"[..], b".gch"].iter().any(|extension| {
-        let name = [header, extension].concat();
-        std::fs::symlink_metadata(cwd.join(OsStr::from_bytes(&name))).is_ok()
-    })
+/// The precompiled headers that clang takes instead of this one.
+fn precompiled(header: &[u8]) -> [Vec<u8>; 2] {
+    [&b".pch"[..], b".gch"].map(|extension| [header, extension].concat())
+}
+
+/// Precompiled headers of which only the content counts: it names the times of the headers that it was made of, and
+/// nothing names its own, unless another such file is made of it. So one that was served serves as well as one made.
+fn timeless(line: &CommandLine) -> Vec<Spelled> {
+    if line.makes_memory() {
+        return Vec::new();
+    }
+    let unasked = line.forced_includes.iter().flat_map(|header| precompiled(header));
+    line.precompiled_headers.iter().cloned().chain(unasked).map(Spelled).collect()
 }

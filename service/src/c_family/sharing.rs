@@ -23,7 +23,8 @@ pub fn sharing(
     let is_open = !line.hides_places
         && !line.uses_mtimes
         && line.undeclared.is_none()
-        && environment::undeclared(&invocation.env).is_none();
+        && environment::undeclared(&invocation.env).is_none()
+        && (outputs.dependencies.is_none() || names_are_plain(outputs));
     let is_as_typed = invocation.argv.iter().skip(1).eq(arguments.iter().map(Vec::as_slice));
     let to_place = |place: &command_line::Place| {
         let value = &arguments[place.argument][place.offset..];
@@ -36,6 +37,14 @@ pub fn sharing(
         places: if is_as_typed { line.places.iter().filter_map(to_place).collect() } else { Vec::new() },
         dependency_file: dependency_file(line, outputs),
     })
+}
+
+/// Whether rules for make name the outputs as the command line does. gcc takes a leading `./` away, and what make would
+/// not take for a part of a name is quoted, by each compiler in its own way.
+fn names_are_plain(outputs: &Outputs) -> bool {
+    let is_plain = |&b: &u8| b.is_ascii_alphanumeric() || b"/._-+=@,~".contains(&b) || !b.is_ascii();
+    let names = outputs.main.iter().chain(&outputs.dependencies);
+    names.into_iter().all(|name| !name.starts_with(b"./") && name.iter().all(is_plain))
 }
 
 fn purpose(

@@ -66,6 +66,7 @@ fn try_plan(invocation: &Invocation, driver: Driver, strip_incremental: bool) ->
         argv,
         outputs: outputs(&line),
         pin_mtimes: false,
+        timeless: Vec::new(),
         foreign_code: false,
         time_is_fixed: false,
         sharing: None,
