@@ -1,8 +1,6 @@
 //! The system as the rest of this crate sees it, on macOS: the twin of `sys_linux.rs`.
 //!
-//! Much is `rustix` as it is. What only Linux has is made of what there is, or says so with the error that Linux would
-//! give, and the caller does without: no file without a name, no copying within the kernel. Extents are shared by
-//! `fclonefileat`.
+//! Much is `rustix` as it is; what only Linux has is made of what there is.
 
 #[path = "sys_macos/fs.rs"]
 pub mod fs;

@@ -1,8 +1,7 @@
 //! The system as the rest of this crate sees it, on Windows: the twin of `sys_linux.rs`.
 //!
 //! Paths are the standard library's own encoding of them (UTF-8 wherever they are text), with either slash. A path that
-//! is relative to a directory's handle is found through that directory's full name. What Windows does not have says so
-//! with the error that Linux would give, and the caller does without: no file without a name, no shared extents.
+//! is relative to a directory's handle is found through that directory's full name.
 
 #[path = "sys_windows/fs.rs"]
 pub mod fs;

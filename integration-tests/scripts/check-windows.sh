@@ -91,12 +91,14 @@ if ! [ -e "$compiler/complete" ]; then
   rm -rf "$home/debs"
   touch "$compiler/complete"
 fi
-# The standard library is built from its source, which only an "unstable" cargo does.
+# The standard library is built from its source, which only an "unstable" cargo does; and whatever is selected is built
+# with the features that the whole workspace asks for, so that no crate is built twice.
 export RUSTC="$compiler/bin/rustc" RUSTDOC="$compiler/bin/rustdoc" RUSTC_BOOTSTRAP=1
 export CARGO_TARGET_DIR="$home/target"
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
-build_std=(-Zbuild-std=std,panic_unwind --target "$target")
+export CARGO_RESOLVER_FEATURE_UNIFICATION=workspace
+build_std=(-Zbuild-std=std,panic_unwind -Zfeature-unification --target "$target")
 say "$("$RUSTC" --version), $(cargo --version), for $target"
 
 # ---- Wine ---------------------------------------------------------------------------------------------------

