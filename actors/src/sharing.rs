@@ -27,7 +27,7 @@ use crate::observation::{Fact, Spelled};
 use crate::plan::{Plan, Purpose, Sharing};
 use crate::record::{NO_FILE, Output, OutputFile, Record};
 use portable::{Ported, port};
-use rules::Rules;
+use rules::{Manner, Rules};
 
 /// The longest base in bytes whose traces are searched for: gcc breaks text of 256 bytes and more into pieces when
 /// it writes assembler (`ELF_STRING_LIMIT`).
@@ -212,17 +212,18 @@ fn generalise(
     if record.environment.is_some() {
         return Err(Tie::Environment);
     }
-    if [&result.stdout, &result.stderr].iter().any(|printed| standpoint.shows_in_print(printed)) {
+    if [&result.stdout, &result.stderr].iter().any(|printed| standpoint.shows_in(printed)) {
         return Err(Tie::Printed);
     }
     let rules = plan.sharing.as_ref().and_then(|sharing| sharing.dependency_file);
+    let manner = Manner::of_family(plan.policy.family);
     for output in &result.outputs {
         let tie = || Tie::output(&output.path);
         let number = standpoint.number_of(output).ok_or_else(tie)?;
         let Some(file) = &output.file else { continue };
         let content = traces::read(blobs, file).ok_or_else(tie)?;
         let is_clean = match rules == Some(number) {
-            true => Rules::parse(&content, standpoint).is_some(),
+            true => manner.and_then(|manner| Rules::parse(&content, standpoint, manner)).is_some(),
             false => traces::is_searchable(&content) && !standpoint.shows_in(&content),
         };
         if !is_clean {
@@ -304,6 +305,7 @@ pub fn localise(
     }
     let origin = record.origin.as_ref().ok_or_else(unusable)?;
     let rules = plan.sharing.as_ref().and_then(|sharing| sharing.dependency_file);
+    let manner = Manner::of_family(plan.policy.family);
     let mut local = Record { origin: None, ..record.clone() };
     let mut contents = Vec::new();
     for output in &mut local.result.outputs {
@@ -311,7 +313,8 @@ pub fn localise(
         output.path = here.outputs.get(number).ok_or_else(unusable)?.clone();
         if let (Some(file), true) = (&mut output.file, rules == Some(number)) {
             let content = traces::read(blobs, file).ok_or_else(unusable)?;
-            let rules = Rules::parse(&content, origin).ok_or_else(unusable)?;
+            let rules = manner.and_then(|manner| Rules::parse(&content, origin, manner));
+            let rules = rules.ok_or_else(unusable)?;
             let content = blobs.receive_bytes(&rules.written_at(here))?;
             *file = OutputFile { digest: content.digest, bytes: content.bytes, ..*file };
             contents.push(content);
@@ -385,16 +388,13 @@ impl Standpoint {
         self.outputs.iter().position(|path| *path == output.path)
     }
 
-    /// Whether what was printed tells where the request stood, or how its outputs are called.
-    fn shows_in_print(&self, printed: &[u8]) -> bool {
-        self.is_named_in(printed) || self.outputs.iter().any(|output| traces::contains(printed, &output.0))
-    }
-
-    /// Whether a content tells where the request stood. (An output that is named without its directory is called
-    /// like its source, which is no secret.)
+    /// Whether a content, or what was printed, tells where the request stood, or how its outputs are called (`-grecord-command-line`).
     fn shows_in(&self, content: &[u8]) -> bool {
-        let tells = |output: &&Spelled| output.0.contains(&b'/');
-        self.is_named_in(content)
-            || self.outputs.iter().filter(tells).any(|output| traces::contains(content, &output.0))
+        let is_named = |output: &Spelled| match output.0.contains(&b'/') {
+            true => traces::contains(content, &output.0),
+            // Short ones are everywhere: `a.d` in `.rela.debug_info`.
+            false => traces::contains_word_end(content, &output.0),
+        };
+        self.is_named_in(content) || self.outputs.iter().any(is_named)
     }
 }

@@ -277,6 +277,39 @@ fn output_directories_share() {
     }
 }
 
+/// Names of outputs in results: recorded commands, targets of rules that are called after the source, are given, or would
+/// be written otherwise than they were given. One output after the other, so that each can be served what another made.
+#[test]
+fn results_that_name_their_outputs_are_each_requests_own() {
+    let mut s = Scenario::new();
+    s.write("a.c", "#include \"h.h\"\nint f(int n) { return n * H; }\n");
+    s.write("h.h", "#define H 1\n");
+    s.write("out/keep", "");
+    for line in [
+        "clang -g -grecord-command-line -c a.c -o @",
+        "gcc -g -grecord-gcc-switches -c a.c -o @",
+        "gcc -M a.c -o @",
+        "clang -M a.c -o @",
+        "gcc -MD -E a.c -o @",
+        "clang -MD -E a.c -o @",
+        "gcc -MD -S a.c -o @",
+        "gcc -MD -fsyntax-only a.c -MF @",
+        "gcc -MD -MT a.o -c a.c -MF rules.d -o @",
+        "gcc -MD -MT ./a.o -c a.c -MF rules.d -o @",
+        "clang -MD -MT ./a.o -c a.c -MF rules.d -o @",
+        "gcc -Wp,-MMD,rules.d,-MT,a.o -c a.c -o @",
+        "gcc -MD -MP -MT @ -MT @.d -c a.c -MF @.d -o @",
+        "clang -MD -MP -MT @ -MT @.d -c a.c -MF @.d -o @",
+    ] {
+        for output in
+            ["a.o", "out/b.o", "out/a_name_that_is_much_longer_than_the_others_are.o", "./c.o", "a.d"]
+        {
+            s.step(Expect::Anything, &line.replace('@', output));
+            s.step(Expect::Hit, &line.replace('@', output));
+        }
+    }
+}
+
 /// A directory has another name: what compilers make of `PWD` is not shared with those who have only one.
 #[test]
 fn another_name_of_the_directory_is_not_taken_for_the_first() {

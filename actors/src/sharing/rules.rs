@@ -6,9 +6,9 @@
 
 use super::Standpoint;
 
-/// The manner in which a compiler breaks lines.
+/// The manner in which a compiler breaks lines. Short ones look alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
+pub enum Manner {
     /// A name that would reach beyond column 72 goes to the next line.
     Gcc,
     /// One whose end would lie beyond column 75.
@@ -42,9 +42,9 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Takes apart what a compiler wrote for a request that stood at `origin`; nothing if it is not understood to
-    /// the last byte, or tells of the place otherwise than by a name.
-    pub fn parse(text: &[u8], origin: &Standpoint) -> Option<Self> {
+    /// Takes apart what a compiler of this `manner` wrote for a request that stood at `origin`; nothing if it is not
+    /// understood to the last byte, or tells of the place otherwise than by a name.
+    pub fn parse(text: &[u8], origin: &Standpoint, manner: Manner) -> Option<Self> {
         // Quoted characters are left alone: what they mean differs.
         if text.iter().any(|b| matches!(b, b'$' | b'#' | b'%' | b'\t' | b'\r' | 0)) {
             return None;
@@ -58,10 +58,7 @@ impl Rules {
                 rules.push(read_rule(&line, std::mem::take(&mut blank_lines_before), origin)?);
             }
         }
-        [Manner::Gcc, Manner::Clang]
-            .into_iter()
-            .map(|manner| Self { manner, rules: rules.clone() })
-            .find(|rules| rules.written_at(origin) == text)
+        Some(Self { manner, rules }).filter(|rules| rules.written_at(origin) == text)
     }
 
     /// The text that the compiler would write for a request that stands at `here`.
@@ -130,6 +127,15 @@ fn read_rule(rule: &[u8], blank_lines_before: usize, origin: &Standpoint) -> Opt
 }
 
 impl Manner {
+    /// The manner of a family's compilers.
+    pub fn of_family(family: &str) -> Option<Self> {
+        match family {
+            "gcc" => Some(Self::Gcc),
+            "clang" => Some(Self::Clang),
+            _ => None,
+        }
+    }
+
     fn write(self, text: &mut Vec<u8>, rule: &Rule, here: &Standpoint) {
         text.extend(std::iter::repeat_n(b'\n', rule.blank_lines_before));
         let mut line = Line { manner: self, text, column: 0 };
@@ -211,7 +217,7 @@ mod tests {
     fn names_of_the_place_are_replaced_and_lines_broken_anew() {
         let origin = standpoint("/p/one", &["out/a.o"]);
         let text = b"out/a.o: /p/one/a.c /usr/include/stdc-predef.h /p/one/inc/a.h inc/b.h\n/usr/x.h:\n";
-        let rules = Rules::parse(text, &origin).unwrap();
+        let rules = Rules::parse(text, &origin, Manner::Gcc).unwrap();
         let here = standpoint("/another/place", &["elsewhere/a.o"]);
         let expect = "elsewhere/a.o: /another/place/a.c /usr/include/stdc-predef.h \\\n \
              /another/place/inc/a.h inc/b.h\n/usr/x.h:\n";
@@ -231,7 +237,9 @@ mod tests {
             "nothing\n",
             "a.o:  a.c\n",
         ] {
-            assert_eq!(Rules::parse(text.as_bytes(), &origin), None, "{text}");
+            for manner in [Manner::Gcc, Manner::Clang] {
+                assert_eq!(Rules::parse(text.as_bytes(), &origin, manner), None, "{text}");
+            }
         }
     }
 
@@ -252,6 +260,7 @@ mod tests {
             std::fs::write(base.join("a.c"), source).unwrap();
         }
         for compiler in ["gcc", "clang"] {
+            let manner = Manner::of_family(compiler).unwrap();
             for flags in [
                 "-MD",
                 "-MD -MP",
@@ -278,7 +287,7 @@ mod tests {
                         continue;
                     }
                     let [(text, origin), (expect, here)] = [rules(&bases[0]), rules(&bases[1])];
-                    let moved = Rules::parse(&text, &origin).map(|rules| rules.written_at(&here));
+                    let moved = Rules::parse(&text, &origin, manner).map(|rules| rules.written_at(&here));
                     assert!(
                         moved == Some(expect),
                         "{compiler} {flags} {width}: {}",

@@ -32,6 +32,12 @@ pub fn contains(content: &[u8], needle: &[u8]) -> bool {
     memchr::memmem::find(content, needle).is_some()
 }
 
+/// Whether `needle` stands in `content`, and no letter or digit goes on with it. (Something may stand before it: `-oa.o`.)
+pub fn contains_word_end(content: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find_iter(content, needle)
+        .any(|at| !content.get(at + needle.len()).is_some_and(u8::is_ascii_alphanumeric))
+}
+
 /// Whether a search of this content for a path finds it if it is there.
 pub fn is_searchable(content: &[u8]) -> bool {
     if content.starts_with(b"\x7fELF") {
@@ -102,6 +108,19 @@ fn input(path: &[u8], signature: Signature, cwd: &WorkingDirectory) -> Option<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_names_are_told_from_the_beginnings_of_others() {
+        for (content, told) in [
+            ("-c a.c -o a.o", true),
+            ("-oa.o\0", true),
+            ("\"a.o\"", true),
+            ("a.o.tmp", true),
+            (".rela.orc", false),
+        ] {
+            assert_eq!(contains_word_end(content.as_bytes(), b"a.o"), told, "{content}");
+        }
+    }
 
     #[test]
     fn text_is_searchable_and_what_may_be_packed_is_not() {

@@ -134,6 +134,8 @@ pub struct CommandLine {
     pub undeclared: Option<&'static str>,
     /// The result holds what a search for bytes does not find: compressed, or only as digests.
     pub hides_places: bool,
+    /// There are targets of rules for make that are in no place.
+    pub hides_targets: bool,
     /// Paths in the arguments, in order.
     pub places: Vec<Place>,
 }
@@ -208,6 +210,7 @@ impl CommandLine {
             refusal: None,
             undeclared: None,
             hides_places: false,
+            hides_targets: false,
             places: Vec::new(),
         }
     }
@@ -343,7 +346,10 @@ impl Parser {
                     self.line.is_incomplete |= self.line.dependency_file.is_none();
                 }
                 b"-MF" => self.line.dependency_file = words.next().map(<[u8]>::to_vec),
-                b"-MT" | b"-MQ" => drop(words.next()),
+                b"-MT" | b"-MQ" => {
+                    self.line.hides_targets = true;
+                    words.next();
+                }
                 b"-MP" => {}
                 // A macro's value may hold commas; its further words then are no options.
                 _ if word.len() > 2 && (word.starts_with(b"-D") || word.starts_with(b"-U")) => {}

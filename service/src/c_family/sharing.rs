@@ -10,6 +10,7 @@ use zccache_actors::plan::{Place, Purpose, Sharing};
 
 use super::command_line::{self, CommandLine};
 use super::environment;
+use super::language::base_name;
 use super::outputs::Outputs;
 
 /// The places in a command whose results may be shared; `arguments` are those after `argv[0]`, with response files
@@ -20,11 +21,13 @@ pub fn sharing(
     line: &CommandLine,
     outputs: &Outputs,
 ) -> Option<Sharing> {
+    let mut names = outputs.main.iter().chain(&outputs.dependencies);
     let is_open = !line.hides_places
         && !line.uses_mtimes
         && line.undeclared.is_none()
         && environment::undeclared(&invocation.env).is_none()
-        && (outputs.dependencies.is_none() || names_are_plain(outputs));
+        && names.all(|name| is_plain(name, outputs.dependencies.is_some()))
+        && !may_be_one(outputs);
     let is_as_typed = invocation.argv.iter().skip(1).eq(arguments.iter().map(Vec::as_slice));
     let to_place = |place: &command_line::Place| {
         let value = &arguments[place.argument][place.offset..];
@@ -35,16 +38,22 @@ pub fn sharing(
     is_open.then(|| Sharing {
         // What stands in a response file is content, and cannot be replaced.
         places: if is_as_typed { line.places.iter().filter_map(to_place).collect() } else { Vec::new() },
-        dependency_file: dependency_file(line, outputs),
+        dependency_file: dependency_file(line, arguments, outputs),
     })
 }
 
-/// Whether rules for make name the outputs as the command line does. gcc takes a leading `./` away, and what make would
-/// not take for a part of a name is quoted, by each compiler in its own way.
-fn names_are_plain(outputs: &Outputs) -> bool {
+/// Whether a name stands in a result as it does in the command line. What make or a shell would not take for a part of a
+/// name is quoted, by each compiler in its own way; and in rules for make gcc takes a leading `./` away.
+fn is_plain(name: &[u8], is_in_rules: bool) -> bool {
     let is_plain = |&b: &u8| b.is_ascii_alphanumeric() || b"/._-+=@,~".contains(&b) || !b.is_ascii();
-    let names = outputs.main.iter().chain(&outputs.dependencies);
-    names.into_iter().all(|name| !name.starts_with(b"./") && name.iter().all(is_plain))
+    !(is_in_rules && name.starts_with(b"./")) && name.iter().all(is_plain)
+}
+
+/// Whether both outputs may be one file, of which there is only what was written last.
+fn may_be_one(outputs: &Outputs) -> bool {
+    let [main, dependencies] =
+        [&outputs.main, &outputs.dependencies].map(|name| name.as_deref().map(base_name));
+    main.is_some() && main == dependencies
 }
 
 fn purpose(
@@ -66,9 +75,13 @@ fn purpose(
     }
 }
 
-fn dependency_file(line: &CommandLine, outputs: &Outputs) -> Option<usize> {
-    match line.mode {
-        command_line::Mode::Dependencies => outputs.main.as_ref().map(|_| 0),
-        _ => outputs.dependencies.as_ref().map(|_| usize::from(outputs.main.is_some())),
-    }
+/// The file of rules whose targets, where they are called like outputs, are meant to be. With `-M`, `-E` and the like the
+/// target is called after the source; one that is given might be written otherwise, and be an output's name then.
+fn dependency_file(line: &CommandLine, arguments: &[Vec<u8>], outputs: &Outputs) -> Option<usize> {
+    let is_made = matches!(line.mode, command_line::Mode::Compile | command_line::Mode::Assemble);
+    let mut targets = line.places.iter().filter(|place| place.purpose == command_line::Purpose::Target);
+    let are_clear = is_made
+        && !line.hides_targets
+        && targets.all(|place| is_plain(&arguments[place.argument][place.offset..], true));
+    outputs.dependencies.as_ref().filter(|_| are_clear).map(|_| usize::from(outputs.main.is_some()))
 }
