@@ -71,6 +71,24 @@ fn a_checkers_configuration_counts_where_it_is_and_where_it_is_not() {
     }
 }
 
+/// `#pragma GCC dependency` compares the times of files, for checkers as for compilers.
+#[test]
+fn checkers_compare_the_times_of_files_where_a_source_says_so() {
+    let mut s = project(&["clang-tidy"]);
+    s.write_at("d.c", "#pragma GCC dependency \"parse.y\" rebuild\nint d;\n", 1_400_000_000);
+    s.write_at("parse.y", "grammar\n", 1_400_000_000);
+    let line = "clang-tidy d.c --";
+    s.step(Expect::Anything, line);
+    s.step(Expect::Anything, line);
+    for time in [1_400_000_009, 1_400_000_000, 1_300_000_000] {
+        s.edit(|w| set_mtime(&w.join("d.c"), time));
+        s.step(Expect::Anything, line);
+        s.edit(|w| set_mtime(&w.join("parse.y"), 1_350_000_000));
+        s.step(Expect::Anything, line);
+        s.edit(|w| set_mtime(&w.join("parse.y"), 1_400_000_000));
+    }
+}
+
 #[test]
 fn a_checkers_time_is_told_only_where_it_is_asked_for() {
     let mut s = project(&["cppcheck", "clang-tidy"]);

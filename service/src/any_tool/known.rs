@@ -7,6 +7,7 @@
 use zccache_actors::plan::{Caution, Policy, ShownMetadata};
 
 use crate::c_family::names::stem_of;
+use crate::c_family::times::TELLS_TIMES;
 
 /// What is known of one kind of tool.
 #[derive(Debug)]
@@ -170,7 +171,13 @@ static ARCHIVER: Policy = Policy {
     ..policy("archiver", |n| is_in(ARCHIVERS, n), ShownMetadata::None)
 };
 static OBJECT_EDITOR: Policy = policy("object editor", |n| is_in(OBJECT_EDITORS, n), ShownMetadata::Mode);
-static CLANG_TOOL: Policy = policy("clang tool", |n| is_in(CLANG_TOOLS, n), ShownMetadata::None);
+static CLANG_TOOL: Policy = Policy {
+    caution: Caution {
+        tells_times: TELLS_TIMES,
+        ..policy("", |n| is_in(CLANG_TOOLS, n), ShownMetadata::None).caution
+    },
+    ..policy("clang tool", |n| is_in(CLANG_TOOLS, n), ShownMetadata::None)
+};
 /// It notes the time for `__DATE__` and `__TIME__`, whether there are any or not.
 static CHECKER: Policy = Policy {
     caution: Caution {
@@ -187,6 +194,7 @@ static META_OBJECT: Policy = policy("moc", |n| is_in(MOC, n), ShownMetadata::Non
 static EMCC: Policy = Policy {
     caution: Caution {
         opens_to_remove: is_lld,
+        tells_times: TELLS_TIMES,
         asks_zone_idly: |n| is_in(&["node", "nodejs", "python", "python3"], n),
         ..policy("", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None).caution
     },
@@ -195,6 +203,7 @@ static EMCC: Policy = Policy {
 /// NVIDIA's programs ask for the time zone when they start; gcc, which preprocesses for them, for the time that it tells.
 static CUDA: Policy = Policy {
     caution: Caution {
+        tells_times: TELLS_TIMES,
         asks_zone_idly: |n| is_in(&["cicc", "cudafe++", "fatbinary", "nvcc", "ptxas"], n),
         // It looks through the directory of temporary files for names that are free.
         lists_idly: |n| is_in(&["nvcc"], n),

@@ -10,7 +10,8 @@ use zccache_actors::plan::{Caution, PassThrough, Plan, Planned, Policy};
 use super::command_line::CommandLine;
 use super::judgement::Judged;
 use super::names::{self, Compiler};
-use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing, times};
+use super::times::TELLS_TIMES;
+use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing};
 use crate::any_tool::known;
 
 /// Reads that say nothing of the result: random numbers for names that must be unique, and clang asking where its
@@ -19,9 +20,6 @@ const IGNORED_READS: &[&str] = &["/dev/null", "/dev/urandom", "/proc/self/exe", 
 
 /// What runs the parts of a link-time optimisation side by side, in an order that does not show.
 const MAKES: &[&[u8]] = &[b"make", b"gmake"];
-
-/// Sources can say that the times of files matter.
-const TELLS_TIMES: Option<fn(&[u8]) -> bool> = Some(times::may_tell_times);
 
 /// gcc's policy. Its driver reads the links of the programs that it executes, and its preprocessor those of the
 /// headers that it opens or looks for, by `realpath` (libiberty's `lrealpath`, libcpp's `maybe_shorter_path`).

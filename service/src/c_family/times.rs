@@ -15,6 +15,9 @@ const BEFORE: &[&[u8]] = &[b"GCC", b"clang", b"ragma"];
 /// How far before the word those are looked for, in bytes: a line, comments included.
 const NEAR_BYTES: usize = 1000;
 
+/// What policies of tools that read C say of it.
+pub const TELLS_TIMES: Option<fn(&[u8]) -> bool> = Some(may_tell_times);
+
 /// Whether a text, or an argument, may hold the pragma.
 pub fn may_tell_times(text: &[u8]) -> bool {
     let is_split = memchr::memchr_iter(b'\\', text).any(|at| splits_a_word(text, at));
