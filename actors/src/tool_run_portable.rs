@@ -58,15 +58,16 @@ type Piece = (OutputStream, Vec<u8>);
 /// If the tool could not be started; it did nothing then.
 pub fn run(job: Job, watcher: &mut dyn Watcher, _: Option<Infallible>) -> io::Result<Ended> {
     let (child, tree, outputs) = start(&job.invocation, job.descriptors)?;
-    watcher.started(child.id());
     let open = outputs.len();
     let (tell, told) = sync_channel(PIECES_MAX);
+    let mut run = Run { child, tree, told, open, cancelled: false };
+    // It runs already here; if it must not, dropping the run ends it.
+    watcher.starting(run.child.id())?;
     for (stream, pipe) in outputs {
         let tell = tell.clone();
         std::thread::Builder::new().name("output".into()).spawn(move || pass_on(stream, pipe, &tell))?;
     }
     drop(tell);
-    let mut run = Run { child, tree, told, open, cancelled: false };
     let status = run.attend(watcher)?;
     let left_processes = run.tree.release();
     Ok(Ended { exit: tree::exit_of(status), cancelled: run.cancelled, left_processes })

@@ -106,7 +106,7 @@ fn a_result_is_put_in_place_as_a_file_of_its_own() {
         let file = Some(OutputFile { digest, bytes, mode: 0o777, replaces: false });
         let outputs = [Output { path: Spelled(b"out/a.o".to_vec()), file }];
         std::fs::create_dir_all(temp.path().join("out")).unwrap();
-        stage(&outputs, &blobs, &cwd).unwrap().place(&outputs, &Lease::new(0)).unwrap();
+        stage(&outputs, &blobs, &cwd).unwrap().place(&Lease::new(0)).unwrap();
         let placed = temp.path().join("out").join("a.o");
         assert_eq!(std::fs::read(&placed).unwrap(), text, "round {round}");
         // Whoever edits it reaches nothing of ours.
@@ -141,8 +141,9 @@ impl Ear {
 }
 
 impl Watcher for Ear {
-    fn started(&mut self, pid: u32) {
+    fn starting(&mut self, pid: u32) -> std::io::Result<()> {
         assert_ne!(pid, 0);
+        Ok(())
     }
 
     fn output(&mut self, stream: OutputStream, bytes: &[u8]) {

@@ -20,6 +20,7 @@ use std::sync::mpsc;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
+use super::inherited::Inherited;
 use crate::exec;
 use crate::invocation::Invocation;
 use crate::kept_threads::KeptThreads;
@@ -41,9 +42,6 @@ const CANNOT_EXECUTE_STATUS: c_int = 127;
 
 /// The child's report: two numbers of 4 bytes.
 const REPORT_BYTES: usize = 8;
-
-/// Resources whose limits are inherited from the client: all that Linux knows.
-const RESOURCES_COUNT: usize = 16;
 
 /// A child's death follows that of the thread that made it, so each run has one of these to itself.
 static PARENTS: KeptThreads = KeptThreads::new("tool-parent");
@@ -120,9 +118,7 @@ struct Launch {
     umask: libc::mode_t,
     descriptors: Vec<Descriptor>,
     parking: RawFd,
-    limits: Vec<(usize, libc::rlimit)>,
-    nice: Option<c_int>,
-    affinity: Option<libc::cpu_set_t>,
+    inherited: Inherited,
     filter: Option<Vec<libc::sock_filter>>,
     report: OwnedFd,
     errno: AtomicI32,
@@ -159,9 +155,7 @@ pub fn spawn(
             .map(|(target, source)| Descriptor { target, source, parked: -1 })
             .collect(),
         parking,
-        limits: client.map(limits_of).unwrap_or_default(),
-        nice: client.and_then(nice_of),
-        affinity: client.and_then(affinity_of),
+        inherited: client.map(Inherited::of).unwrap_or_default(),
         filter: filter.map(<[_]>::to_vec),
         report: theirs,
         errno: AtomicI32::new(0),
@@ -266,10 +260,10 @@ unsafe fn set_up(launch: &mut Launch) -> Result<RawFd, c_int> {
         }
         check(libc::chdir(launch.cwd.as_ptr()))?;
         libc::umask(launch.umask);
-        if let Some(nice) = launch.nice {
+        if let Some(nice) = launch.inherited.nice {
             libc::setpriority(libc::PRIO_PROCESS, 0, nice);
         }
-        if let Some(cpus) = &launch.affinity {
+        if let Some(cpus) = &launch.inherited.affinity {
             libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), cpus);
         }
         // Whatever else is open here closes on exec. Where the kernel lacks this (before 5.11), it does so
@@ -285,7 +279,7 @@ unsafe fn set_up(launch: &mut Launch) -> Result<RawFd, c_int> {
         for d in &launch.descriptors {
             check(libc::dup2(d.parked, d.target))?;
         }
-        for (resource, limit) in &launch.limits {
+        for (resource, limit) in &launch.inherited.limits {
             libc::setrlimit(*resource as _, limit);
         }
         // Before the filter, which may have this call.
@@ -385,31 +379,4 @@ fn check(result: c_int) -> Result<(), c_int> {
 fn last_errno() -> c_int {
     // SAFETY: always a valid pointer to this thread's own number.
     unsafe { *libc::__errno_location() }
-}
-
-/// The client's resource limits, as far as they can be read.
-fn limits_of(client: libc::pid_t) -> Vec<(usize, libc::rlimit)> {
-    let mut limits = Vec::with_capacity(RESOURCES_COUNT);
-    for resource in 0..RESOURCES_COUNT {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: reads into a live value; asks for no change.
-        if unsafe { libc::prlimit(client, resource as _, std::ptr::null(), &mut limit) } == 0 {
-            limits.push((resource, limit));
-        }
-    }
-    limits
-}
-
-/// The client's nice value, if it can be read.
-fn nice_of(client: libc::pid_t) -> Option<c_int> {
-    rustix::process::getpriority_process(Pid::from_raw(client)).ok()
-}
-
-/// The processors the client may run on, if they can be read: tools size their work by them.
-fn affinity_of(client: libc::pid_t) -> Option<libc::cpu_set_t> {
-    // SAFETY: all zeroes is an empty set; the kernel fills it up to its size.
-    unsafe {
-        let mut cpus = std::mem::zeroed::<libc::cpu_set_t>();
-        (libc::sched_getaffinity(client, size_of::<libc::cpu_set_t>(), &mut cpus) == 0).then_some(cpus)
-    }
 }
