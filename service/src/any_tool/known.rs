@@ -7,7 +7,7 @@
 use zccache_actors::plan::{Caution, Policy, ShownMetadata};
 
 use crate::c_family::names::stem_of;
-use crate::c_family::times::TELLS_TIMES;
+use crate::c_family::times::{TELLS_TIMES, TELLS_TIMES_AMONG_SCRIPTS};
 
 /// What is known of one kind of tool.
 #[derive(Debug)]
@@ -52,8 +52,7 @@ pub const IGNORED_READS: &[&str] = &[
     "/sys/devices/system/cpu",
     "/sys/devices/system/cpu/online",
     "/sys/devices/system/cpu/possible",
-    "/sys/fs/cgroup/cpu.max",
-    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/",
     "/sys/kernel/mm/transparent_hugepage/enabled",
     "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
 ];
@@ -194,7 +193,7 @@ static META_OBJECT: Policy = policy("moc", |n| is_in(MOC, n), ShownMetadata::Non
 static EMCC: Policy = Policy {
     caution: Caution {
         opens_to_remove: is_lld,
-        tells_times: TELLS_TIMES,
+        tells_times: TELLS_TIMES_AMONG_SCRIPTS,
         asks_zone_idly: |n| is_in(&["node", "nodejs", "python", "python3"], n),
         ..policy("", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None).caution
     },

@@ -18,6 +18,21 @@ const NEAR_BYTES: usize = 1000;
 /// What policies of tools that read C say of it.
 pub const TELLS_TIMES: Option<fn(&[u8]) -> bool> = Some(may_tell_times);
 
+/// The same, for tools that are scripts themselves, which speak of compilers and dependencies in plain words: a text
+/// counts that speaks of a pragma as well, or has the word right behind a compiler's name.
+pub const TELLS_TIMES_AMONG_SCRIPTS: Option<fn(&[u8]) -> bool> = Some(may_tell_times_among_scripts);
+
+fn may_tell_times_among_scripts(text: &[u8]) -> bool {
+    let names_pragma = || memmem::find(text, b"ragma").is_some();
+    let follows_a_name = || {
+        memmem::find_iter(text, WORD).any(|at| {
+            let before = text[..at].trim_ascii_end();
+            before.len() < at && (before.ends_with(b"GCC") || before.ends_with(b"clang"))
+        })
+    };
+    may_tell_times(text) && (names_pragma() || follows_a_name())
+}
+
 /// Whether a text, or an argument, may hold the pragma.
 pub fn may_tell_times(text: &[u8]) -> bool {
     let is_split = memchr::memchr_iter(b'\\', text).any(|at| splits_a_word(text, at));
@@ -84,7 +99,10 @@ mod tests {
             "#pragma GCC depen\\\n\\\ndency \"x\"",
         ] {
             assert!(may_tell_times(text.as_bytes()), "{text}");
+            assert!(may_tell_times_among_scripts(text.as_bytes()), "{text}");
         }
+        let script = b"# clang and gcc behave differently here\nraise Error('dependency not found')\n";
+        assert!(may_tell_times(script) && !may_tell_times_among_scripts(script));
         let far = format!("#pragma once\n{}dependency\n", "// words\n".repeat(120));
         for text in
             ["// a circular dependency of headers", "#pragma once\n#define A x\\\ny", "", "dependency", &far]
