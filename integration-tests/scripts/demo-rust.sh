@@ -48,6 +48,9 @@ fetch() { # name version
 
 counter() { "$client" stats --json | grep -o "\"$1\": *[0-9]*" | grep -o '[0-9]*$' | head -n 1; }
 
+# Failures with nobody to hear of their reason, so far.
+unheard() { local count; count=$(counter passing_failure || true); echo "${count:-0}"; }
+
 # Builds a project into an empty target directory; sets ms, keeps the program as $temp/programs/PROJECT-WAY.
 build() { # project program way [launcher]
   local from
@@ -79,9 +82,10 @@ while read -r name _ program; do
   echo "demo: building $name bare, cold, warm"
   build "$name" "$program" bare
   bare=$ms
-  hits=$(counter hits) misses=$(counter misses)
+  misses=$(counter misses) unheard=$(unheard)
   build "$name" "$program" cold "$zccache"
-  cold=$ms crates=$(($(counter misses) - misses))
+  # What build scripts try out, and fails with its messages thrown away, may have failed for want of space: it runs again.
+  cold=$ms tries=$(($(unheard) - unheard)) crates=$(($(counter misses) - misses - tries))
   hits=$(counter hits) misses=$(counter misses)
   build "$name" "$program" warm "$zccache"
   warm=$ms hits=$(($(counter hits) - hits)) misses=$(($(counter misses) - misses))
@@ -93,8 +97,8 @@ while read -r name _ program; do
   fi
   rows+=("$(printf '%-11s %7d %8s %8s %8s %10s %10s %12s %12s' "$name" "$crates" "$(seconds "$bare")" \
     "$(seconds "$cold")" "$(seconds "$warm")" "$hits/$misses" "$(ratio "$cold" "$bare")" "$(ratio "$warm" "$bare")" "$other")")
-  if [ "$misses" -gt 0 ] || [ "$hits" -lt "$crates" ]; then
-    echo "demo: $name: the warm build should have had $crates hits and no miss; it had $hits and $misses" >&2
+  if [ "$misses" -gt "$tries" ] || [ "$hits" -lt "$crates" ]; then
+    echo "demo: $name: the warm build should have had $crates hits and $tries misses; it had $hits and $misses" >&2
     failed=1
   fi
 done <<<"$projects"
@@ -105,4 +109,5 @@ printf '%-11s %7s %8s %8s %8s %10s %10s %12s %12s\n' \
 printf '%s\n' "${rows[@]}"
 echo
 echo "All programs are byte-identical to the bare build's ($jobs jobs, release; h/m: hits/misses; sccache: its warm build)."
+echo 'A warm miss is a try of a build script that fails with its messages thrown away: it runs each time.'
 exit "$failed"
