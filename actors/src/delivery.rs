@@ -32,7 +32,7 @@ use crate::lease::Lease;
 use crate::record::{Output, OutputFile};
 use crate::signature::Signature;
 
-/// Why a result was not delivered. Nothing was changed then, save where `Halfway` says so.
+/// Why a result was not delivered. Some of its files may be in place; the tool then runs and writes them all.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// What is at an output's path is not for us to replace.
