@@ -420,7 +420,12 @@ mod tests {
         fn open(directory: &Path, limit_bytes: u64) -> Storage {
             let cache = directory.join("cache");
             let mut storage = new(&cache, limit_bytes);
-            storage.open().unwrap();
+            // Threads of sled's may hold an index that was closed a moment ago.
+            let end = Instant::now() + Duration::from_secs(60);
+            while let Err(e) = storage.open() {
+                assert!(e.to_string().contains("in use") && Instant::now() < end, "{e}");
+                std::thread::sleep(Duration::from_millis(10));
+            }
             storage
         }
 

@@ -320,15 +320,17 @@ fn links_planted_in_the_store_are_not_followed() {
     let expected = std::fs::read(sandbox.work().join("a.o")).unwrap();
     let victim = sandbox.path("victim");
     std::fs::write(&victim, "precious").unwrap();
+    // Asked for, since until then the content may lie under its temporary name.
+    assert_eq!(sandbox.stats().counters.stored, 1);
     let mut blobs = Vec::new();
     each_file(&sandbox.cache_dir().join("blobs"), &mut |path| blobs.push(path.to_owned()));
-    assert_eq!(blobs.len(), 1);
-    std::fs::remove_file(&blobs[0]).unwrap();
-    symlink(&victim, &blobs[0]).unwrap();
+    let [blob] = &blobs[..] else { panic!("one content: {blobs:?}") };
+    std::fs::remove_file(blob).unwrap();
+    symlink(&victim, blob).unwrap();
     for _ in 0..2 {
         compiles(&sandbox);
         assert_eq!(std::fs::read(sandbox.work().join("a.o")).unwrap(), expected);
     }
-    wait::until("the service has stored the content again", || blobs[0].is_file().then_some(()));
+    wait::until("the service has stored the content again", || blob.is_file().then_some(()));
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
 }
