@@ -720,8 +720,7 @@ mod tests {
         for file in ["db", "conf"] {
             std::fs::write(cache.join("index").join(file), "garbage".repeat(1000)).unwrap();
         }
-        let mut storage = new(&cache, 1);
-        storage.open().unwrap();
+        Fixture::open(temp.path(), 1);
         let file = temp.path().join("file");
         std::fs::write(&file, "").unwrap();
         let mut storage = new(&file, 1);
