@@ -21,6 +21,9 @@ pub const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// How long a service may take to go when asked, before it is killed: it has nothing to do then.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How many lines of a log a failing test shows.
+const LOG_LINES: usize = 40;
+
 /// A cache, a runtime directory, a `HOME` and a working directory, all empty at first.
 pub struct Sandbox {
     root: TempDir,
@@ -89,6 +92,16 @@ impl Sandbox {
     /// The socket's directory.
     pub fn runtime_dir(&self) -> PathBuf {
         PathBuf::from(self.var("ZCCACHE_RUNTIME_DIR"))
+    }
+
+    /// The last lines of the service's log, for a test that is about to fail; empty if there is none.
+    pub fn end_of_log(&self) -> String {
+        let directory = self.path("home").join(".local/state/zccache");
+        let files = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+        let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        let text: String = texts.collect();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
     /// The value of a variable that commands see; empty if it is not set.

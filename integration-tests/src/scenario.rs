@@ -119,8 +119,11 @@ impl Scenario {
             std::fs::create_dir(sandbox.path(twin)).expect("a directory can be made");
         }
         std::fs::remove_dir(sandbox.work()).expect("the empty directory can be removed");
-        let scenario = Self { sandbox, umask: None, steps: 0, unlike: Vec::new(), unlike_where: None };
+        let mut scenario = Self { sandbox, umask: None, steps: 0, unlike: Vec::new(), unlike_where: None };
+        // What the service says of a record that does not hold, for a step that expected one that does.
+        scenario.sandbox.set("ZCCACHE_LOG", "debug");
         scenario.within("cached", |s| s.sandbox.start());
+        scenario.sandbox.unset("ZCCACHE_LOG");
         scenario
     }
 
@@ -273,8 +276,9 @@ impl Scenario {
         );
         assert!(
             expect.admits(delta) || under_the_declared_observer(),
-            "step {step}: {line}\nexpected {expect:?}, but the counters moved by {delta:?}\n{:?}",
-            self.within("cached", |s| s.sandbox.client("stats --json").out())
+            "step {step}: {line}\nexpected {expect:?}, but the counters moved by {delta:?}\n{}\n{}",
+            self.within("cached", |s| s.sandbox.client("stats --json").out()),
+            self.sandbox.end_of_log()
         );
         actual
     }
