@@ -11,6 +11,7 @@ use dashmap::DashMap;
 
 use crate::absent_names::AbsentNames;
 use crate::digest::Digest;
+use crate::kept_files::KeptFiles;
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// How many files are remembered: the headers of several large projects. At about 120 bytes each, 25 MB. When
@@ -34,6 +35,8 @@ pub struct FileTable {
     sayings: DashMap<Digest, bool>,
     /// What is known not to be in directories.
     pub absent: AbsentNames,
+    /// Files that need not be walked to.
+    pub kept: KeptFiles,
 }
 
 /// What a file holds now.

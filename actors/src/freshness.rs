@@ -4,25 +4,22 @@
 //! a signature says is believed only if it was settled when it was taken; everything else is looked at again.
 //! A check never guesses: whatever cannot be established does not hold, and the tool runs.
 
+mod check;
 mod groups;
 
 use crate::sys::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::HashMap;
-use std::ffi::CStr;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::sys::fs::{AtFlags, Mode, OFlags};
-use crate::sys::io::Errno;
 
+use check::Check;
 use groups::{Group, groups};
 
 use crate::digest::Digest;
 use crate::file_table::FileTable;
-use crate::name_filter::names_in;
 use crate::observation::{Fact, Observation};
 use crate::record::{NO_FILE, Record};
-use crate::second_hand;
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// The most names a listed directory may have to be looked at again: reading more costs as much as a compile.
@@ -69,10 +66,6 @@ pub struct LiveRecord {
     /// What was seen when everything last held.
     memo: RwLock<Arc<Memo>>,
 }
-
-/// From this many observations on, the check is split over two processors: it takes some 100 µs then, several times
-/// what it costs to wake another thread.
-const SPLIT_OBSERVATIONS_MIN: usize = 120;
 
 #[derive(Clone, PartialEq)]
 struct Memo {
@@ -131,6 +124,7 @@ impl LiveRecord {
             memo: Arc::clone(&memo),
             cwd: Arc::clone(cwd),
             files: Arc::clone(files),
+            kept: files.kept.kept(),
             now_ns,
         };
         let (seen, also) = check.run(also, self.lists)?;
@@ -182,184 +176,6 @@ pub fn identity_of(observation: &Observation, cwd: &WorkingDirectory) -> Option<
     }
 }
 
-/// One check in progress, by one or two threads.
-#[derive(Clone)]
-struct Check {
-    record: Arc<Record>,
-    groups: Arc<[Group]>,
-    /// The groups that nobody has taken: we take from the front, a second hand from the back.
-    left: Arc<Mutex<Range<usize>>>,
-    memo: Arc<Memo>,
-    cwd: Arc<WorkingDirectory>,
-    files: Arc<FileTable>,
-    now_ns: i64,
-}
-
-/// What a check saw, by number.
-#[derive(Default)]
-struct Seen {
-    /// Of each observation whose file's identity counts.
-    observations: Vec<(usize, Option<Signature>)>,
-    /// Of each group's directory, where that can stand for its absent names.
-    directories: Vec<(usize, Option<Signature>)>,
-}
-
-impl Check {
-    /// Checks everything and does `also`, with a second hand if there is much to do: the client's own processor waits
-    /// for us. `lists`: some directory's names are compared, among which no temporary file may be.
-    fn run<T>(&self, also: impl FnOnce() -> T, lists: bool) -> Result<(Seen, T), Broken> {
-        if lists || self.record.observations.len() < SPLIT_OBSERVATIONS_MIN {
-            let seen = self.take_groups(Range::next)?;
-            return Ok((seen, also()));
-        }
-        let theirs = self.clone();
-        let help = second_hand::offer(move || theirs.take_groups(Range::next_back));
-        let also = also();
-        let ours = self.take_groups(Range::next);
-        let theirs = match help.take() {
-            Ok(None) => return ours.map(|seen| (seen, also)),
-            Ok(Some(theirs)) => theirs?,
-            Err(second_hand::Panicked) => return Err(Broken { path: b"a check that failed".to_vec() }),
-        };
-        let mut seen = ours?;
-        seen.observations.extend(theirs.observations);
-        seen.directories.extend(theirs.directories);
-        Ok((seen, also))
-    }
-
-    /// Checks groups that `take` takes, until none is left. What is broken ends it for both sides.
-    fn take_groups(&self, take: fn(&mut Range<usize>) -> Option<usize>) -> Result<Seen, Broken> {
-        let mut seen = Seen::default();
-        let locked = || self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let taken = take(&mut locked());
-            let Some(number) = taken else { return Ok(seen) };
-            if let Err(broken) = self.group(number, &mut seen) {
-                *locked() = 0..0;
-                return Err(broken);
-            }
-        }
-    }
-
-    fn group(&self, number: usize, seen: &mut Seen) -> Result<(), Broken> {
-        let (group, known, cwd) = (&self.groups[number], self.memo.directories[number], self.cwd.fd());
-        let opened = if group.opened {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            match crate::sys::fs::openat(cwd, &*group.directory, flags, Mode::empty()) {
-                Ok(fd) => Some(fd),
-                Err(Errno::NOENT | Errno::NOTDIR) if group.present.is_empty() => {
-                    return Ok(());
-                }
-                Err(_) => return Err(Broken { path: group.directory.as_bytes().to_vec() }),
-            }
-        } else {
-            None
-        };
-        let base = opened.as_ref().map_or(cwd, AsFd::as_fd);
-        for (observation, name) in &group.present {
-            seen.observations.push((*observation, self.present(*observation, base, name)?));
-        }
-        let directory = match &opened {
-            _ if group.absent.is_empty() => Ok(None),
-            Some(fd) => Signature::at(fd, c"", AtFlags::EMPTY_PATH).map(Some),
-            None => Signature::at(cwd, &*group.directory, AtFlags::empty()).map(Some),
-        };
-        seen.directories.push((number, self.absent(group, base, known, directory)?));
-        Ok(())
-    }
-
-    /// Checks something that is to be there; returns its signature if its identity counts.
-    fn present(&self, number: usize, base: BorrowedFd<'_>, name: &CStr) -> Result<Option<Signature>, Broken> {
-        let Observation { path, fact } = &self.record.observations[number];
-        let broken = || Broken { path: path.0.clone() };
-        let stat = |follow: bool| {
-            let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-            Signature::at(base, name, flags).map_err(|_| broken())
-        };
-        let holds = |yes: bool| if yes { Ok(None) } else { Err(broken()) };
-        match fact {
-            Fact::Absent => Ok(None),
-            Fact::Content { digest, executed, linked, .. } => {
-                let now = stat(*linked)?;
-                if self.memo.observations[number] == Some(now) {
-                    return Ok(Some(now));
-                }
-                if now.kind() != FileKind::File {
-                    return Err(broken());
-                }
-                let content = self.files.content(base, name).map_err(|_| broken())?;
-                let runnable = !executed || content.signature.mode & 0o111 != 0;
-                if content.digest == *digest && runnable {
-                    Ok(Some(content.signature))
-                } else {
-                    Err(broken())
-                }
-            }
-            Fact::Kind { follow, kind } => {
-                let now = stat(*follow)?;
-                if now.kind() != *kind {
-                    return Err(broken());
-                }
-                // Of a directory only the identity counts, not what is in it.
-                let identity = Signature { size: 0, mtime_ns: 0, ctime_ns: 0, ..now };
-                Ok((*follow && *kind == FileKind::Directory).then_some(identity))
-            }
-            Fact::Mode { mode } => holds(stat(true)?.mode == *mode),
-            Fact::Metadata { follow, size, mtime_ns, mode } => {
-                let now = stat(*follow)?;
-                holds((now.size, now.mtime_ns, now.mode) == (*size, *mtime_ns, *mode))
-            }
-            Fact::Symlink { target } => {
-                let now = crate::sys::fs::readlinkat(base, name, Vec::new()).map_err(|_| broken())?;
-                holds(now.as_bytes() == target.0)
-            }
-            Fact::Listed { digest } => {
-                let now = listing_digest(base, name).map_err(|_| broken())?;
-                holds(now == *digest)
-            }
-            Fact::Names { filter, digest } => {
-                let now = names_in(base, name).map_err(|_| broken())?;
-                holds(filter.digest(&now) == *digest)
-            }
-        }
-    }
-
-    /// Checks that the absent names of `group` are; returns the directory's signature if that can stand for them
-    /// next time.
-    fn absent(
-        &self,
-        group: &Group,
-        base: BorrowedFd<'_>,
-        known: Option<Signature>,
-        directory: Result<Option<Signature>, Errno>,
-    ) -> Result<Option<Signature>, Broken> {
-        match directory {
-            Ok(None) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Ok(now) if now == known => return Ok(now),
-            // Names in the directory itself, that is: what follows a link's name with a slash is elsewhere.
-            Ok(Some(now)) if group.opened && self.files.absent.has_none_of(&now, &group.absent) => {
-                return Ok(now.is_settled(self.now_ns).then_some(now));
-            }
-            _ => {}
-        }
-        for name in &group.absent {
-            // Not following: a link whose target is missing may be seen by `lstat`.
-            match Signature::at(base, &**name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
-                _ if group.opened => {
-                    return Err(Broken { path: [group.directory.as_bytes(), name.as_bytes()].concat() });
-                }
-                _ => return Err(Broken { path: name.as_bytes().to_vec() }),
-            }
-        }
-        let settled = directory.ok().flatten().filter(|d| d.is_settled(self.now_ns) && group.plain);
-        if let (Some(directory), true) = (settled, group.opened) {
-            self.files.absent.remember(directory, &group.absent);
-        }
-        Ok(settled)
-    }
-}
-
 /// The digest of the sorted names in a directory.
 ///
 /// # Errors
@@ -381,8 +197,11 @@ pub fn listing_digest(dir: BorrowedFd<'_>, path: impl crate::sys::path::Arg) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::freshness::check::IS_A_DIRECTORY;
+    use crate::kept_files::KeptFiles;
     use crate::observation::Spelled;
     use crate::record::RunResult;
+    use std::ffi::CString;
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
     use zccache_proto::message::Exit;
@@ -393,6 +212,10 @@ mod tests {
         live: LiveRecord,
     }
 
+    fn c_path(path: &Path) -> CString {
+        CString::new(path.as_os_str().as_bytes()).unwrap()
+    }
+
     impl Fixture {
         /// Observes `facts` in a directory with `a.h` (one), `dir/`, and a link `link -> a.h`.
         fn new(facts: impl FnOnce(&Path, &FileTable) -> Vec<(&'static str, Fact)>) -> Self {
@@ -400,7 +223,9 @@ mod tests {
             std::fs::write(temp.path().join("a.h"), "one").unwrap();
             std::fs::create_dir(temp.path().join("dir")).unwrap();
             std::os::unix::fs::symlink("a.h", temp.path().join("link")).unwrap();
-            let files = Arc::new(FileTable::default());
+            let mut files = FileTable::default();
+            files.kept = KeptFiles::on_the_mount_of(&c_path(temp.path()));
+            let files = Arc::new(files);
             let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
             let facts = facts(temp.path(), &files);
             let observations: Vec<_> =
@@ -435,6 +260,21 @@ mod tests {
 
         fn path(&self, name: &str) -> std::path::PathBuf {
             self.temp.path().join(name)
+        }
+
+        /// Whether files of the directory `d` are kept open.
+        fn is_kept(&self) -> bool {
+            let kept = self.files.kept.kept().expect("mounts are told of");
+            kept.of(rustix::fs::CWD, &c_path(&self.path("d"))).is_some_and(|(_, files)| !files.is_empty())
+        }
+
+        /// Checks until they are: the clock of the file system has to move first.
+        fn wait_until_kept(&self) {
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            while !self.is_kept() {
+                assert!(self.holds() && std::time::Instant::now() < end);
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
         }
     }
 
@@ -531,5 +371,93 @@ mod tests {
         std::fs::remove_file(f.path("b.h")).unwrap();
         std::fs::hard_link(f.path("a.h"), f.path("b.h")).unwrap();
         assert!(!f.holds());
+    }
+
+    /// Files that are kept open after some checks; `f` is asked once they are.
+    fn with_kept_files() -> Fixture {
+        let f = Fixture::new(|root, files| {
+            let fact = |name: &'static str| {
+                std::fs::create_dir_all(root.join("d")).unwrap();
+                std::fs::write(root.join(name), name).unwrap();
+                (name, Fixture::content(root, files, name))
+            };
+            let mut facts: Vec<_> = ["d/1.h", "d/2.h", "d/3.h", "d/4.h"].map(fact).into();
+            facts.push(("d/absent.h", Fact::Absent));
+            facts.push(("d/.", IS_A_DIRECTORY));
+            facts
+        });
+        f.wait_until_kept();
+        f
+    }
+
+    #[test]
+    fn files_that_are_kept_open_are_seen_to_change_in_any_way() {
+        type Change = fn(&Fixture);
+        let changes: [Change; 9] = [
+            |f| std::fs::write(f.path("d/1.h"), "D/1.h").unwrap(),
+            |f| std::fs::remove_file(f.path("d/2.h")).unwrap(),
+            |f| std::fs::rename(f.path("d/1.h"), f.path("d/2.h")).unwrap(),
+            |f| {
+                std::fs::write(f.path("new"), "new").unwrap();
+                std::fs::rename(f.path("new"), f.path("d/3.h")).unwrap();
+            },
+            |f| {
+                let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                let (cwd, one, other) = (rustix::fs::CWD, f.path("d/1.h"), f.path("d/2.h"));
+                rustix::fs::renameat_with(cwd, one, cwd, other, exchange).unwrap();
+            },
+            |f| std::fs::write(f.path("d/absent.h"), "").unwrap(),
+            |f| std::fs::rename(f.path("d"), f.path("e")).unwrap(),
+            |f| {
+                std::fs::rename(f.path("d"), f.path("e")).unwrap();
+                std::fs::create_dir(f.path("d")).unwrap();
+                for name in ["d/1.h", "d/2.h", "d/3.h"] {
+                    std::fs::write(f.path(name), name).unwrap();
+                }
+                std::fs::write(f.path("d/4.h"), "another").unwrap();
+            },
+            |f| {
+                std::fs::remove_file(f.path("d/4.h")).unwrap();
+                std::os::unix::fs::symlink("../a.h", f.path("d/4.h")).unwrap();
+            },
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let f = with_kept_files();
+            change(&f);
+            assert!(!f.holds(), "change {number}");
+            assert!(!f.holds(), "change {number}, again");
+        }
+    }
+
+    #[test]
+    fn what_was_done_to_kept_files_and_taken_back_holds_again() {
+        let f = with_kept_files();
+        for round in 0..20 {
+            std::fs::rename(f.path("d/1.h"), f.path("d/gone.h")).unwrap();
+            assert!(!f.holds(), "round {round}");
+            std::fs::rename(f.path("d/gone.h"), f.path("d/1.h")).unwrap();
+            assert!(f.holds(), "round {round}");
+            f.wait_until_kept();
+            std::fs::write(f.path("d/2.h"), format!("{round}")).unwrap();
+            assert!(!f.holds(), "round {round}");
+            std::fs::write(f.path("d/2.h"), "d/2.h").unwrap();
+            assert!(f.holds(), "round {round}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_open_of_directories_that_change_nor_when_nobody_asks() {
+        let f = with_kept_files();
+        f.files.kept.rest();
+        assert!(f.is_kept());
+        f.files.kept.rest();
+        f.files.kept.rest();
+        assert!(!f.is_kept());
+        for _ in 0..20 {
+            std::fs::write(f.path("d/object.o"), "").unwrap();
+            std::fs::remove_file(f.path("d/object.o")).unwrap();
+            assert!(f.holds() && !f.is_kept());
+        }
+        f.wait_until_kept();
     }
 }

@@ -27,6 +27,12 @@ pub mod hit;
 pub mod index;
 pub mod invocation;
 pub mod journal;
+#[cfg(target_os = "linux")]
+#[path = "kept_files_linux.rs"]
+pub mod kept_files;
+#[cfg(not(target_os = "linux"))]
+#[path = "kept_files_elsewhere.rs"]
+pub mod kept_files;
 pub mod kept_threads;
 pub mod key;
 pub mod lease;

@@ -86,6 +86,13 @@ pub struct Observation {
     pub fact: Fact,
 }
 
+impl Observation {
+    /// Whether this is about the content of a file that its name itself means, and no link.
+    pub fn is_file_itself(&self) -> bool {
+        matches!(self.fact, Fact::Content { linked: false, .. })
+    }
+}
+
 /// What must be true of an observed path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fact {

@@ -22,6 +22,7 @@ use actix::prelude::*;
 
 use crate::acceptor::{Acceptor, StopAccepting};
 use crate::faults;
+use crate::file_table::FileTable;
 use crate::store::{Close, Store, Tidy};
 use crate::supervision::{Pulse, Supervised};
 use crate::work::Work;
@@ -75,6 +76,8 @@ pub struct Adopt {
     pub acceptor: Addr<Acceptor>,
     /// Is closed last.
     pub store: Supervised<Store>,
+    /// What is known of files; keeps some of them open while they are asked for.
+    pub files: Arc<FileTable>,
 }
 
 /// The actor.
@@ -119,10 +122,11 @@ impl Handler<Adopt> for Root {
     type Result = ();
 
     fn handle(&mut self, message: Adopt, ctx: &mut Self::Context) {
-        let store = message.store.clone();
+        let (store, files) = (message.store.clone(), Arc::clone(&message.files));
         let tidying = async move {
             loop {
                 tokio::time::sleep(TIDY_INTERVAL).await;
+                files.kept.rest();
                 if let Ok(Err(e)) = store.send(Tidy).await {
                     tracing::debug!(%e, "nothing could be written down");
                 }
@@ -144,7 +148,7 @@ impl Handler<BeginShutdown> for Root {
         tracing::info!(running = self.work.running(), "shutting down");
         let (work, children) = (Arc::clone(&self.work), self.children.take());
         let end = async move {
-            let Some(Adopt { acceptor, store }) = children else { return };
+            let Some(Adopt { acceptor, store, .. }) = children else { return };
             let _ = acceptor.send(StopAccepting).await;
             if !work.idle(DRAIN_TIMEOUT).await {
                 tracing::warn!(running = work.running(), "tools are still running; ending all the same");

@@ -5,7 +5,7 @@
 //! index calls "racily clean").
 
 use crate::sys::Start;
-use crate::sys::fs::{AtFlags, CWD, StatxFlags};
+use crate::sys::fs::{AtFlags, CWD, Statx, StatxFlags};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -40,18 +40,7 @@ impl Signature {
         path: impl crate::sys::path::Arg,
         flags: AtFlags,
     ) -> crate::sys::io::Result<Self> {
-        let s = crate::sys::fs::statx(dir, path, flags, StatxFlags::BASIC_STATS)?;
-        let ns = |t: crate::sys::fs::StatxTimestamp| {
-            t.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(t.tv_nsec))
-        };
-        Ok(Self {
-            dev: (u64::from(s.stx_dev_major) << 32) | u64::from(s.stx_dev_minor),
-            ino: s.stx_ino,
-            size: s.stx_size,
-            mtime_ns: ns(s.stx_mtime),
-            ctime_ns: ns(s.stx_ctime),
-            mode: u32::from(s.stx_mode),
-        })
+        crate::sys::fs::statx(dir, path, flags, StatxFlags::BASIC_STATS).map(Self::from)
     }
 
     /// What kind of file this is.
@@ -71,6 +60,22 @@ impl Signature {
         // Whole seconds: a file system that keeps no finer stamps (FAT: 2 s), or chance. Either way, wait.
         let grain_ns = if self.ctime_ns % 1_000_000_000 == 0 { COARSE_GRAIN_NS } else { 0 };
         changed_ns.saturating_add(grain_ns) < now_ns
+    }
+}
+
+impl From<Statx> for Signature {
+    fn from(s: Statx) -> Self {
+        let ns = |t: crate::sys::fs::StatxTimestamp| {
+            t.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(t.tv_nsec))
+        };
+        Self {
+            dev: (u64::from(s.stx_dev_major) << 32) | u64::from(s.stx_dev_minor),
+            ino: s.stx_ino,
+            size: s.stx_size,
+            mtime_ns: ns(s.stx_mtime),
+            ctime_ns: ns(s.stx_ctime),
+            mode: u32::from(s.stx_mode),
+        }
     }
 }
 

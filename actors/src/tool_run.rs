@@ -10,6 +10,7 @@
 //!             `-> could not execute: an error, nothing happened
 //! ```
 
+mod exec_strings;
 mod inherited;
 mod spawn;
 mod tool_io;

@@ -162,3 +162,67 @@ fn on_xfs_with_shared_blocks() {
 fn on_btrfs_with_shared_blocks() {
     is_never_wrong_on("btrfs", true);
 }
+
+/// Mounts `from` over `onto`, both below a directory; false where the system does not allow it.
+fn bind(directory: &Path, from: &str, onto: &str) -> bool {
+    let mut mount = Command::new("mount");
+    let mounted = mount.arg("--bind").arg(directory.join(from)).arg(directory.join(onto)).status();
+    mounted.is_ok_and(|status| status.success())
+}
+
+fn unbind(path: &Path) -> bool {
+    Command::new("umount").arg(path).status().is_ok_and(|status| status.success())
+}
+
+/// Below this nothing stays mounted, however a test ends.
+struct NothingMountedBelow(PathBuf);
+
+impl Drop for NothingMountedBelow {
+    fn drop(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        // The latest first: it may lie on another.
+        for place in places.filter(|place| Path::new(place).starts_with(&self.0)).rev() {
+            if !unbind(Path::new(place)) {
+                eprintln!("{place} stays mounted");
+            }
+        }
+    }
+}
+
+/// What is mounted over a file or a directory changes what its name means, and nothing of the directory that the name
+/// is in. Asked often enough before that the headers are kept open.
+#[test]
+fn what_is_mounted_over_headers_is_noticed() {
+    const CHECKS: usize = 6;
+    let mut s = Scenario::new();
+    let names = ["1.h", "2.h", "3.h", "4.h", "5.h"];
+    let includes: String = names.map(|name| format!("#include \"{name}\"\n")).concat();
+    for name in names {
+        s.write(&format!("inc/{name}"), format!("int a{};\n", &name[..1]));
+        s.write(&format!("other/{name}"), format!("long b{};\n", &name[..1]));
+    }
+    s.write("a.c", &includes);
+    let line = "gcc -Iinc -c a.c -o out/a.o";
+    s.edit(|w| fs::create_dir(w.join("out")).unwrap());
+    let _mounts = NothingMountedBelow(s.sandbox.path(""));
+    s.edit(|w| fs::write(w.join("probe"), "").unwrap());
+    if !bind(&s.sandbox.path("bare"), "a.c", "probe") {
+        eprintln!("note: nothing can be mounted here; this test shows nothing");
+        return;
+    }
+    assert!(unbind(&s.sandbox.path("bare/probe")));
+    s.step(Expect::Miss, line);
+    for (from, onto) in [("other/3.h", "inc/3.h"), ("other", "inc")] {
+        for _ in 0..CHECKS {
+            s.step(Expect::Hit, line);
+        }
+        s.edit(|w| assert!(bind(w, from, onto)));
+        s.step(Expect::Miss, line);
+        for _ in 0..CHECKS {
+            s.step(Expect::Hit, line);
+        }
+        s.edit(|w| assert!(unbind(&w.join(onto))));
+        s.step(Expect::Hit, line);
+    }
+}

@@ -113,6 +113,7 @@ async fn build(
     for worker in &workers {
         watch(&root, worker.alive.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
     }
+    let known_files = Arc::clone(&files);
     let peers = Arc::new(Peers {
         planner: observers::planner(config),
         hot,
@@ -134,7 +135,7 @@ async fn build(
         Acceptor::start_in_arbiter(&Arbiter::new().handle(), start)
     };
     escalate_after(&root, guard("acceptor", acceptor.clone()));
-    root.send(Adopt { acceptor, store }).await?;
+    root.send(Adopt { acceptor, store, files: known_files }).await?;
     signals::shut_down_on(root)
 }
 

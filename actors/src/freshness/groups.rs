@@ -8,6 +8,9 @@ use crate::observation::{Fact, Observation};
 /// From this many names on, opening and closing the directory pays.
 const OPENED_NAMES_MIN: usize = 4;
 
+/// From this many files on, looking at the directory pays before they are looked at by descriptors (see `kept_files`).
+const KEPT_NAMES_MIN: usize = 4;
+
 /// The observations of one directory, as spelled. Looking at names in an open directory costs a third of walking
 /// a long path to each; and what is directly below a missing directory is missing.
 pub struct Group {
@@ -15,6 +18,8 @@ pub struct Group {
     pub directory: CString,
     /// Whether the directory is opened for a check. The names below are relative to it then, else whole paths.
     pub opened: bool,
+    /// Whether so many of its names mean files themselves, and no links, that they are worth keeping open.
+    pub kept: bool,
     /// What is there: the number of the observation, and the name.
     pub present: Vec<(usize, CString)>,
     /// What is not.
@@ -48,8 +53,10 @@ fn group(directory: &[u8], numbers: &[usize], observations: &[Observation]) -> G
         name => text(name),
     };
     let spelled = if directory.is_empty() { b"./" } else { directory };
-    let mut group =
-        Group { directory: text(spelled), opened, present: Vec::new(), absent: Vec::new(), plain: true };
+    let is_file = |number: &&usize| observations[**number].is_file_itself();
+    let kept = opened && numbers.iter().filter(is_file).count() >= KEPT_NAMES_MIN;
+    let (present, absent) = (Vec::new(), Vec::new());
+    let mut group = Group { directory: text(spelled), opened, kept, present, absent, plain: true };
     for &number in numbers {
         let Observation { path, fact } = &observations[number];
         match fact {

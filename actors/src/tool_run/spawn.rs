@@ -10,7 +10,7 @@
 
 #![expect(unsafe_code, reason = "clone, and system calls in the child between clone and exec")]
 
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -20,9 +20,11 @@ use std::sync::mpsc;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
+use super::exec_strings::Strings;
 use super::inherited::Inherited;
 use crate::exec;
 use crate::invocation::Invocation;
+use crate::kept_files::KEPT_FROM;
 use crate::kept_threads::KeptThreads;
 
 /// Stack of the child until it executes, in bytes: a few small frames of ours and of the C library's wrappers.
@@ -88,20 +90,6 @@ impl Started {
     }
 }
 
-/// A pointer array for `execve`, and what it points to.
-struct Strings {
-    _owned: Vec<CString>,
-    pointers: Vec<*const c_char>,
-}
-
-impl Strings {
-    fn new<'a>(strings: impl Iterator<Item = &'a [u8]>) -> io::Result<Self> {
-        let owned = strings.map(CString::new).collect::<Result<Vec<_>, _>>()?;
-        let pointers = owned.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
-        Ok(Self { _owned: owned, pointers })
-    }
-}
-
 /// One descriptor of the child: its number there, what it is a copy of here, and a number out of the way.
 struct Descriptor {
     target: RawFd,
@@ -118,6 +106,8 @@ struct Launch {
     umask: libc::mode_t,
     descriptors: Vec<Descriptor>,
     parking: RawFd,
+    /// From this number on, no descriptor is the child's.
+    not_its_own: RawFd,
     inherited: Inherited,
     filter: Option<Vec<libc::sock_filter>>,
     report: OwnedFd,
@@ -140,6 +130,8 @@ pub fn spawn(
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let parking = descriptors.iter().map(|(target, _)| target + 1).max().unwrap_or(0).max(3);
+    let its_own = descriptors.iter().map(|(_, source)| source.as_raw_fd()).chain([theirs.as_raw_fd()]);
+    let not_its_own = its_own.map(|number| number + 1).max().unwrap_or(0).max(KEPT_FROM);
     let client = client_pid.and_then(|pid| libc::pid_t::try_from(pid).ok());
     let launch = Launch {
         program: CString::new(invocation.tool.as_slice())?,
@@ -155,6 +147,7 @@ pub fn spawn(
             .map(|(target, source)| Descriptor { target, source, parked: -1 })
             .collect(),
         parking,
+        not_its_own,
         inherited: client.map(Inherited::of).unwrap_or_default(),
         filter: filter.map(<[_]>::to_vec),
         report: theirs,
@@ -201,7 +194,8 @@ fn be_parent(mut launch: Launch, run: &mpsc::Receiver<()>) {
     // Not initialised: the child touches a page or two of it.
     let mut stack: Vec<MaybeUninit<u128>> = Vec::with_capacity(CHILD_STACK_BYTES / 16);
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end.cast::<c_void>();
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // Descriptors are shared only until the child's first step: see `leave_descriptors`.
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
     // SAFETY: `sigfillset` initialises the set. A signal handler of ours must not run in the child, which
     // shares our memory; this thread does nothing else, so its mask need not come back.
     unsafe {
@@ -210,7 +204,8 @@ fn be_parent(mut launch: Launch, run: &mpsc::Receiver<()>) {
         libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
     }
     // SAFETY: the stack and `launch` outlive the child's use of them, since CLONE_VFORK holds this thread
-    // until the child has executed or ended; the child gets tables of descriptors and signals of its own.
+    // until the child has executed or ended; the child gets a table of signals of its own, and makes itself one of
+    // descriptors before it touches any.
     let pid = unsafe { libc::clone(child, top, flags, (&raw mut launch).cast()) };
     let errno = if pid < 0 { last_errno() } else { launch.errno.load(Ordering::Acquire) };
     // A peer that is gone wants no answer.
@@ -250,6 +245,7 @@ extern "C" fn child(launch: *mut c_void) -> c_int {
 unsafe fn set_up(launch: &mut Launch) -> Result<RawFd, c_int> {
     // SAFETY: plain system calls; pointers are to live values of the types they want.
     unsafe {
+        leave_descriptors(launch.not_its_own)?;
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         check(libc::setpgid(0, 0))?;
         for signal in 1..=SIGNAL_MAX {
@@ -290,6 +286,23 @@ unsafe fn set_up(launch: &mut Launch) -> Result<RawFd, c_int> {
         };
         send_report(report, own, listener)?;
         Ok(report)
+    }
+}
+
+/// Makes this process a table of descriptors of its own, without those from `not_its_own` on: copying and then closing
+/// thousands of kept files would take longer than starting a process does.
+///
+/// # Safety
+/// Only in the child.
+unsafe fn leave_descriptors(not_its_own: RawFd) -> Result<(), c_int> {
+    // SAFETY: plain numbers.
+    unsafe {
+        match libc::syscall(libc::SYS_close_range, not_its_own, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE)
+        {
+            0 => Ok(()),
+            // Before 5.9.
+            _ => check(libc::unshare(libc::CLONE_FILES)),
+        }
     }
 }
 

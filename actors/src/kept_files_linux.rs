@@ -1,0 +1,207 @@
+//! Kept files: open descriptors of files that records name again and again, so that none need be walked to.
+//!
+//! A directory whose time stamps stand as they stood has the names it had, and each means the file it meant: making,
+//! removing and replacing a name all move them. So a file that was opened by its name is what that name means for as
+//! long as its directory's signature stands, and looking at it by a descriptor costs half of what it costs by name.
+//!
+//! What a directory's time stamps do not tell is seen to otherwise: changes of a file itself (its signature is compared
+//! each time), changes within the tick in which they were last moved (only settled signatures are believed), and mounts
+//! over a name (the kernel tells of every mount, and everything is let go of then).
+//!
+//! An open descriptor keeps its file system from being unmounted. So files of the root's mount alone are kept, which
+//! is never unmounted, and only while they are asked for.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use dashmap::DashMap;
+use rustc_hash::FxHashMap;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+
+use crate::signature::Signature;
+
+/// The lowest number of a kept descriptor. All others of the service lie below, so that a tool's process, which must
+/// have none of these, need not close each.
+pub const KEPT_FROM: i32 = 1 << 14;
+
+/// The most files that are kept: the headers of a few large projects. Each takes some 256 bytes of the kernel's memory.
+/// When they are full they are let go of.
+const FILES_MAX: usize = 8192;
+
+/// The most directories whose checks are counted, at some 150 bytes each.
+const DIRECTORIES_MAX: usize = 4096;
+
+/// How many checks must have found a directory as it was before its files are kept: opening costs as much as two looks
+/// by name, and where objects are made among the sources nothing stays as it was for long.
+const CHECKS_MIN: u32 = 3;
+
+/// The kept files, and the means to notice mounts.
+pub struct KeptFiles {
+    /// None where mounts are not told of: nothing is kept there.
+    mounts: Option<Mounts>,
+    kept: RwLock<Arc<Kept>>,
+    used: AtomicBool,
+}
+
+struct Mounts {
+    /// The number of the root's mount.
+    root: u64,
+    /// `/proc/self/mountinfo`: whoever asks first is told of a change, once. So the lock is held until what a change
+    /// makes worthless is gone; asking does not wait.
+    changes: Mutex<File>,
+}
+
+impl Mounts {
+    fn new(root: &CStr) -> Option<Self> {
+        let changes = Mutex::new(File::open("/proc/self/mountinfo").ok()?);
+        Some(Self { root: mount_of(CWD, root, AtFlags::empty()).ok()?.1, changes })
+    }
+}
+
+/// What was kept since the last mount.
+#[derive(Default)]
+pub struct Kept {
+    root_mount: u64,
+    directories: DashMap<(u64, u64), Arc<Directory>>,
+    files: AtomicUsize,
+}
+
+/// A directory as it was, and files of it.
+struct Directory {
+    signature: Signature,
+    checks: AtomicU32,
+    files: RwLock<Arc<Files>>,
+}
+
+/// Descriptors by name.
+pub type Files = FxHashMap<CString, Arc<OwnedFd>>;
+
+impl Default for KeptFiles {
+    fn default() -> Self {
+        Self::on_the_mount_of(c"/")
+    }
+}
+
+impl KeptFiles {
+    /// Keeps files of the mount that `path` is on: the root's, unless that mount goes before these do.
+    pub fn on_the_mount_of(path: &CStr) -> Self {
+        let mounts = Mounts::new(path);
+        let root_mount = mounts.as_ref().map_or(0, |mounts| mounts.root);
+        let kept = Arc::new(Kept { root_mount, ..Kept::default() });
+        Self { mounts, kept: RwLock::new(kept), used: AtomicBool::new(false) }
+    }
+
+    /// What is kept, for a check that begins now; nothing if mounts cannot be noticed.
+    pub fn kept(&self) -> Option<Arc<Kept>> {
+        let mounts = self.mounts.as_ref()?;
+        self.used.store(true, Ordering::Relaxed);
+        let changes: MutexGuard<'_, File> = mounts.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = [PollFd::new(&*changes, PollFlags::PRI)];
+        let told = rustix::event::poll(&mut asked, Some(&Timespec::default()));
+        if told != Ok(0) {
+            self.let_go();
+        }
+        let kept = Arc::clone(&self.kept.read().unwrap_or_else(PoisonError::into_inner));
+        if kept.files.load(Ordering::Relaxed) < FILES_MAX && kept.directories.len() < DIRECTORIES_MAX {
+            return Some(kept);
+        }
+        self.let_go();
+        Some(Arc::clone(&self.kept.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// To be called now and then: lets go of everything that has not been asked for since the last time.
+    pub fn rest(&self) {
+        if !self.used.swap(false, Ordering::Relaxed) {
+            self.let_go();
+        }
+    }
+
+    /// Checks under way keep what they have, which was right when they began, and add nothing to what is new.
+    fn let_go(&self) {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let empty = Arc::new(Kept { root_mount: kept.root_mount, ..Kept::default() });
+        let old = std::mem::replace(&mut *kept, empty);
+        drop(kept);
+        drop(old); // closes thousands of files: not while others wait
+    }
+}
+
+impl Kept {
+    /// The directory that `path` means now, as seen from `cwd`, with its kept files by name; nothing if it is not as it
+    /// was when they were opened.
+    pub fn of(&self, cwd: BorrowedFd<'_>, path: &CStr) -> Option<(Signature, Arc<Files>)> {
+        // By another mount, something else may be mounted over its names.
+        let (now, mount) = mount_of(cwd, path, AtFlags::empty()).ok()?;
+        let known = self.directories.get(&(now.dev, now.ino))?;
+        (known.signature == now && mount == self.root_mount).then(|| (now, known.files()))
+    }
+
+    /// Notes that a check has found files as they were: by `names` in the directory `base`, with these signatures.
+    /// The directory's own is settled, and was taken from `base` before the names were looked for.
+    pub fn note<'a>(
+        &self,
+        directory: Signature,
+        base: BorrowedFd<'_>,
+        names: impl Iterator<Item = (&'a CStr, Signature)>,
+    ) {
+        let new = || {
+            Arc::new(Directory { signature: directory, checks: AtomicU32::new(0), files: RwLock::default() })
+        };
+        let known = {
+            let mut entry = self.directories.entry((directory.dev, directory.ino)).or_insert_with(new);
+            if entry.signature != directory {
+                *entry = new();
+            }
+            Arc::clone(&entry)
+        };
+        if known.checks.fetch_add(1, Ordering::Relaxed) + 1 < CHECKS_MIN || !self.is_on_root(base) {
+            return;
+        }
+        let before = known.files();
+        let open = |(name, signature): (&CStr, Signature)| {
+            let file = if before.contains_key(name) { None } else { self.open(base, name, &signature) };
+            file.map(|file| (name.to_owned(), Arc::new(file)))
+        };
+        let more: Vec<_> = names.filter_map(open).collect();
+        if more.is_empty() {
+            return;
+        }
+        self.files.fetch_add(more.len(), Ordering::Relaxed);
+        let mut files = known.files.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut files).extend(more);
+    }
+
+    fn is_on_root(&self, directory: BorrowedFd<'_>) -> bool {
+        mount_of(directory, c"", AtFlags::EMPTY_PATH).is_ok_and(|(_, mount)| mount == self.root_mount)
+    }
+
+    /// Opens the file of this name, if it is the one of this signature, and on the root's mount.
+    fn open(&self, base: BorrowedFd<'_>, name: &CStr, signature: &Signature) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(base, name, flags, Mode::empty()).ok()?;
+        let (now, mount) = mount_of(opened.as_fd(), c"", AtFlags::EMPTY_PATH).ok()?;
+        if (now.dev, now.ino) != (signature.dev, signature.ino) || mount != self.root_mount {
+            return None;
+        }
+        rustix::io::fcntl_dupfd_cloexec(&opened, KEPT_FROM).ok()
+    }
+}
+
+impl Directory {
+    fn files(&self) -> Arc<Files> {
+        Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The signature of something, and the number of the mount it is reached by.
+fn mount_of(dir: impl AsFd, path: &CStr, flags: AtFlags) -> rustix::io::Result<(Signature, u64)> {
+    let s = rustix::fs::statx(dir, path, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
+    if StatxFlags::from_bits_retain(s.stx_mask).contains(StatxFlags::MNT_ID) {
+        return Ok((Signature::from(s), s.stx_mnt_id));
+    }
+    Err(rustix::io::Errno::NOSYS)
+}
