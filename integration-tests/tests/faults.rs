@@ -18,13 +18,14 @@ const SOURCE: &str = "int f(void) { int unused; return 1; }\n";
 const WORDS: [&str; 5] = ["gcc", "-Wall", "-MD", "-c", "a.c"];
 
 /// Steps of putting a result into the store, in their order.
-const STORE_POINTS: [&str; 17] = [
+const STORE_POINTS: [&str; 18] = [
     "connection",
     "coordinator",
     "store",
     "runner",
     "run.begin",
     "run.started",
+    "run.let_go",
     "run.ended",
     "receive.create",
     "receive.write",
@@ -86,9 +87,15 @@ impl Faulty {
 
     /// Arms one fault.
     fn arm(&self, point: &str, action: &str) {
-        let _ = std::fs::remove_file(self.mark(point));
+        self.arm_all(&[(point, action)]);
+    }
+
+    /// Arms several at once.
+    fn arm_all(&self, faults: &[(&str, &str)]) {
+        faults.iter().for_each(|(point, _)| _ = std::fs::remove_file(self.mark(point)));
+        let lines: Vec<String> = faults.iter().map(|(point, action)| format!("{point} {action}\n")).collect();
         // By a rename: the service may be reading just now.
-        std::fs::write(self.sandbox.path("faults.new"), format!("{point} {action}\n")).unwrap();
+        std::fs::write(self.sandbox.path("faults.new"), lines.concat()).unwrap();
         std::fs::rename(self.sandbox.path("faults.new"), self.sandbox.path("faults")).unwrap();
     }
 
@@ -233,6 +240,54 @@ fn a_service_that_wakes_up_late_touches_nothing() {
         }
     }
 }
+
+#[test]
+fn a_tool_whose_client_was_not_told_of_it_never_runs() {
+    let mut faulty = Faulty::new();
+    // With nobody who would answer the tool's system calls, it runs as soon as it may.
+    faulty.sandbox.stop();
+    faulty.sandbox.set("ZCCACHE_OBSERVER", "declared");
+    let sandbox = &faulty.sandbox;
+    // It says at once that it runs, and cannot be asked to go any more.
+    sandbox.write("gcc.c", AT_ONCE);
+    run(sandbox.command("gcc").args(["-static", "-O1", "gcc.c", "-o", "at-once-gcc"])).expect_success();
+    let runs = || std::fs::read_to_string(sandbox.work().join("runs")).unwrap_or_default().len();
+    let compile = || run(&mut sandbox.wrapper(["./at-once-gcc", "-c", "a.c"])).expect_success();
+    sandbox.start();
+    // Time for it to do so between its release and the look whether it is wanted still.
+    let window = ("run.let_go", "sleep:1000");
+    faulty.arm_all(&[window]);
+    compile();
+    faulty.has_struck("run.let_go");
+    assert_eq!(runs(), 1, "the service should have run it");
+    for point in ["run.begin", "run.starting"] {
+        let _ = std::fs::remove_file(sandbox.work().join("runs"));
+        let pid = sandbox.service_pid().unwrap();
+        faulty.arm_all(&[(point, "stop"), window]);
+        compile();
+        faulty.has_struck(point);
+        assert_eq!(runs(), 1, "{point}: it ran although nobody had been told, or did not run");
+        send(pid, Signal::CONT);
+        wait::until("the service answers", || sandbox.client("status").success().then_some(()));
+        let idle = || sandbox.client("status --json").out().contains("\"running\": 0");
+        wait::until("the service has done with it", || idle().then_some(()));
+        wait::until("no tool is left", || processes::working_in(&sandbox.work()).is_empty().then_some(()));
+        assert_eq!(runs(), 1, "{point}: it ran although its client had given up");
+        assert!(!faulty.mark("run.let_go").exists(), "{point}: it was let go");
+    }
+}
+
+/// A tool by the name of a compiler that writes the moment it is asked to compile: not when it is asked what it is.
+const AT_ONCE: &str = "
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    if (count < 2 || strcmp(words[1], \"-c\") != 0) return 1;
+    int runs = open(\"runs\", O_WRONLY | O_CREAT | O_APPEND, 0644);
+    return write(runs, \"x\", 1) == 1 ? 0 : 1;
+}
+";
 
 #[test]
 fn an_older_output_is_taken_away_or_what_came_in_its_place_stays() {
