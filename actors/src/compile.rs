@@ -268,27 +268,48 @@ async fn work(
     }
     let mut flight = None;
     if !order.recache {
-        for _ in 0..FLIGHTS_FOLLOWED_MAX {
-            match enter(&order, peers).await {
-                Entry::Lead(led) => {
-                    if let Some(live) = look_up::anywhere(&order, peers).await {
-                        led.land(Landing::Stored);
-                        return Outcome::Hit(live);
-                    }
-                    flight = Some(led);
-                    break;
+        match follow(async || enter(&order, peers).await, async || look_up::here(&order, peers).await).await {
+            Turn::Served(live) => return Outcome::Hit(live),
+            Turn::Lead(led) => {
+                if let Some(live) = look_up::anywhere(&order, peers).await {
+                    led.land(Landing::Stored);
+                    return Outcome::Hit(live);
                 }
-                Entry::Landed(Landing::NotStored) => break,
-                Entry::Landed(Landing::Abandoned) => {}
-                Entry::Landed(Landing::Stored) => {
-                    if let Some(live) = look_up::here(&order, peers).await {
-                        return Outcome::Hit(live);
-                    }
+                flight = Some(led);
+            }
+            Turn::Alone => {}
+        }
+    }
+    run(order, flight, descriptors, outbox, peers).await
+}
+
+/// What a request is to do.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn<F, H> {
+    /// Nothing more: somebody's result holds for it.
+    Served(H),
+    /// Run for all who wait.
+    Lead(F),
+    /// Run for itself.
+    Alone,
+}
+
+/// Enters flights, and follows those of others, until one leaves a result that `look` finds to hold, or it is this
+/// request's turn.
+async fn follow<F, H>(enter: impl AsyncFn() -> Entry<F>, look: impl AsyncFn() -> Option<H>) -> Turn<F, H> {
+    for _ in 0..FLIGHTS_FOLLOWED_MAX {
+        match enter().await {
+            Entry::Lead(flight) => return Turn::Lead(flight),
+            Entry::Landed(Landing::NotStored) => break,
+            Entry::Landed(Landing::Abandoned) => {}
+            Entry::Landed(Landing::Stored) => {
+                if let Some(found) = look().await {
+                    return Turn::Served(found);
                 }
             }
         }
     }
-    run(order, flight, descriptors, outbox, peers).await
+    Turn::Alone
 }
 
 /// Makes what there is to read on standard input part of the request.
@@ -305,12 +326,12 @@ async fn look_at_input(order: &mut Order, descriptors: &[(i32, OwnedFd)]) -> std
     Ok(())
 }
 
-enum Entry {
-    Lead(Flight),
+enum Entry<F> {
+    Lead(F),
     Landed(Landing),
 }
 
-async fn enter(order: &Order, peers: &Peers) -> Entry {
+async fn enter(order: &Order, peers: &Peers) -> Entry<Flight> {
     let coordinator = peers.coordinator.addr();
     match coordinator.send(Enter { key: order.key }).await {
         Ok(Entered::Lead) => Entry::Lead(Flight::new(coordinator, order.key)),
@@ -386,4 +407,45 @@ fn refuse(peers: &Peers, reason: &str, detail: &dyn std::fmt::Display) -> Outcom
     tracing::warn!(reason, %detail, "a tool could not be run for a client");
     peers.counters.degraded.count(reason);
     Outcome::Refused(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[tokio::test]
+    async fn a_few_flights_are_followed_and_then_no_more() {
+        let (entered, looked) = (Cell::new(0), Cell::new(0));
+        let mut turns = Vec::new();
+        // Of a result that holds at the last look, that never does, and of none.
+        for (landing, holds_at) in [
+            (Landing::Stored, FLIGHTS_FOLLOWED_MAX),
+            (Landing::Stored, usize::MAX),
+            (Landing::Abandoned, usize::MAX),
+            (Landing::NotStored, usize::MAX),
+        ] {
+            entered.set(0);
+            looked.set(0);
+            let enter = async || {
+                entered.set(entered.get() + 1);
+                Entry::<()>::Landed(landing)
+            };
+            let look = async || {
+                looked.set(looked.get() + 1);
+                (looked.get() == holds_at).then_some("result")
+            };
+            turns.push((follow(enter, look).await, entered.get(), looked.get()));
+        }
+        let most = FLIGHTS_FOLLOWED_MAX;
+        let expected = [
+            (Turn::Served("result"), most, most),
+            (Turn::Alone, most, most),
+            (Turn::Alone, most, 0),
+            (Turn::Alone, 1, 0),
+        ];
+        assert_eq!(turns, expected);
+        let first = follow(async || Entry::Lead("flight"), async || Some(())).await;
+        assert_eq!(first, Turn::Lead("flight"));
+    }
 }

@@ -237,3 +237,59 @@ impl Watcher for Tap {
         self.cancelled.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    fn tap(events: mpsc::Sender<RunEvent>) -> Tap {
+        let (cancelled, _) = crate::sys::pipe::pipe_with(crate::sys::pipe::PipeFlags::CLOEXEC).unwrap();
+        Tap { events, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false }
+    }
+
+    #[test]
+    fn a_tool_waits_for_a_client_that_reads_nothing() {
+        const CHUNKS: usize = EVENTS_MAX * 2;
+        let (events, mut taken) = mpsc::channel(EVENTS_MAX);
+        let written = Arc::new(AtomicUsize::new(0));
+        let writer = std::thread::spawn({
+            let (mut tap, written) = (tap(events), Arc::clone(&written));
+            move || {
+                for _ in 0..CHUNKS {
+                    tap.output(OutputStream::Stdout, &[b'x'; OUTPUT_CHUNK_BYTES_MAX]);
+                    written.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        let end = Instant::now() + Duration::from_secs(60);
+        while written.load(Ordering::SeqCst) < EVENTS_MAX {
+            assert!(Instant::now() < end, "the tool waits too soon");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for read in 0..CHUNKS {
+            assert!(written.load(Ordering::SeqCst) <= read + EVENTS_MAX, "the tool does not wait");
+            assert!(matches!(taken.blocking_recv(), Some(RunEvent::Output(..))));
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn so_much_output_is_kept_and_more_is_only_passed_on() {
+        let (events, mut taken) = mpsc::channel(EVENTS_MAX);
+        let mut tap = tap(events);
+        let half = vec![b'x'; KEPT_OUTPUT_BYTES_MAX / 2];
+        tap.output(OutputStream::Stdout, &half);
+        tap.output(OutputStream::Stderr, &half);
+        assert!(!tap.overflow);
+        tap.output(OutputStream::Stderr, b"x");
+        assert!(tap.overflow);
+        assert_eq!(tap.stdout.len() + tap.stderr.len(), KEPT_OUTPUT_BYTES_MAX);
+        let mut passed_on = 0;
+        while let Ok(RunEvent::Output(_, bytes)) = taken.try_recv() {
+            passed_on += bytes.len();
+        }
+        assert_eq!(passed_on, KEPT_OUTPUT_BYTES_MAX + 1);
+    }
+}
