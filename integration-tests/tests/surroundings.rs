@@ -361,7 +361,7 @@ fn a_client_without_descriptors_to_spare_compiles() {
 
 #[test]
 fn places_that_are_unset_or_unusable() {
-    let unusable = ["/nonexistent", "/proc/nowhere", "relative", "", "/dev/null"];
+    let unusable = ["missing", "/proc/nowhere", "relative", "", "/dev/null"];
     for name in ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
         let mut sandbox = Sandbox::new();
         sandbox.write("a.c", "int f(void) { int unused; return 1; }\n");
@@ -370,9 +370,18 @@ fn places_that_are_unset_or_unusable() {
             sandbox.unset("TMPDIR");
         }
         for value in unusable {
-            sandbox.set(name, value);
+            // Where nothing is, but something could be made.
+            let missing = sandbox.path("missing");
+            if value == "missing" {
+                sandbox.set(name, &missing);
+            } else {
+                sandbox.set(name, value);
+            }
             same(&sandbox, "$W gcc -Wall -c a.c; echo $?");
             sandbox.stop();
+            if name == "HOME" {
+                assert!(!missing.exists(), "a home was made");
+            }
         }
         sandbox.unset(name);
         same(&sandbox, "$W gcc -Wall -c a.c; echo $?");
