@@ -41,11 +41,8 @@ use crate::record::RunResult;
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
 use crate::standard_input::StandardInput;
+use crate::turn::{Entry, Turn, follow};
 use crate::work::WorkGuard;
-
-/// How many flights of others a request follows before it runs for itself: each landing "stored" whose record
-/// then does not hold means that inputs are being edited under a running build.
-const FLIGHTS_FOLLOWED_MAX: usize = 3;
 
 /// Replayed output up to this many bytes goes within the `Finished` frame: one write, one read.
 const INLINE_OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -283,35 +280,6 @@ async fn work(
     run(order, flight, descriptors, outbox, peers).await
 }
 
-/// What a request is to do.
-#[derive(Debug, PartialEq, Eq)]
-enum Turn<F, H> {
-    /// Nothing more: somebody's result holds for it.
-    Served(H),
-    /// Run for all who wait.
-    Lead(F),
-    /// Run for itself.
-    Alone,
-}
-
-/// Enters flights, and follows those of others, until one leaves a result that `look` finds to hold, or it is this
-/// request's turn.
-async fn follow<F, H>(enter: impl AsyncFn() -> Entry<F>, look: impl AsyncFn() -> Option<H>) -> Turn<F, H> {
-    for _ in 0..FLIGHTS_FOLLOWED_MAX {
-        match enter().await {
-            Entry::Lead(flight) => return Turn::Lead(flight),
-            Entry::Landed(Landing::NotStored) => break,
-            Entry::Landed(Landing::Abandoned) => {}
-            Entry::Landed(Landing::Stored) => {
-                if let Some(found) = look().await {
-                    return Turn::Served(found);
-                }
-            }
-        }
-    }
-    Turn::Alone
-}
-
 /// Makes what there is to read on standard input part of the request.
 async fn look_at_input(order: &mut Order, descriptors: &[(i32, OwnedFd)]) -> std::io::Result<()> {
     let closed = || std::io::Error::other("standard input is closed");
@@ -324,11 +292,6 @@ async fn look_at_input(order: &mut Order, descriptors: &[(i32, OwnedFd)]) -> std
     order.key = RequestKey::of(&order.invocation, &order.plan);
     order.input = Some(input);
     Ok(())
-}
-
-enum Entry<F> {
-    Lead(F),
-    Landed(Landing),
 }
 
 async fn enter(order: &Order, peers: &Peers) -> Entry<Flight> {
@@ -407,45 +370,4 @@ fn refuse(peers: &Peers, reason: &str, detail: &dyn std::fmt::Display) -> Outcom
     tracing::warn!(reason, %detail, "a tool could not be run for a client");
     peers.counters.degraded.count(reason);
     Outcome::Refused(reason.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::cell::Cell;
-
-    #[tokio::test]
-    async fn a_few_flights_are_followed_and_then_no_more() {
-        let (entered, looked) = (Cell::new(0), Cell::new(0));
-        let mut turns = Vec::new();
-        // Of a result that holds at the last look, that never does, and of none.
-        for (landing, holds_at) in [
-            (Landing::Stored, FLIGHTS_FOLLOWED_MAX),
-            (Landing::Stored, usize::MAX),
-            (Landing::Abandoned, usize::MAX),
-            (Landing::NotStored, usize::MAX),
-        ] {
-            entered.set(0);
-            looked.set(0);
-            let enter = async || {
-                entered.set(entered.get() + 1);
-                Entry::<()>::Landed(landing)
-            };
-            let look = async || {
-                looked.set(looked.get() + 1);
-                (looked.get() == holds_at).then_some("result")
-            };
-            turns.push((follow(enter, look).await, entered.get(), looked.get()));
-        }
-        let most = FLIGHTS_FOLLOWED_MAX;
-        let expected = [
-            (Turn::Served("result"), most, most),
-            (Turn::Alone, most, most),
-            (Turn::Alone, most, 0),
-            (Turn::Alone, 1, 0),
-        ];
-        assert_eq!(turns, expected);
-        let first = follow(async || Entry::Lead("flight"), async || Some(())).await;
-        assert_eq!(first, Turn::Lead("flight"));
-    }
 }

@@ -269,7 +269,8 @@ fn resident_bytes() -> Option<u64> {
     Some(pages * crate::sys::param::page_size() as u64)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use super::*;
     use tokio::time::Instant;

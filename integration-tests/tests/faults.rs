@@ -684,7 +684,9 @@ fn the_clock_is_set_back_and_forward() {
                     assert!(std::fs::read(sandbox.work().join("edited.o")).unwrap() == expected, "{what}");
                 }
             }
-            ["edited.c", "edited.o"].map(|name| std::fs::remove_file(sandbox.work().join(name)).unwrap());
+            for name in ["edited.c", "edited.o"] {
+                std::fs::remove_file(sandbox.work().join(name)).unwrap();
+            }
             faulty.compiles_as_bare(&what);
             faulty.is_whole(&what);
         }

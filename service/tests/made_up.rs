@@ -122,7 +122,7 @@ fn records() -> Vec<Record> {
             .map(|fact| Observation { path: path("/usr/include/stdio.h"), fact: fact.clone() })
             .collect(),
         identities: (0..=number).map(|n| if n == 1 { 0 } else { NO_FILE }).collect(),
-        environment: (number % 2 == 0).then_some(digest),
+        environment: number.is_multiple_of(2).then_some(digest),
         variables: vec![Variable { name: b"OUT_DIR".to_vec(), value: Some(b"/t".to_vec().into()) }],
         origin: None,
         result: RunResult {
