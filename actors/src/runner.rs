@@ -123,14 +123,11 @@ impl Handler<Run> for Runner {
 
     fn handle(&mut self, message: Run, _: &mut Self::Context) -> Self::Result {
         faults::pass("runner");
-        let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let (report_in, report) = oneshot::channel();
-        let (cancelled, alive) = crate::sys::pipe::pipe_with(crate::sys::pipe::PipeFlags::CLOEXEC)?;
+        let (mut tap, events, alive) = Tap::new()?;
         let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
         TOOLS.run(move || {
             let _busy = second_hand::busy();
-            let mut tap =
-                Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
             let job = AssertUnwindSafe(|| run(&*observer, &blobs, message, &mut tap));
             let outcome = std::panic::catch_unwind(job)
                 .unwrap_or_else(|_| Err(std::io::Error::other("the observer failed")));
@@ -208,6 +205,16 @@ struct Tap {
     overflow: bool,
 }
 
+impl Tap {
+    /// A tap, what comes out of it, and what cancels the run when it is dropped.
+    fn new() -> std::io::Result<(Self, mpsc::Receiver<RunEvent>, OwnedFd)> {
+        let (events, taken) = mpsc::channel(EVENTS_MAX);
+        let (cancelled, alive) = crate::sys::pipe::pipe_with(crate::sys::pipe::PipeFlags::CLOEXEC)?;
+        let tap = Self { events, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
+        Ok((tap, taken, alive))
+    }
+}
+
 impl Watcher for Tap {
     fn starting(&mut self, pid: u32) -> std::io::Result<()> {
         faults::pass("run.starting");
@@ -244,18 +251,13 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    fn tap(events: mpsc::Sender<RunEvent>) -> Tap {
-        let (cancelled, _) = crate::sys::pipe::pipe_with(crate::sys::pipe::PipeFlags::CLOEXEC).unwrap();
-        Tap { events, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false }
-    }
-
     #[test]
     fn a_tool_waits_for_a_client_that_reads_nothing() {
         const CHUNKS: usize = EVENTS_MAX * 2;
-        let (events, mut taken) = mpsc::channel(EVENTS_MAX);
+        let (mut tap, mut taken, _alive) = Tap::new().unwrap();
         let written = Arc::new(AtomicUsize::new(0));
         let writer = std::thread::spawn({
-            let (mut tap, written) = (tap(events), Arc::clone(&written));
+            let written = Arc::clone(&written);
             move || {
                 for _ in 0..CHUNKS {
                     tap.output(OutputStream::Stdout, &[b'x'; OUTPUT_CHUNK_BYTES_MAX]);
@@ -277,8 +279,7 @@ mod tests {
 
     #[test]
     fn so_much_output_is_kept_and_more_is_only_passed_on() {
-        let (events, mut taken) = mpsc::channel(EVENTS_MAX);
-        let mut tap = tap(events);
+        let (mut tap, mut taken, _alive) = Tap::new().unwrap();
         let half = vec![b'x'; KEPT_OUTPUT_BYTES_MAX / 2];
         tap.output(OutputStream::Stdout, &half);
         tap.output(OutputStream::Stderr, &half);
