@@ -180,6 +180,11 @@ fn killed_at_every_step_of_an_eviction() {
         faulty.arm(point, "kill");
         faulty.sandbox.client("evict --older-than 0s");
         faulty.has_struck(point);
+        faulty.disarm();
+        faulty.sandbox.start();
+        // What is left of it is whole: no result without its contents.
+        let found = faulty.sandbox.client("gc").expect_success().out();
+        assert!(found.starts_with("forgot 0 results"), "{point}: {found}");
         faulty.is_whole(point);
     }
 }

@@ -466,6 +466,32 @@ fn a_client_behind_another_root_is_passed_through() {
 }
 
 #[test]
+fn a_client_in_a_container_is_passed_through() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a.c", "int f(void) { int unused; return 1; }\n");
+    sandbox.start();
+    let pid = sandbox.service_pid();
+    // With processes of its own, and the runtime directory in common.
+    let inside = |wrapped: bool| {
+        let mut command = sandbox.command("unshare");
+        command.args(["--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"]);
+        if wrapped {
+            command.arg(binaries::directory().join("zccache"));
+        }
+        run(command.args(["gcc", "-Wall", "-c", "a.c"]))
+    };
+    let bare = inside(false);
+    assert!(bare.success(), "this test needs leave to make a process namespace: {bare:?}");
+    for _ in 0..2 {
+        assert_eq!(inside(true), bare);
+    }
+    let counters = sandbox.stats().counters;
+    assert_eq!((counters.hits, counters.misses), (0, 0), "{counters:?}");
+    assert_eq!(sandbox.service_pid(), pid);
+    wait::until("nobody is left", || processes::working_in(&sandbox.work()).is_empty().then_some(()));
+}
+
+#[test]
 fn what_belongs_to_another_version_is_left_alone() {
     let sandbox = Sandbox::new();
     sandbox.write("a.c", sources::SMALL);
