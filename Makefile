@@ -19,7 +19,7 @@ FUZZ_SECONDS ?= 60
 STATIC  := -C target-feature=+crt-static -C relocation-model=static
 
 .DEFAULT_GOAL := help
-.PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny fuzz bench bless soak tools \
+.PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny fuzz sanitize bench bless soak tools \
         check-windows check-macos
 
 help: ## list the targets
@@ -65,6 +65,9 @@ deny: ## licences, sources and known vulnerabilities of all dependencies
 
 fuzz: ## frames, records and command lines made up by libFuzzer, FUZZ_SECONDS each
 	$(SCRIPTS)/fuzz.sh $(FUZZ_SECONDS)
+
+sanitize: ## the tests that go through unsafe code, under AddressSanitizer
+	$(SCRIPTS)/sanitize.sh
 
 bench: ## ratios against /bin/true, the bare compiler and other caches, within one run
 	$(SCRIPTS)/install-tools.sh bench

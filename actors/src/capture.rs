@@ -131,4 +131,22 @@ mod tests {
         assert!(capture(&[effect("c.o", KEPT)]).is_err());
         assert!(capture(&[effect("missing.o", KEPT)]).is_err());
     }
+
+    #[test]
+    fn too_large_and_too_many_outputs_are_not_captured() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(&temp.path().join("store"));
+        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
+        let capture = |effects: &[Effect]| capture(effects, &blobs, &cwd, 0o022);
+        let removed = Effect { path: Spelled("a.o".into()), left: Left::Removed };
+        assert!(capture(&vec![removed.clone(); OUTPUTS_MAX]).is_ok());
+        let many = capture(&vec![removed; OUTPUTS_MAX + 1]);
+        assert!(matches!(many, Err(Unstorable::TooMany("outputs"))));
+        // All of it a hole, which takes no place.
+        let large = File::create(temp.path().join("large.o")).unwrap();
+        large.set_len(OUTPUT_BYTES_MAX + 1).unwrap();
+        let made = Effect { path: Spelled("large.o".into()), left: Left::File(Origin::Made) };
+        let why = capture(&[made]).unwrap_err().to_string();
+        assert!(why.contains("too large"), "{why}");
+    }
 }

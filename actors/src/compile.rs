@@ -41,11 +41,8 @@ use crate::record::RunResult;
 use crate::runner::{Run, RunEvent};
 use crate::settle::{Settlement, prepare, settle};
 use crate::standard_input::StandardInput;
+use crate::turn::{Entry, Turn, follow};
 use crate::work::WorkGuard;
-
-/// How many flights of others a request follows before it runs for itself: each landing "stored" whose record
-/// then does not hold means that inputs are being edited under a running build.
-const FLIGHTS_FOLLOWED_MAX: usize = 3;
 
 /// Replayed output up to this many bytes goes within the `Finished` frame: one write, one read.
 const INLINE_OUTPUT_BYTES_MAX: usize = 256 * 1024;
@@ -268,24 +265,16 @@ async fn work(
     }
     let mut flight = None;
     if !order.recache {
-        for _ in 0..FLIGHTS_FOLLOWED_MAX {
-            match enter(&order, peers).await {
-                Entry::Lead(led) => {
-                    if let Some(live) = look_up::anywhere(&order, peers).await {
-                        led.land(Landing::Stored);
-                        return Outcome::Hit(live);
-                    }
-                    flight = Some(led);
-                    break;
+        match follow(async || enter(&order, peers).await, async || look_up::here(&order, peers).await).await {
+            Turn::Served(live) => return Outcome::Hit(live),
+            Turn::Lead(led) => {
+                if let Some(live) = look_up::anywhere(&order, peers).await {
+                    led.land(Landing::Stored);
+                    return Outcome::Hit(live);
                 }
-                Entry::Landed(Landing::NotStored) => break,
-                Entry::Landed(Landing::Abandoned) => {}
-                Entry::Landed(Landing::Stored) => {
-                    if let Some(live) = look_up::here(&order, peers).await {
-                        return Outcome::Hit(live);
-                    }
-                }
+                flight = Some(led);
             }
+            Turn::Alone => {}
         }
     }
     run(order, flight, descriptors, outbox, peers).await
@@ -305,12 +294,7 @@ async fn look_at_input(order: &mut Order, descriptors: &[(i32, OwnedFd)]) -> std
     Ok(())
 }
 
-enum Entry {
-    Lead(Flight),
-    Landed(Landing),
-}
-
-async fn enter(order: &Order, peers: &Peers) -> Entry {
+async fn enter(order: &Order, peers: &Peers) -> Entry<Flight> {
     let coordinator = peers.coordinator.addr();
     match coordinator.send(Enter { key: order.key }).await {
         Ok(Entered::Lead) => Entry::Lead(Flight::new(coordinator, order.key)),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use zccache_proto::async_transport::{Connection as Stream, Incoming};
 use zccache_proto::handshake::{Hello, MismatchReason, Welcome, check};
-use zccache_proto::message::{PROTOCOL_VERSION, Reply, Request};
+use zccache_proto::message::{Reply, Request, protocol_version};
 use zccache_proto::report::{ServiceReport, StatsReport, StatusReport};
 use zccache_proto::transport::{RecvError, Timeout};
 
@@ -44,10 +44,6 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a client may leave an answer unread, tools' output aside, before it counts as gone.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long `stats` waits for results that are on their way into the store, so that a client that has its
-/// answer finds it counted. Under an endless stream of stores it answers with what is.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Everything a connection reads or sends to.
 pub struct Peers {
@@ -147,7 +143,7 @@ async fn session(stream: &mut Stream, peers: &Arc<Peers>) -> Result<(), End> {
     let draining = if peers.work.is_draining() { Err(MismatchReason::ShuttingDown) } else { Ok(()) };
     let build = peers.description.version.clone();
     if let Err(reason) = check(&hello).and(draining) {
-        send(stream, &Welcome::Mismatch { reason, protocol: PROTOCOL_VERSION, build }).await?;
+        send(stream, &Welcome::Mismatch { reason, protocol: protocol_version(), build }).await?;
         return Err(End::Mismatch(reason));
     }
     let welcome = Welcome::Accepted { build, pid: std::process::id() };
@@ -193,7 +189,7 @@ async fn answer(request: Request, stream: &mut Stream, peers: &Arc<Peers>) -> Re
 }
 
 async fn stats(peers: &Peers, zero: bool) -> Reply {
-    peers.work.settled(SETTLE_TIMEOUT).await;
+    peers.work.settled().await;
     if let Ok(fallbacks) = peers.journal.send(TakeFallbacks).await {
         peers.counters.fallbacks_reported.fetch_add(fallbacks, std::sync::atomic::Ordering::Relaxed);
     }
@@ -249,7 +245,7 @@ where
     M: Message<Result = Result<Gone, StorageError>> + Send + 'static,
     Store: Handler<M>,
 {
-    peers.work.settled(SETTLE_TIMEOUT).await;
+    peers.work.settled().await;
     match peers.store.send(message).await {
         Ok(gone) => gone.map_err(|e| e.to_string()),
         Err(e) => Err(format!("the store does not answer: {e}")),
@@ -259,7 +255,7 @@ where
 fn service_report(description: &Description) -> ServiceReport {
     ServiceReport {
         version: description.version.clone(),
-        protocol: PROTOCOL_VERSION,
+        protocol: protocol_version(),
         pid: std::process::id(),
         uptime_s: description.started.elapsed().as_secs(),
         rss_bytes: resident_bytes().unwrap_or(0),
@@ -271,4 +267,46 @@ fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
     Some(pages * crate::sys::param::page_size() as u64)
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+    use zccache_proto::async_transport::Listener;
+    use zccache_proto::endpoint::Endpoint;
+
+    /// A client, and the service's side of its connection.
+    async fn connected(temp: &tempfile::TempDir) -> (std::os::unix::net::UnixStream, Stream) {
+        let endpoint = Endpoint::in_directory(temp.path().join("run"));
+        endpoint.prepare().unwrap();
+        let listener = Listener::bind(&endpoint).unwrap();
+        let client = std::os::unix::net::UnixStream::connect(endpoint.socket()).unwrap();
+        (client, listener.accept().await.unwrap().into_connection().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_client_may_be_idle_for_a_while_and_no_longer() {
+        let temp = tempfile::tempdir().unwrap();
+        let (_client, mut stream) = connected(&temp).await;
+        tokio::time::pause();
+        let begun = Instant::now();
+        let ended = next_request(&mut stream).await;
+        assert!(matches!(ended, Err(End::Recv(RecvError::TimedOut(_)))), "{ended:?}");
+        assert!(begun.elapsed().abs_diff(IDLE_TIMEOUT) < Duration::from_millis(10));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_its_answer_unread_counts_as_gone_after_a_while() {
+        let temp = tempfile::tempdir().unwrap();
+        let (_client, mut stream) = connected(&temp).await;
+        tokio::time::pause();
+        let begun = Instant::now();
+        // More than any socket holds.
+        let message = "x".repeat(8 << 20);
+        let ended = send(&mut stream, &Reply::Failed { message }).await;
+        assert!(matches!(&ended, Err(End::Send(why)) if why.contains("nothing was taken")), "{ended:?}");
+        assert!(begun.elapsed().abs_diff(SEND_TIMEOUT) < Duration::from_millis(10));
+    }
 }

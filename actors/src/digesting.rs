@@ -274,6 +274,15 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_saw_too_much_is_not_stored() {
+        let temp = tempfile::tempdir().unwrap();
+        let cwd = Arc::new(WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap());
+        let absent = Sighting { path: Spelled(b"a.h".to_vec()), seen: Seen::Absent };
+        let made = make_record(run(vec![absent; OBSERVATIONS_MAX + 1]), &Arc::default(), &cwd);
+        assert!(matches!(made, Err(Unstorable::TooMany("observations"))));
+    }
+
+    #[test]
     fn a_file_that_appeared_during_the_run_is_not_stored() {
         let temp = tempfile::tempdir().unwrap();
         let cwd = Arc::new(WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap());

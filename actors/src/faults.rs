@@ -10,8 +10,12 @@
 //! | `kill` | the process dies as by `kill -9` |
 //! | `panic` | a panic |
 //! | `full` | the operation fails: no space left on the device |
+//! | `files` | the operation fails: too many open files in the system |
 //! | `sleep:MS` | the thread sleeps for so long |
 //! | `stop` | the process stops itself (SIGSTOP) |
+//!
+//! The line `clock SECONDS` is none of these: the wall clock is ahead by so much (behind, with a minus) for as long as it
+//! is there.
 
 /// A point in an operation that can fail. Free of charge in a release build.
 ///
@@ -32,6 +36,15 @@ pub fn check(point: &'static str) -> std::io::Result<()> {
 #[inline]
 pub fn pass(point: &'static str) {
     let _ = check(point);
+}
+
+/// How far a test has set the wall clock forward, in seconds.
+#[inline]
+pub fn clock_s() -> i64 {
+    #[cfg(debug_assertions)]
+    return armed::clock_s();
+    #[cfg(not(debug_assertions))]
+    0
 }
 
 #[cfg(debug_assertions)]
@@ -61,6 +74,12 @@ mod armed {
         act(words.get(1).copied().unwrap_or_default(), point)
     }
 
+    pub fn clock_s() -> i64 {
+        let text = FILE.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        let seconds = text.lines().find_map(|line| line.strip_prefix("clock "));
+        seconds.and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0)
+    }
+
     /// Whether this fault strikes for the first time.
     fn leave_mark(file: &Path, point: &str) -> bool {
         let mut mark = file.as_os_str().to_owned();
@@ -80,6 +99,7 @@ mod armed {
             }
             "panic" => panic!("a fault at {point}, on purpose"),
             "full" => Err(io::Error::from_raw_os_error(crate::sys::ENOSPC)),
+            "files" => Err(io::Error::from_raw_os_error(crate::sys::ENFILE)),
             sleep => {
                 let ms = sleep.strip_prefix("sleep:").and_then(|ms| ms.parse().ok());
                 std::thread::sleep(Duration::from_millis(ms.unwrap_or(0)));

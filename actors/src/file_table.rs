@@ -190,6 +190,31 @@ mod tests {
     }
 
     #[test]
+    fn a_full_table_starts_anew() {
+        let table = FileTable::default();
+        let file = |ino| Signature { dev: 1, ino, size: 0, mtime_ns: 0, ctime_ns: 0, mode: 0 };
+        let digest = Digest::of(b"");
+        (0..FILES_MAX as u64).for_each(|ino| table.remember(file(ino), digest));
+        assert_eq!(table.known(&file(0)), Some(digest));
+        table.remember(file(FILES_MAX as u64), digest);
+        assert_eq!((table.known(&file(0)), table.known(&file(FILES_MAX as u64))), (None, Some(digest)));
+    }
+
+    #[test]
+    fn a_text_too_long_to_look_through_may_say_anything() {
+        let temp = tempfile::tempdir().unwrap();
+        let says_nothing: fn(&[u8]) -> bool = |_| false;
+        for (bytes, may_say) in [(4096, false), (TEXT_BYTES_MAX + 1, true)] {
+            let path = temp.path().join("a.h");
+            std::fs::File::create(&path).unwrap().set_len(bytes).unwrap();
+            let path = path.as_os_str().as_bytes();
+            let table = FileTable::default();
+            let digest = table.content(rustix::fs::CWD, path).unwrap().digest;
+            assert_eq!(table.says(rustix::fs::CWD, path, digest, says_nothing), may_say, "{bytes}");
+        }
+    }
+
+    #[test]
     fn what_is_no_regular_file_is_an_error() {
         let temp = tempfile::tempdir().unwrap();
         let table = FileTable::default();

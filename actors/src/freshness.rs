@@ -198,7 +198,7 @@ pub fn listing_digest(dir: BorrowedFd<'_>, path: impl crate::sys::path::Arg) -> 
 mod tests {
     use super::*;
     use crate::freshness::check::IS_A_DIRECTORY;
-    use crate::kept_files::KeptFiles;
+    use crate::kept_files::{KeptFiles, raise_the_limit_of_descriptors};
     use crate::observation::Spelled;
     use crate::record::RunResult;
     use std::ffi::CString;
@@ -223,6 +223,7 @@ mod tests {
             std::fs::write(temp.path().join("a.h"), "one").unwrap();
             std::fs::create_dir(temp.path().join("dir")).unwrap();
             std::os::unix::fs::symlink("a.h", temp.path().join("link")).unwrap();
+            raise_the_limit_of_descriptors();
             let mut files = FileTable::default();
             files.kept = KeptFiles::on_the_mount_of(&c_path(temp.path()));
             let files = Arc::new(files);

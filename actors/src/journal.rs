@@ -80,6 +80,13 @@ impl Journal {
     }
 }
 
+/// The words of a command, as much of it as is written down.
+fn command_line<'a>(words: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut line = words.collect::<Vec<_>>().join(&b' ');
+    line.truncate(COMMAND_BYTES_MAX);
+    String::from_utf8_lossy(&line).into_owned()
+}
+
 impl Actor for Journal {
     type Context = Context<Self>;
 
@@ -93,13 +100,11 @@ impl Handler<Note> for Journal {
 
     fn handle(&mut self, message: Note, _: &mut Self::Context) {
         faults::pass("journal");
-        let mut command = message.invocation.argv.iter().collect::<Vec<_>>().join(&b' ');
-        command.truncate(COMMAND_BYTES_MAX);
         let line = serde_json::json!({
             "at_ms": now_ms(),
             "key": message.key.0.to_hex(),
             "cwd": String::from_utf8_lossy(&message.invocation.cwd),
-            "command": String::from_utf8_lossy(&command),
+            "command": command_line(message.invocation.argv.iter()),
             "outcome": message.outcome,
             "detail": message.detail,
         });
@@ -127,4 +132,25 @@ impl Handler<Probe> for Journal {
     type Result = ();
 
     fn handle(&mut self, _: Probe, _: &mut Self::Context) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_journal_becomes_the_old_one_and_long_commands_are_cut() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut journal = Journal::new(temp.path(), temp.path().join("fallbacks"));
+        let bytes = |name: &str| temp.path().join(name).metadata().map_or(0, |m| m.len());
+        let line = "x".repeat(1 << 20);
+        for _ in 0..40 {
+            journal.write(&line).unwrap();
+            assert!(bytes("journal.jsonl") <= JOURNAL_BYTES_MAX + line.len() as u64 + 1);
+        }
+        assert!(bytes("journal.old.jsonl") > JOURNAL_BYTES_MAX);
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 2, "older ones are gone");
+        let words = [&b"gcc"[..], &[b'x'; COMMAND_BYTES_MAX]];
+        assert_eq!(command_line(words.into_iter()).len(), COMMAND_BYTES_MAX);
+    }
 }

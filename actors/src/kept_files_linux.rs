@@ -21,16 +21,20 @@ use dashmap::DashMap;
 use rustc_hash::FxHashMap;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::process::Resource;
 
 use crate::signature::Signature;
 
 /// The lowest number of a kept descriptor. All others of the service lie below, so that a tool's process, which must
 /// have none of these, need not close each.
-pub const KEPT_FROM: i32 = 1 << 14;
+pub const KEPT_FROM: i32 = 4096;
 
 /// The most files that are kept: the headers of a few large projects. Each takes some 256 bytes of the kernel's memory.
-/// When they are full they are let go of.
+/// Beyond, all are let go of. Fewer where the process may have fewer descriptors.
 const FILES_MAX: usize = 8192;
+
+/// With fewer than this, a single project's headers would drive each other out: then nothing is kept.
+const FILES_MIN: usize = 1024;
 
 /// The most directories whose checks are counted, at some 150 bytes each.
 const DIRECTORIES_MAX: usize = 4096;
@@ -44,6 +48,8 @@ pub struct KeptFiles {
     /// None where mounts are not told of: nothing is kept there.
     mounts: Option<Mounts>,
     kept: RwLock<Arc<Kept>>,
+    /// The most files that are kept.
+    most: usize,
     used: AtomicBool,
 }
 
@@ -89,10 +95,12 @@ impl Default for KeptFiles {
 impl KeptFiles {
     /// Keeps files of the mount that `path` is on: the root's, unless that mount goes before these do.
     pub fn on_the_mount_of(path: &CStr) -> Self {
-        let mounts = Mounts::new(path);
+        let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(KEPT_FROM as usize);
+        let mounts = Mounts::new(path).filter(|_| room >= FILES_MIN);
         let root_mount = mounts.as_ref().map_or(0, |mounts| mounts.root);
         let kept = Arc::new(Kept { root_mount, ..Kept::default() });
-        Self { mounts, kept: RwLock::new(kept), used: AtomicBool::new(false) }
+        Self { mounts, kept: RwLock::new(kept), most: room.min(FILES_MAX), used: AtomicBool::new(false) }
     }
 
     /// What is kept, for a check that begins now; nothing if mounts cannot be noticed.
@@ -106,7 +114,7 @@ impl KeptFiles {
             self.let_go();
         }
         let kept = Arc::clone(&self.kept.read().unwrap_or_else(PoisonError::into_inner));
-        if kept.files.load(Ordering::Relaxed) < FILES_MAX && kept.directories.len() < DIRECTORIES_MAX {
+        if kept.files.load(Ordering::Relaxed) < self.most && kept.directories.len() < DIRECTORIES_MAX {
             return Some(kept);
         }
         self.let_go();
@@ -204,4 +212,47 @@ fn mount_of(dir: impl AsFd, path: &CStr, flags: AtFlags) -> rustix::io::Result<(
         return Ok((Signature::from(s), s.stx_mnt_id));
     }
     Err(rustix::io::Errno::NOSYS)
+}
+
+/// As many descriptors as the process may have, which is what the service takes as well.
+#[cfg(test)]
+pub fn raise_the_limit_of_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let all = rustix::process::Rlimit { current: limit, maximum: limit };
+    rustix::process::setrlimit(Resource::Nofile, all).unwrap();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::coarse_now_ns;
+
+    #[test]
+    fn more_files_than_are_kept_are_all_let_go_of() {
+        raise_the_limit_of_descriptors();
+        let temp = tempfile::tempdir().unwrap();
+        let place = CString::new(temp.path().to_str().unwrap()).unwrap();
+        let files = KeptFiles::on_the_mount_of(&place);
+        let names: Vec<CString> = (0..files.most).map(|n| CString::new(format!("{n}.h")).unwrap()).collect();
+        let file = temp.path().join("0.h");
+        std::fs::write(&file, "").unwrap();
+        for name in &names[1..] {
+            std::fs::hard_link(&file, temp.path().join(name.to_str().unwrap())).unwrap();
+        }
+        let known = Signature::of(&place).unwrap();
+        while !known.is_settled(coarse_now_ns()) {
+            std::thread::sleep(std::time::Duration::from_millis(1)); // the file system's clock has to move
+        }
+        let kept_of = |names: &[CString]| {
+            let base = rustix::fs::open(&place, OFlags::PATH, Mode::empty()).unwrap();
+            for _ in 0..CHECKS_MIN {
+                let kept = files.kept().unwrap();
+                let seen = names.iter().map(|name| (&**name, Signature::of(&file).unwrap()));
+                kept.note(known, base.as_fd(), seen);
+            }
+            files.kept().unwrap().of(CWD, &place).map_or(0, |(_, files)| files.len())
+        };
+        assert_eq!(kept_of(&names[1..]), files.most - 1);
+        assert_eq!(kept_of(&names), 0);
+    }
 }

@@ -80,6 +80,7 @@ pub mod tool_run;
 #[cfg(not(target_os = "linux"))]
 #[path = "tool_run_portable.rs"]
 pub mod tool_run;
+mod turn;
 pub mod work;
 pub mod world;
 

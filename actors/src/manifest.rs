@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dashmap::DashMap;
 use serde_bytes::ByteBuf;
 
+use crate::faults;
 use crate::file_table::FileTable;
 use crate::freshness::{Broken, LiveRecord, WorkingDirectory};
 use crate::key::RequestKey;
@@ -206,12 +207,59 @@ fn output_bytes(record: &Record) -> u64 {
 /// Milliseconds since the epoch.
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    now_ms.saturating_add_signed(faults::clock_s().saturating_mul(1000))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
+    use crate::record::{RunResult, Variable};
+    use zccache_proto::message::Exit;
+
+    fn record(exit: i32) -> Record {
+        let result = RunResult {
+            exit: Exit::Code(exit),
+            stdout: ByteBuf::new(),
+            stderr: ByteBuf::new(),
+            outputs: Vec::new(),
+        };
+        let variables = vec![Variable { name: exit.to_string().into(), value: None }];
+        let (observations, identities) = (Vec::new(), Vec::new());
+        Record { observations, identities, environment: None, variables, origin: None, result }
+    }
+
+    #[test]
+    fn a_key_keeps_so_many_records_and_the_oldest_go() {
+        let manifest = Manifest::new([]);
+        let many = i32::try_from(RECORDS_PER_KEY_MAX).unwrap();
+        for exit in 0..many {
+            assert!(manifest.insert(record(exit), RecordUse::default()).is_empty());
+        }
+        let gone = manifest.insert(record(many), RecordUse::default());
+        assert_eq!(gone.iter().map(|live| live.record.result.exit).collect::<Vec<_>>(), [Exit::Code(0)]);
+        assert_eq!(manifest.records().len(), RECORDS_PER_KEY_MAX);
+        assert_eq!(manifest.records()[0].0.record.result.exit, Exit::Code(many));
+    }
+
+    #[test]
+    fn so_many_manifests_stay_in_memory_and_the_longest_unused_go() {
+        let hot = HotManifests::default();
+        let key = |n: usize| RequestKey(Digest::of(&n.to_le_bytes()));
+        let manifest = |looked_at_ms: usize| {
+            let manifest = Manifest::new([]);
+            manifest.looked_at_ms.store(looked_at_ms as u64, Ordering::Relaxed);
+            Arc::new(manifest)
+        };
+        for n in 0..HOT_MANIFESTS_MAX {
+            assert!(hot.put(key(n), manifest(n)).is_empty());
+        }
+        let gone = hot.put(key(HOT_MANIFESTS_MAX), manifest(HOT_MANIFESTS_MAX));
+        assert_eq!(gone.len(), HOT_MANIFESTS_MAX / 10);
+        assert!((0..gone.len()).all(|n| hot.get(key(n)).is_none()), "the oldest should have gone");
+        assert!((gone.len()..=HOT_MANIFESTS_MAX).all(|n| hot.get(key(n)).is_some()));
+    }
 
     #[test]
     fn moments_of_use_never_repeat_and_never_go_back() {

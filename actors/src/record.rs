@@ -172,6 +172,22 @@ mod tests {
     }
 
     #[test]
+    fn more_records_than_a_key_has_are_not_read() {
+        let record = record();
+        let encoded = encode_manifest(&[&record; RECORDS_PER_KEY_MAX + 5]).unwrap();
+        assert_eq!(decode_manifest(&encoded).len(), RECORDS_PER_KEY_MAX);
+    }
+
+    #[test]
+    fn a_path_longer_than_any_system_takes_is_not_read() {
+        for (bytes, is_sound) in [(PATH_BYTES_MAX, true), (PATH_BYTES_MAX + 1, false), (0, false)] {
+            let mut record = record();
+            record.observations[0].path = Spelled(vec![b'x'; bytes]);
+            assert_eq!(record.is_sound(), is_sound, "{bytes}");
+        }
+    }
+
+    #[test]
     fn garbage_is_no_record() {
         let good = encode_manifest(&[&record()]).unwrap();
         assert!(decode_manifest(&[]).is_empty());

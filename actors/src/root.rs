@@ -27,10 +27,6 @@ use crate::store::{Close, Store, Tidy};
 use crate::supervision::{Pulse, Supervised};
 use crate::work::Work;
 
-/// How long running tools may take to finish after a request to shut down: longer than any compile, shorter than
-/// a machine's patience with a service that it wants to stop for good.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
-
 /// How often the store writes down what is only in memory: when results were last used, and counters. A `kill -9`
 /// loses no more than that; the store's thread is busy with it for milliseconds.
 const TIDY_INTERVAL: Duration = Duration::from_secs(10);
@@ -150,7 +146,7 @@ impl Handler<BeginShutdown> for Root {
         let end = async move {
             let Some(Adopt { acceptor, store, .. }) = children else { return };
             let _ = acceptor.send(StopAccepting).await;
-            if !work.idle(DRAIN_TIMEOUT).await {
+            if !work.idle().await {
                 tracing::warn!(running = work.running(), "tools are still running; ending all the same");
             }
             match store.send(Close).await {

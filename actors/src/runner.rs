@@ -123,14 +123,11 @@ impl Handler<Run> for Runner {
 
     fn handle(&mut self, message: Run, _: &mut Self::Context) -> Self::Result {
         faults::pass("runner");
-        let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let (report_in, report) = oneshot::channel();
-        let (cancelled, alive) = crate::sys::pipe::pipe_with(crate::sys::pipe::PipeFlags::CLOEXEC)?;
+        let (mut tap, events, alive) = Tap::new()?;
         let (observer, blobs) = (Arc::clone(&self.observer), Arc::clone(&self.blobs));
         TOOLS.run(move || {
             let _busy = second_hand::busy();
-            let mut tap =
-                Tap { events: events_in, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
             let job = AssertUnwindSafe(|| run(&*observer, &blobs, message, &mut tap));
             let outcome = std::panic::catch_unwind(job)
                 .unwrap_or_else(|_| Err(std::io::Error::other("the observer failed")));
@@ -208,6 +205,16 @@ struct Tap {
     overflow: bool,
 }
 
+impl Tap {
+    /// A tap, what comes out of it, and what cancels the run when it is dropped.
+    fn new() -> std::io::Result<(Self, mpsc::Receiver<RunEvent>, OwnedFd)> {
+        let (events, taken) = mpsc::channel(EVENTS_MAX);
+        let (cancelled, alive) = crate::sys::pipe::pipe_with(crate::sys::pipe::PipeFlags::CLOEXEC)?;
+        let tap = Self { events, cancelled, stdout: Vec::new(), stderr: Vec::new(), overflow: false };
+        Ok((tap, taken, alive))
+    }
+}
+
 impl Watcher for Tap {
     fn starting(&mut self, pid: u32) -> std::io::Result<()> {
         faults::pass("run.starting");
@@ -235,5 +242,55 @@ impl Watcher for Tap {
 
     fn cancelled(&self) -> BorrowedFd<'_> {
         self.cancelled.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_tool_waits_for_a_client_that_reads_nothing() {
+        const CHUNKS: usize = EVENTS_MAX * 2;
+        let (mut tap, mut taken, _alive) = Tap::new().unwrap();
+        let written = Arc::new(AtomicUsize::new(0));
+        let writer = std::thread::spawn({
+            let written = Arc::clone(&written);
+            move || {
+                for _ in 0..CHUNKS {
+                    tap.output(OutputStream::Stdout, &[b'x'; OUTPUT_CHUNK_BYTES_MAX]);
+                    written.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        let end = Instant::now() + Duration::from_secs(60);
+        while written.load(Ordering::SeqCst) < EVENTS_MAX {
+            assert!(Instant::now() < end, "the tool waits too soon");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for read in 0..CHUNKS {
+            assert!(written.load(Ordering::SeqCst) <= read + EVENTS_MAX, "the tool does not wait");
+            assert!(matches!(taken.blocking_recv(), Some(RunEvent::Output(..))));
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn so_much_output_is_kept_and_more_is_only_passed_on() {
+        let (mut tap, mut taken, _alive) = Tap::new().unwrap();
+        let half = vec![b'x'; KEPT_OUTPUT_BYTES_MAX / 2];
+        tap.output(OutputStream::Stdout, &half);
+        tap.output(OutputStream::Stderr, &half);
+        assert!(!tap.overflow);
+        tap.output(OutputStream::Stderr, b"x");
+        assert!(tap.overflow);
+        assert_eq!(tap.stdout.len() + tap.stderr.len(), KEPT_OUTPUT_BYTES_MAX);
+        let mut passed_on = 0;
+        while let Ok(RunEvent::Output(_, bytes)) = taken.try_recv() {
+            passed_on += bytes.len();
+        }
+        assert_eq!(passed_on, KEPT_OUTPUT_BYTES_MAX + 1);
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::MailboxError;
 use serde_bytes::ByteBuf;
 
 use crate::blobs::PendingBlob;
@@ -118,10 +119,17 @@ pub async fn prepare(
         pin_modes: metadata == ShownMetadata::Mode,
         pin_twins: metadata != ShownMetadata::ContentOnly,
     };
-    let made = tokio::time::timeout(RECORD_PATIENCE, peers.hasher.send(MakeRecord { run, cwd })).await;
-    let made = made.map_err(|e| NotStored::Degraded("hasher_slow", e.to_string()))?;
-    let record = made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??;
+    let record = in_time(peers.hasher.send(MakeRecord { run, cwd })).await?;
     Ok((record, captured.contents))
+}
+
+/// The record that the hasher makes, if it comes within `RECORD_PATIENCE`.
+async fn in_time(
+    making: impl Future<Output = Result<Result<Record, Unstorable>, MailboxError>>,
+) -> Result<Record, NotStored> {
+    let made = tokio::time::timeout(RECORD_PATIENCE, making).await;
+    let made = made.map_err(|e| NotStored::Degraded("hasher_slow", e.to_string()))?;
+    Ok(made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??)
 }
 
 /// Stores the result, counts what came of it, and lands the flight. Behind the reply.
@@ -219,5 +227,25 @@ fn label(why: &Unstorable) -> &'static str {
         Unstorable::Cancelled => "cancelled",
         Unstorable::TooMany(_) => "too_many_files",
         Unstorable::NotCaptured(_) => "not_captured",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_is_not_made_in_time_is_not_waited_for() {
+        let begun = tokio::time::Instant::now();
+        let never = in_time(std::future::pending()).await;
+        assert!(matches!(never, Err(NotStored::Degraded("hasher_slow", _))));
+        assert!(begun.elapsed().abs_diff(RECORD_PATIENCE) < Duration::from_millis(10));
+        let late = async {
+            tokio::time::sleep(RECORD_PATIENCE - Duration::from_secs(1)).await;
+            Ok(Err(Unstorable::AskedTime))
+        };
+        assert!(matches!(in_time(late).await, Err(NotStored::Unstorable(Unstorable::AskedTime))));
+        let gone = in_time(async { Err(MailboxError::Closed) }).await;
+        assert!(matches!(gone, Err(NotStored::Degraded("hasher_gone", _))));
     }
 }

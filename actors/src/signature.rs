@@ -86,7 +86,8 @@ const COARSE_GRAIN_NS: i64 = 2_000_000_000;
 /// tick get equal stamps. In nanoseconds since the epoch.
 pub fn coarse_now_ns() -> i64 {
     let t = crate::sys::time::clock_gettime(crate::sys::time::ClockId::RealtimeCoarse);
-    t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec)
+    let seconds = t.tv_sec.saturating_add(crate::faults::clock_s());
+    seconds.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec)
 }
 
 /// What kind of file a path names.

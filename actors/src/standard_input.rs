@@ -190,6 +190,16 @@ mod tests {
     }
 
     #[test]
+    fn more_than_any_source_is_not_looked_at() {
+        let file = tempfile::tempfile().unwrap();
+        for (bytes, is_taken) in [(FILE_BYTES_MAX, true), (FILE_BYTES_MAX + 1, false)] {
+            file.set_len(bytes).unwrap();
+            let looked = StandardInput::look(file.try_clone().unwrap().into());
+            assert_eq!(looked.is_ok(), is_taken, "{bytes}");
+        }
+    }
+
+    #[test]
     fn a_pipe_keeps_what_is_in_it_until_it_is_used_up() {
         for content in [&b""[..], b"int a;\n", &[b'x'; 60_000]] {
             let (reader, writer) = rustix::pipe::pipe().unwrap();

@@ -623,10 +623,57 @@ mod tests {
         f.storage.tidy(None).unwrap();
         assert!(f.has(key("a")));
         f.storage.limits.age = Some(Duration::ZERO);
-        f.storage.expired = None;
         std::thread::sleep(Duration::from_millis(2));
         f.storage.tidy(None).unwrap();
+        assert!(f.has(key("a")), "it was looked for a moment ago");
+        // None on a machine that has not run for as long: then, too, it is time.
+        f.storage.expired = Instant::now().checked_sub(EXPIRY_INTERVAL);
+        f.storage.tidy(None).unwrap();
         assert!(!f.has(key("a")));
+    }
+
+    #[test]
+    fn records_have_their_room_whatever_the_limit_and_no_more() {
+        const BYTES: usize = 20 << 20;
+        let mut f = Fixture::new(1000);
+        let mut put = |name: &str| {
+            let result = RunResult {
+                exit: Exit::Code(0),
+                stdout: vec![b'x'; BYTES].into(),
+                stderr: Default::default(),
+                outputs: vec![],
+            };
+            let (observations, identities, variables) = (vec![], vec![], vec![]);
+            let record =
+                Record { observations, identities, environment: None, variables, origin: None, result };
+            f.storage.insert(key(name), record, b"/project", &[]).unwrap();
+            f.storage.report()
+        };
+        // Far beyond the limit, which is one of contents.
+        assert_eq!((put("a").records, put("b").records, put("c").records), (1, 2, 3));
+        for name in ["d", "e", "f"] {
+            let report = put(name);
+            assert!(report.record_bytes <= RECORD_BYTES_MIN + BYTES as u64 + 1000, "{report:?}");
+            assert_eq!(report.records, 4, "{name}");
+        }
+        assert_eq!(["a", "b", "d", "f"].map(|name| f.has(key(name))), [false, false, true, true]);
+    }
+
+    #[test]
+    fn an_index_that_could_not_be_used_is_tried_again_after_a_while() {
+        let mut f = Fixture::new(1000);
+        let unavailable = |since| State::Unavailable { why: "the disk is full".into(), since };
+        f.storage.state = unavailable(Instant::now());
+        assert!(f.put(key("a"), "object").is_err(), "too soon");
+        f.storage.state = unavailable(Instant::now().checked_sub(RETRY_AFTER).unwrap());
+        // Threads of sled's may hold the index that was let go of a moment ago.
+        let end = Instant::now() + Duration::from_secs(60);
+        while let Err(e) = f.put(key("a"), "object") {
+            assert!(e.to_string().contains("in use") && Instant::now() < end, "{e}");
+            std::thread::sleep(Duration::from_millis(10));
+            f.storage.state = unavailable(Instant::now().checked_sub(RETRY_AFTER).unwrap());
+        }
+        assert!(f.has(key("a")));
     }
 
     #[test]

@@ -306,6 +306,8 @@ mod tests {
 
     #[actix::test]
     async fn a_stuck_actor_is_passed_over_until_it_answers() {
+        // The promise: whoever is stuck is found within 5 s.
+        const { assert!(PROBE_INTERVAL.as_secs() + STUCK_AFTER.as_secs() <= 5) };
         let supervised = fragile();
         let watch = actix::spawn(supervised.clone().watch(WhenStuck::WaitFor(LONG * 10)));
         supervised.addr().do_send(Block(LONG));

@@ -11,7 +11,7 @@ pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 pub use std::os::unix::ffi::{OsStrExt, OsStringExt};
 pub use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
-pub use libc::{ENOSPC, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IWUSR};
+pub use libc::{ENFILE, ENOSPC, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IWUSR};
 pub use rustix::{fs, io, param, path, pipe, process, time};
 
 /// The full name of an open directory, without links.

@@ -14,7 +14,7 @@ pub use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 pub use std::os::unix::ffi::{OsStrExt, OsStringExt};
 pub use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
-pub use libc::ENOSPC;
+pub use libc::{ENFILE, ENOSPC};
 pub use rustix::{io, param, path, process};
 
 /// Of a mode: the bits that tell what kind of file it is.

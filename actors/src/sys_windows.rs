@@ -131,3 +131,6 @@ pub const S_IFLNK: u32 = 0o120_000;
 pub const S_IWUSR: u32 = 0o200;
 /// The system's error for a full disk (`ERROR_DISK_FULL`).
 pub const ENOSPC: i32 = 112;
+
+/// `ERROR_TOO_MANY_OPEN_FILES`.
+pub const ENFILE: i32 = 4;

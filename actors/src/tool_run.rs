@@ -24,6 +24,7 @@ use rustix::fs::OFlags;
 use rustix::process::{Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use zccache_proto::message::{Exit, OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 
+use crate::faults;
 use crate::observer::{Job, Watcher};
 use spawn::Started;
 use tool_io::ToolIo;
@@ -90,6 +91,9 @@ pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Atten
     };
     let pid = started.pid.as_raw_nonzero().get().unsigned_abs();
     let let_go = attached.and_then(|()| watcher.starting(pid)).and_then(|()| started.let_go());
+    if let_go.is_ok() {
+        faults::pass("run.let_go");
+    }
     let exit = match let_go.and_then(|()| run.attend(&started, watcher)) {
         Ok(exit) => exit,
         Err(error) => {

@@ -6,6 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+/// How long `stats` waits for results that are on their way into the store, so that a client that has its
+/// answer finds it counted. Under an endless stream of stores it answers with what is.
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long running tools may take to finish after a request to shut down: longer than any compile, shorter than
+/// a machine's patience with a service that it wants to stop for good.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Counts of work, and whether more is taken.
 #[derive(Default)]
 pub struct Work {
@@ -65,14 +73,14 @@ impl Work {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// Waits until every result that was on its way is stored, at most `patience`; says whether it was.
-    pub async fn settled(&self, patience: Duration) -> bool {
-        self.wait(patience, || self.settling.load(Ordering::SeqCst) == 0).await
+    /// Waits until every result that was on its way is stored, at most `SETTLE_TIMEOUT`; says whether it was.
+    pub async fn settled(&self) -> bool {
+        self.wait(SETTLE_TIMEOUT, || self.settling.load(Ordering::SeqCst) == 0).await
     }
 
-    /// Waits until there is no work at all, at most `patience`; says whether there was none.
-    pub async fn idle(&self, patience: Duration) -> bool {
-        self.wait(patience, || self.running() == 0 && self.settling.load(Ordering::SeqCst) == 0).await
+    /// Waits until there is no work at all, at most `DRAIN_TIMEOUT`; says whether there was none.
+    pub async fn idle(&self) -> bool {
+        self.wait(DRAIN_TIMEOUT, || self.running() == 0 && self.settling.load(Ordering::SeqCst) == 0).await
     }
 
     async fn wait(&self, patience: Duration, done: impl Fn() -> bool) -> bool {
@@ -102,15 +110,28 @@ impl Drop for WorkGuard {
 mod tests {
     use super::*;
 
+    /// How long a wait takes by a clock that moves on while everybody waits, and how it ends.
+    async fn timed(wait: impl Future<Output = bool>) -> (bool, Duration) {
+        let begun = tokio::time::Instant::now();
+        (wait.await, begun.elapsed())
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn idle_waits_for_the_last_guard_and_no_longer_than_told() {
+    async fn idle_waits_for_the_last_guard_and_no_longer_than_the_limit() {
         let work = Arc::new(Work::default());
         let (running, settling) = (work.begin_request(), work.begin_settling());
-        assert!(!work.settled(Duration::from_secs(1)).await);
+        let (settled, took) = timed(work.settled()).await;
+        assert!(!settled && took.abs_diff(SETTLE_TIMEOUT) < Duration::from_millis(10), "{took:?}");
         drop(settling);
-        assert!(work.settled(Duration::from_secs(1)).await);
-        assert!(!work.idle(Duration::from_secs(1)).await);
-        drop(running);
-        assert!(work.idle(Duration::from_secs(1)).await);
+        assert_eq!(timed(work.settled()).await, (true, Duration::ZERO));
+        let (idle, took) = timed(work.idle()).await;
+        assert!(!idle && took.abs_diff(DRAIN_TIMEOUT) < Duration::from_millis(10), "{took:?}");
+        let almost = DRAIN_TIMEOUT - Duration::from_secs(1);
+        let ends = async {
+            tokio::time::sleep(almost).await;
+            drop(running);
+        };
+        let (_, (idle, took)) = tokio::join!(ends, timed(work.idle()));
+        assert!(idle && took.abs_diff(almost) < Duration::from_millis(10), "{took:?}");
     }
 }

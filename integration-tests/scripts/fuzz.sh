@@ -17,6 +17,8 @@ if ! [ -x "$tools/bin/cargo-fuzz" ]; then
 fi
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target/fuzz PATH=$tools/bin:$PATH
 cd integration-tests/fuzz
+# cargo-fuzz would write a lock file that is behind anew; here the lock file is the build.
+cargo metadata --locked --format-version 1 >/dev/null
 for name in frames records arguments; do
   found=$target/fuzz/found/$name
   mkdir -p "$found"

@@ -18,13 +18,14 @@ const SOURCE: &str = "int f(void) { int unused; return 1; }\n";
 const WORDS: [&str; 5] = ["gcc", "-Wall", "-MD", "-c", "a.c"];
 
 /// Steps of putting a result into the store, in their order.
-const STORE_POINTS: [&str; 17] = [
+const STORE_POINTS: [&str; 18] = [
     "connection",
     "coordinator",
     "store",
     "runner",
     "run.begin",
     "run.started",
+    "run.let_go",
     "run.ended",
     "receive.create",
     "receive.write",
@@ -86,9 +87,15 @@ impl Faulty {
 
     /// Arms one fault.
     fn arm(&self, point: &str, action: &str) {
-        let _ = std::fs::remove_file(self.mark(point));
+        self.arm_all(&[(point, action)]);
+    }
+
+    /// Arms several at once.
+    fn arm_all(&self, faults: &[(&str, &str)]) {
+        faults.iter().for_each(|(point, _)| _ = std::fs::remove_file(self.mark(point)));
+        let lines: Vec<String> = faults.iter().map(|(point, action)| format!("{point} {action}\n")).collect();
         // By a rename: the service may be reading just now.
-        std::fs::write(self.sandbox.path("faults.new"), format!("{point} {action}\n")).unwrap();
+        std::fs::write(self.sandbox.path("faults.new"), lines.concat()).unwrap();
         std::fs::rename(self.sandbox.path("faults.new"), self.sandbox.path("faults")).unwrap();
     }
 
@@ -166,6 +173,28 @@ fn killed_at_every_step_of_a_delivery() {
 }
 
 #[test]
+fn killed_at_every_step_of_an_eviction() {
+    let faulty = Faulty::new();
+    for point in ["change.begin", "index.write", "change.applied", "remove", "index.flush"] {
+        faulty.is_whole(point);
+        // A service that has no uses to write down: what strikes is the eviction itself.
+        faulty.sandbox.client("stop").expect_success();
+        faulty.sandbox.start();
+        faulty.arm(point, "kill");
+        faulty.sandbox.client("evict --older-than 0s");
+        faulty.has_struck(point);
+        faulty.disarm();
+        faulty.sandbox.start();
+        // Until the index knows of it, nothing is taken away; what it knows may not be on the disk yet, and the contents gone.
+        if ["change.begin", "index.write"].contains(&point) {
+            let found = faulty.sandbox.client("gc").expect_success().out();
+            assert!(found.starts_with("forgot 0 results, deleted 0 files"), "{point}: {found}");
+        }
+        faulty.is_whole(point);
+    }
+}
+
+#[test]
 fn stopped_and_continued_at_steps_of_both() {
     let faulty = Faulty::new();
     for (stored, point) in [
@@ -235,6 +264,54 @@ fn a_service_that_wakes_up_late_touches_nothing() {
 }
 
 #[test]
+fn a_tool_whose_client_was_not_told_of_it_never_runs() {
+    let mut faulty = Faulty::new();
+    // With nobody who would answer the tool's system calls, it runs as soon as it may.
+    faulty.sandbox.stop();
+    faulty.sandbox.set("ZCCACHE_OBSERVER", "declared");
+    let sandbox = &faulty.sandbox;
+    // It says at once that it runs, and cannot be asked to go any more.
+    sandbox.write("gcc.c", AT_ONCE);
+    run(sandbox.command("gcc").args(["-static", "-O1", "gcc.c", "-o", "at-once-gcc"])).expect_success();
+    let runs = || std::fs::read_to_string(sandbox.work().join("runs")).unwrap_or_default().len();
+    let compile = || run(&mut sandbox.wrapper(["./at-once-gcc", "-c", "a.c"])).expect_success();
+    sandbox.start();
+    // Time for it to do so between its release and the look whether it is wanted still.
+    let window = ("run.let_go", "sleep:1000");
+    faulty.arm_all(&[window]);
+    compile();
+    faulty.has_struck("run.let_go");
+    assert_eq!(runs(), 1, "the service should have run it");
+    for point in ["run.begin", "run.starting"] {
+        let _ = std::fs::remove_file(sandbox.work().join("runs"));
+        let pid = sandbox.service_pid().unwrap();
+        faulty.arm_all(&[(point, "stop"), window]);
+        compile();
+        faulty.has_struck(point);
+        assert_eq!(runs(), 1, "{point}: it ran although nobody had been told, or did not run");
+        send(pid, Signal::CONT);
+        wait::until("the service answers", || sandbox.client("status").success().then_some(()));
+        let idle = || sandbox.client("status --json").out().contains("\"running\": 0");
+        wait::until("the service has done with it", || idle().then_some(()));
+        wait::until("no tool is left", || processes::working_in(&sandbox.work()).is_empty().then_some(()));
+        assert_eq!(runs(), 1, "{point}: it ran although its client had given up");
+        assert!(!faulty.mark("run.let_go").exists(), "{point}: it was let go");
+    }
+}
+
+/// A tool by the name of a compiler that writes the moment it is asked to compile: not when it is asked what it is.
+const AT_ONCE: &str = "
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+int main(int count, char **words) {
+    if (count < 2 || strcmp(words[1], \"-c\") != 0) return 1;
+    int runs = open(\"runs\", O_WRONLY | O_CREAT | O_APPEND, 0644);
+    return write(runs, \"x\", 1) == 1 ? 0 : 1;
+}
+";
+
+#[test]
 fn an_older_output_is_taken_away_or_what_came_in_its_place_stays() {
     let faulty = Faulty::new();
     let work = faulty.sandbox.work();
@@ -264,14 +341,23 @@ fn an_older_output_is_taken_away_or_what_came_in_its_place_stays() {
 }
 
 #[test]
-fn no_space_is_left_at_any_write() {
+fn no_space_is_left_at_any_write_and_no_file_can_be_opened() {
     let faulty = Faulty::new();
-    for point in ["receive.create", "receive.write", "commit", "index.write", "index.flush", "journal.write"]
-    {
+    for (point, action) in [
+        ("receive.create", "full always"),
+        ("receive.create", "files always"),
+        ("receive.write", "full always"),
+        ("commit", "full always"),
+        ("commit", "files always"),
+        ("index.read", "files always"),
+        ("index.write", "full always"),
+        ("index.flush", "full always"),
+        ("journal.write", "full always"),
+    ] {
         faulty.is_whole(point);
         faulty.sandbox.client("clear").expect_success();
         let pid = faulty.sandbox.service_pid();
-        faulty.arm(point, "full always");
+        faulty.arm(point, action);
         for _ in 0..2 {
             faulty.compiles_as_bare(point);
         }
@@ -406,13 +492,19 @@ impl Reasons for Sandbox {
 #[test]
 fn the_index_is_deleted_under_a_running_service() {
     let faulty = Faulty::new();
-    for path in ["index", "index/db", "blobs", ""] {
+    for (path, recreated) in
+        [("index", false), ("index/db", false), ("blobs", false), ("", false), ("", true), ("index", true)]
+    {
         faulty.is_whole(path);
         let path = faulty.sandbox.cache_dir().join(path);
         wait::until("it is deleted", || {
             let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
             (!path.exists()).then_some(())
         });
+        if recreated {
+            // As a script that empties it would; the service may have been faster.
+            let _ = std::fs::create_dir(&path);
+        }
         for _ in 0..3 {
             faulty.compiles_as_bare("with a part of the cache deleted");
         }
@@ -479,8 +571,27 @@ fn a_wrapper_killed_at_any_moment_leaves_nothing_behind() {
     sandbox.start();
     sandbox.write("slow.c", sources::slow());
     // The service sleeps at a step of the request, and the wrapper is killed meanwhile.
-    for point in ["connection", "runner", "run.started", "run.ended", "hasher", "insert.begin"] {
-        sandbox.client("clear").expect_success();
+    for (stored, point) in [
+        (false, "connection"),
+        (false, "runner"),
+        (false, "run.started"),
+        (false, "run.let_go"),
+        (false, "run.ended"),
+        (false, "hasher"),
+        (false, "finish"),
+        (false, "insert.begin"),
+        (true, "connection"),
+        (true, "deliver.begin"),
+        (true, "deliver.staged"),
+        (true, "deliver.placed"),
+        (true, "replay"),
+    ] {
+        if stored {
+            sandbox.compile("gcc -c slow.c").expect_success();
+            assert!(sandbox.stats().json["store"]["records"] == 1, "{point}");
+        } else {
+            sandbox.client("clear").expect_success();
+        }
         faulty.arm(point, "sleep:300");
         let mut child = sandbox.wrapper(["gcc", "-c", "slow.c"]).spawn().unwrap();
         faulty.has_struck(point);
@@ -500,4 +611,102 @@ fn a_wrapper_killed_at_any_moment_leaves_nothing_behind() {
     wait::until("nothing is on its way into the store", || {
         files_below(&sandbox.cache_dir().join("blobs/tmp")).is_empty().then_some(())
     });
+}
+
+/// Bytes of an object whose delivery takes a thread of its own: more than the 32 MiB of `actors/src/hit.rs`.
+const LARGE_BYTES: usize = 33 << 20;
+
+#[test]
+fn a_large_result_is_delivered_while_its_client_hears_that_somebody_is_at_work() {
+    let faulty = Faulty::new();
+    let sandbox = &faulty.sandbox;
+    sandbox.start();
+    sandbox.write("large.c", format!("char large[{LARGE_BYTES}] = {{ 1 }};\n"));
+    sandbox.write("small.c", sources::SMALL);
+    for (name, is_served) in [("large", true), ("small", false)] {
+        let line = format!("gcc -c {name}.c");
+        sandbox.compile(&line).expect_success();
+        let before = sandbox.stats();
+        assert_eq!(before.counters.stored, if is_served { 1 } else { 2 }, "{}", before.json);
+        let object = sandbox.work().join(format!("{name}.o"));
+        let expected = std::fs::read(&object).unwrap();
+        // Longer than a client waits for a sign of life: a small one is expected to be there at once.
+        faulty.arm("deliver.begin", "sleep:2500");
+        sandbox.compile(&line).expect_success();
+        faulty.has_struck("deliver.begin");
+        faulty.disarm();
+        assert!(std::fs::read(&object).unwrap() == expected, "{name}");
+        let after = wait::until("the service answers", || {
+            sandbox.client("status").success().then(|| sandbox.stats())
+        });
+        let (hits, fallbacks) = (
+            after.counters.hits - before.counters.hits,
+            after.counters.fallbacks_reported - before.counters.fallbacks_reported,
+        );
+        assert_eq!((hits, fallbacks), if is_served { (1, 0) } else { (0, 1) }, "{name}: {}", after.json);
+    }
+}
+
+#[test]
+fn what_is_only_in_memory_is_written_down_before_long() {
+    let faulty = Faulty::new();
+    faulty.is_whole("before");
+    let hits = || faulty.sandbox.stats().json["all_time"]["hits"].as_u64().unwrap();
+    // Behind the flush of whatever was stored: the next one is that of a service that minds its memory.
+    wait::until("a write of its own", || {
+        faulty.arm("index.flush", "sleep:0");
+        faulty.compiles_as_bare("a hit");
+        faulty.mark("index.flush").exists().then_some(()).or_else(|| {
+            wait::until("the service writes it down", || faulty.mark("index.flush").exists().then_some(()));
+            Some(())
+        })
+    });
+    let counted = hits();
+    let pid = faulty.sandbox.signal_service(Signal::KILL);
+    wait::until("the killed service is gone", || (!wait::is_alive(pid)).then_some(()));
+    faulty.disarm();
+    faulty.sandbox.start();
+    assert!(hits() >= counted, "{} of {counted} hits were kept", hits());
+}
+
+#[test]
+fn the_clock_is_set_back_and_forward() {
+    let mut faulty = Faulty::new();
+    faulty.sandbox.stop();
+    faulty.sandbox.set("ZCCACHE_CACHE_MAX_AGE", "30d");
+    let sandbox = &faulty.sandbox;
+    faulty.is_whole("before");
+    // Ten years, a day, and less than it takes to notice.
+    for seconds in ["315360000", "-315360000", "86400", "-86400", "1", "-1"] {
+        for restarted in [false, true] {
+            let what = format!("{seconds} s, restarted: {restarted}");
+            faulty.arm("clock", seconds);
+            if restarted {
+                sandbox.client("stop").expect_success();
+                sandbox.start();
+            }
+            for value in [1, 2, 1] {
+                sandbox.write("edited.c", format!("int value = {value};\n"));
+                run(sandbox.command("gcc").args(["-c", "edited.c", "-o", "edited.o"])).expect_success();
+                let expected = std::fs::read(sandbox.work().join("edited.o")).unwrap();
+                for _ in 0..2 {
+                    sandbox.compile("gcc -c edited.c -o edited.o").expect_success();
+                    assert!(std::fs::read(sandbox.work().join("edited.o")).unwrap() == expected, "{what}");
+                }
+            }
+            for name in ["edited.c", "edited.o"] {
+                std::fs::remove_file(sandbox.work().join(name)).unwrap();
+            }
+            faulty.compiles_as_bare(&what);
+            faulty.is_whole(&what);
+        }
+    }
+    // A start that failed in the future keeps nobody from starting a service now.
+    sandbox.client("stop").expect_success();
+    let lock = zccache_proto::endpoint::Endpoint::in_directory(sandbox.runtime_dir()).start_lock();
+    std::fs::write(&lock, "failed\n").unwrap();
+    let ahead = std::time::SystemTime::now() + Duration::from_secs(24 * 3600);
+    std::fs::File::options().write(true).open(&lock).unwrap().set_modified(ahead).unwrap();
+    faulty.compiles_as_bare("a failure in the future");
+    assert!(sandbox.service_pid().is_some(), "no service was started");
 }

@@ -97,6 +97,29 @@ fn a_client_with_other_groups_runs_its_tool_itself() {
 }
 
 #[test]
+fn a_client_with_more_groups_than_are_compared_counts_as_another() {
+    assert!(rustix::process::geteuid().is_root(), "this test sets groups, so it must be run by root");
+    for (most, passed_through) in [(64, 0), (65, 1)] {
+        let sandbox = Sandbox::new();
+        sandbox.write("a.c", sources::SMALL);
+        let groups: Vec<String> = (1..=most).map(|group: u32| group.to_string()).collect();
+        let with_groups = |program: &str, words: &[&str]| {
+            let mut command = sandbox.command("setpriv");
+            command.args(["--groups", &groups.join(","), "--"]).arg(binaries::directory().join(program));
+            run(command.args(words)).expect_success()
+        };
+        with_groups("zccache-client", &["start"]);
+        with_groups("zccache", &["gcc", "-c", "a.c"]);
+        let counters = sandbox.stats().counters;
+        assert_eq!(
+            (counters.passed_through, counters.misses),
+            (passed_through, 1 - passed_through),
+            "{most}"
+        );
+    }
+}
+
+#[test]
 fn a_tool_that_dies_by_a_signal_has_the_wrapper_die_by_it() {
     let sandbox = with_compiler("echo before; kill -$SIGNAL $$; sleep 1");
     for signal in ["SEGV", "KILL", "TERM", "ABRT", "PIPE", "XCPU"] {
@@ -222,6 +245,16 @@ fn a_jobserver_that_is_exhausted_or_gone_holds_nobody_up() {
 }
 
 #[test]
+fn a_tool_that_waits_for_a_token_is_waited_for() {
+    // Without a word for longer than a client waits for a sign of life.
+    let sandbox = with_compiler("read -r -n 1 -u 8 token; echo got $token; : > a.o");
+    let line = "mkfifo -m 600 fifo; exec 8<>fifo; rm fifo; (sleep 2.5; printf t >&8) & \
+                MAKEFLAGS='-j4 --jobserver-auth=8,8' $W gcc -c a.c; wait";
+    assert_eq!(same(&sandbox, line).expect_success().out(), "got t\n");
+    without_fallbacks(&sandbox);
+}
+
+#[test]
 fn control_c_on_make_leaves_no_compiler_and_no_half_written_object() {
     let sandbox = Sandbox::new();
     sandbox.start();
@@ -328,7 +361,7 @@ fn a_client_without_descriptors_to_spare_compiles() {
 
 #[test]
 fn places_that_are_unset_or_unusable() {
-    let unusable = ["/nonexistent", "/proc/nowhere", "relative", "", "/dev/null"];
+    let unusable = ["missing", "/proc/nowhere", "relative", "", "/dev/null"];
     for name in ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
         let mut sandbox = Sandbox::new();
         sandbox.write("a.c", "int f(void) { int unused; return 1; }\n");
@@ -337,9 +370,18 @@ fn places_that_are_unset_or_unusable() {
             sandbox.unset("TMPDIR");
         }
         for value in unusable {
-            sandbox.set(name, value);
+            // Where nothing is, but something could be made.
+            let missing = sandbox.path("missing");
+            if value == "missing" {
+                sandbox.set(name, &missing);
+            } else {
+                sandbox.set(name, value);
+            }
             same(&sandbox, "$W gcc -Wall -c a.c; echo $?");
             sandbox.stop();
+            if name == "HOME" {
+                assert!(!missing.exists(), "a home was made");
+            }
         }
         sandbox.unset(name);
         same(&sandbox, "$W gcc -Wall -c a.c; echo $?");
@@ -424,6 +466,32 @@ fn a_client_behind_another_root_is_passed_through() {
 }
 
 #[test]
+fn a_client_in_a_container_is_passed_through() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a.c", "int f(void) { int unused; return 1; }\n");
+    sandbox.start();
+    let pid = sandbox.service_pid();
+    // With processes of its own, and the runtime directory in common.
+    let inside = |wrapped: bool| {
+        let mut command = sandbox.command("unshare");
+        command.args(["--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"]);
+        if wrapped {
+            command.arg(binaries::directory().join("zccache"));
+        }
+        run(command.args(["gcc", "-Wall", "-c", "a.c"]))
+    };
+    let bare = inside(false);
+    assert!(bare.success(), "this test needs leave to make a process namespace: {bare:?}");
+    for _ in 0..2 {
+        assert_eq!(inside(true), bare);
+    }
+    let counters = sandbox.stats().counters;
+    assert_eq!((counters.hits, counters.misses), (0, 0), "{counters:?}");
+    assert_eq!(sandbox.service_pid(), pid);
+    wait::until("nobody is left", || processes::working_in(&sandbox.work()).is_empty().then_some(()));
+}
+
+#[test]
 fn what_belongs_to_another_version_is_left_alone() {
     let sandbox = Sandbox::new();
     sandbox.write("a.c", sources::SMALL);
@@ -448,4 +516,58 @@ fn what_belongs_to_another_version_is_left_alone() {
     }
     let text = |name: &&str| std::fs::read_to_string(sandbox.runtime_dir().join(Path::new(name))).unwrap();
     assert!(strangers.iter().all(|name| text(name) == "another's"));
+}
+
+#[test]
+fn services_and_clients_of_an_older_and_a_newer_version_get_along() {
+    let mut sandbox = Sandbox::new();
+    sandbox.write("a.c", sources::SMALL);
+    let speaking =
+        |sandbox: &mut Sandbox, version: u32| sandbox.set("ZCCACHE_TEST_PROTOCOL", version.to_string());
+    let ours = zccache_proto::message::PROTOCOL_VERSION;
+    let older_and_newer = [ours, ours + 1];
+    let mut pids = Vec::new();
+    // Two services at once, in the same directories. The cache is one's; the other says why it has none.
+    for version in older_and_newer {
+        speaking(&mut sandbox, version);
+        same(&sandbox, "$W gcc -c a.c").expect_success();
+        without_fallbacks(&sandbox);
+        let stats = sandbox.stats();
+        assert_eq!(stats.json["service"]["protocol"], version);
+        pids.push(i32::try_from(stats.json["service"]["pid"].as_u64().unwrap()).unwrap());
+        let status = sandbox.client("status");
+        assert_eq!(status.out().contains("nothing is cached"), version != ours, "{status:?}");
+    }
+    assert_ne!(pids[0], pids[1]);
+    assert!(pids.iter().all(|&pid| wait::is_alive(pid)));
+    // A client that meets the other's service runs its tool itself, and people are told which side is older.
+    let socket = |version: u32| sandbox.runtime_dir().join(format!("zccache-{version}.sock"));
+    for (client, service, word) in
+        [(ours + 2, ours, "the client is newer"), (ours, ours + 1, "the client is older")]
+    {
+        let met = socket(client);
+        let kept = sandbox.path("kept.sock");
+        let was_there = std::fs::rename(&met, &kept).is_ok();
+        std::os::unix::fs::symlink(socket(service), &met).unwrap();
+        let mut command = shell(&sandbox, true, "$W gcc -c a.c && echo compiled");
+        command.env("ZCCACHE_TEST_PROTOCOL", client.to_string()).env("ZCCACHE_NO_SPAWN", "1");
+        assert_eq!(run(&mut command), run(&mut shell(&sandbox, false, "$W gcc -c a.c && echo compiled")));
+        let mut status = sandbox.command(binaries::directory().join("zccache-client"));
+        let told = run(status.arg("status").env("ZCCACHE_TEST_PROTOCOL", client.to_string()));
+        assert!(!told.success() && told.err().contains(word), "{told:?}");
+        std::fs::remove_file(&met).unwrap();
+        if was_there {
+            std::fs::rename(&kept, &met).unwrap();
+        }
+    }
+    assert!(pids.iter().all(|&pid| wait::is_alive(pid)), "a service has gone for a stranger's sake");
+    // When the first has gone, the other takes the cache over as it is.
+    speaking(&mut sandbox, ours);
+    sandbox.client("stop").expect_success();
+    speaking(&mut sandbox, ours + 1);
+    wait::until("what the older one stored is served", || {
+        sandbox.compile("gcc -c a.c").expect_success();
+        (sandbox.stats().counters.hits > 0).then_some(())
+    });
+    sandbox.client("stop").expect_success();
 }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -300,6 +300,75 @@ fn what_is_for_every_platform_asks_the_system_through_sys() {
         "what only Unix has, in files for every platform: take it from `sys` (docs/platforms.md)",
         offenders.collect(),
     );
+}
+
+/// The test functions of all sources.
+fn test_functions() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for text in sources().values() {
+        let mut is_test = false;
+        for line in text.lines().map(str::trim) {
+            let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+            match function.and_then(|rest| rest.split('(').next()) {
+                Some(name) if is_test => _ = names.insert(name.to_string()),
+                _ => {}
+            }
+            // Between the attribute and the function there may be others.
+            let tests = ["#[test]", "#[tokio::test", "#[actix::test"];
+            is_test = tests.iter().any(|attribute| line.starts_with(attribute))
+                || is_test && (line.starts_with("#[") || line.starts_with("//"));
+        }
+    }
+    names
+}
+
+/// What stands between backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_time_out_and_limit_names_a_file_and_a_test_that_hits_it() {
+    let text = std::fs::read_to_string(workspace().join("docs/architecture.md")).unwrap();
+    let (_, section) = text.split_once("## Time-outs and limits").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
+    let tests = test_functions();
+    let (mut count, mut offenders) = (0, Vec::new());
+    for row in rows {
+        count += 1;
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [what, .., place, hit_by] = &cells[..] else { panic!("no row: {row}") };
+        let missing = quoted(place).filter(|path| path.contains('/') && !workspace().join(path).is_file());
+        offenders.extend(missing.map(|path| format!("{what}: there is no {path}")));
+        let named: Vec<&str> = quoted(hit_by).collect();
+        let unknown = named.iter().filter(|name| !tests.contains(**name));
+        offenders.extend(unknown.map(|name| format!("{what}: there is no test {name}")));
+        if cells.len() != 5 || named.is_empty() {
+            offenders.push(format!("{what}: no test is named"));
+        }
+    }
+    assert!(count > 30, "only {count} rows were found: has the table changed its shape?");
+    none("rows of the table of time-outs and limits", offenders);
+}
+
+#[test]
+fn every_fault_point_is_struck_by_some_test() {
+    let all = sources();
+    let tests: String =
+        all.iter().filter(|(p, _)| p.starts_with("integration-tests/tests")).map(|(_, t)| &**t).collect();
+    let (mut count, mut offenders) = (0, Vec::new());
+    for (path, text) in all.iter().filter(|(path, _)| path.starts_with("actors/src")) {
+        for call in ["faults::check(\"", "faults::pass(\""] {
+            for point in text.split(call).skip(1).filter_map(|rest| rest.split('"').next()) {
+                count += 1;
+                if !tests.contains(&format!("\"{point}\"")) {
+                    offenders.push(format!("{}: {point}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(count > 30, "only {count} points were found: has the call changed its shape?");
+    none("fault points that no test names", offenders);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::message::PROTOCOL_VERSION;
+use crate::message::protocol_version;
 use crate::own_directory;
 #[cfg(unix)]
 use unix::default_directory;
@@ -47,22 +47,22 @@ impl Endpoint {
 
     /// Held (locked) for as long as a service lives: there is at most one.
     pub fn service_lock(&self) -> PathBuf {
-        self.directory.join(format!("service-{PROTOCOL_VERSION}.lock"))
+        self.directory.join(format!("service-{}.lock", protocol_version()))
     }
 
     /// Held (locked) by the one client that starts a service while others wait.
     pub fn start_lock(&self) -> PathBuf {
-        self.directory.join(format!("start-{PROTOCOL_VERSION}.lock"))
+        self.directory.join(format!("start-{}.lock", protocol_version()))
     }
 
     /// The service's process id in decimal digits, for people and scripts.
     pub fn pid_file(&self) -> PathBuf {
-        self.directory.join(format!("service-{PROTOCOL_VERSION}.pid"))
+        self.directory.join(format!("service-{}.pid", protocol_version()))
     }
 
     /// One byte per fallback since the service last looked: wrappers append, the service counts its length.
     pub fn fallbacks(&self) -> PathBuf {
-        self.directory.join(format!("fallbacks-{PROTOCOL_VERSION}"))
+        self.directory.join(format!("fallbacks-{}", protocol_version()))
     }
 
     /// Makes the directory if it is missing, and checks that it is safe.

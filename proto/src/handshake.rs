@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::message::PROTOCOL_VERSION;
+use crate::message::protocol_version;
 
 /// What a client's `Hello` starts with; anything else is not a client of ours.
 pub const MAGIC: &str = "zccache";
@@ -14,7 +14,7 @@ pub const MAGIC: &str = "zccache";
 pub struct Hello {
     /// [`MAGIC`].
     pub magic: String,
-    /// The client's [`PROTOCOL_VERSION`].
+    /// The client's [`protocol_version`].
     pub protocol: u32,
     /// The client's version, for logs.
     pub build: String,
@@ -23,7 +23,7 @@ pub struct Hello {
 impl Hello {
     /// The greeting of this build.
     pub fn ours() -> Self {
-        Self { magic: MAGIC.into(), protocol: PROTOCOL_VERSION, build: env!("CARGO_PKG_VERSION").into() }
+        Self { magic: MAGIC.into(), protocol: protocol_version(), build: env!("CARGO_PKG_VERSION").into() }
     }
 }
 
@@ -41,7 +41,7 @@ pub enum Welcome {
     Mismatch {
         /// Why not.
         reason: MismatchReason,
-        /// The service's [`PROTOCOL_VERSION`].
+        /// The service's [`protocol_version`].
         protocol: u32,
         /// The service's version.
         build: String,
@@ -73,7 +73,7 @@ pub fn check(hello: &Hello) -> Result<(), MismatchReason> {
     if hello.magic != MAGIC {
         return Err(MismatchReason::NotZccache);
     }
-    match hello.protocol.cmp(&PROTOCOL_VERSION) {
+    match hello.protocol.cmp(&protocol_version()) {
         std::cmp::Ordering::Less => Err(MismatchReason::ClientOlder),
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(MismatchReason::ClientNewer),

@@ -15,6 +15,16 @@ use crate::transport::DESCRIPTORS_MAX;
 /// services of different versions run side by side.
 pub const PROTOCOL_VERSION: u32 = 1;
 
+/// The version that this process speaks: [`PROTOCOL_VERSION`]. A build with debug assertions speaks another one if
+/// `ZCCACHE_TEST_PROTOCOL` says so: real neighbours of other versions, for tests.
+pub fn protocol_version() -> u32 {
+    #[cfg(debug_assertions)]
+    if let Some(version) = std::env::var("ZCCACHE_TEST_PROTOCOL").ok().and_then(|v| v.parse().ok()) {
+        return version;
+    }
+    PROTOCOL_VERSION
+}
+
 /// The most output bytes one `Output` frame carries: small enough to reach a watching person soon, large
 /// enough that the frame's own cost vanishes.
 pub const OUTPUT_CHUNK_BYTES_MAX: usize = 64 * 1024;

@@ -82,7 +82,7 @@ pub struct StoreReport {
 pub struct ServiceReport {
     /// The service's version.
     pub version: String,
-    /// `PROTOCOL_VERSION`.
+    /// `protocol_version`.
     pub protocol: u32,
     /// Process id.
     pub pid: u32,

@@ -3,6 +3,7 @@
 //! A key that is not in the table is an error with a suggestion: a misspelt limit must not be silently ignored.
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -265,9 +266,11 @@ struct Defaults {
 impl Defaults {
     fn new(var: &impl Fn(&str) -> Option<OsString>) -> Self {
         let absolute = |name: &str| var(name).map(PathBuf::from).filter(|p| p.is_absolute());
-        // Without a home there is at least the runtime directory, which is ours alone.
+        // Without a home there is at least the runtime directory, which is ours alone. One that does not exist is not made:
+        // builds are given such a home to find out who would use it.
         let [variable, cache, state, _] = HOME;
         let home = absolute(variable)
+            .filter(|home| home.is_dir())
             .unwrap_or_else(|| zccache_proto::endpoint::Endpoint::resolve(var).directory().to_owned());
         let base =
             |name, below| absolute(name).map_or_else(|| home.join(below), |given| given.join("zccache"));
@@ -338,11 +341,13 @@ impl File {
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
-    let length = std::fs::metadata(path)?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(std::io::Error::other(format!("{length} bytes are too many for a configuration")));
+    let mut text = String::new();
+    // By what is read, not by what the length says: a device has none, and no end.
+    let most = std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if most as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("more than {FILE_BYTES_MAX} bytes are no configuration")));
     }
-    std::fs::read_to_string(path)
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -358,7 +363,7 @@ mod tests {
         });
         let var = |name: &str| {
             let set = vars.iter().find(|v| v.0 == name).map(|v| v.1.into());
-            let home = (name == "HOME").then(|| "/home/someone".into());
+            let home = (name == HOME[0]).then(|| temp.path().as_os_str().to_owned());
             let config = if name == "ZCCACHE_CONFIG" { named.clone() } else { None };
             set.or(config).or(home)
         };
@@ -371,7 +376,13 @@ mod tests {
         let config = load(file, &[("ZCCACHE_CACHE_LIMIT", "2 MiB"), ("ZCCACHE_DIR", "/c")]).unwrap();
         assert_eq!((config.limit_bytes, config.workers), (Some(2 << 20), Some(3)));
         assert_eq!(config.cache_dir, Path::new("/c"));
-        assert_eq!(config.log_dir, Path::new("/home/someone/.local/state/zccache"));
+        assert!(config.log_dir.ends_with(HOME[2]), "{:?}", config.log_dir);
+        // A home that does not exist is as good as none.
+        let homeless = load(None, &[(HOME[0], "/proc/nowhere"), ("ZCCACHE_RUNTIME_DIR", "/r")]).unwrap();
+        assert_eq!(
+            (&*homeless.cache_dir, &*homeless.log_dir),
+            (&*Path::new("/r").join(HOME[1]), &*Path::new("/r").join(HOME[2]))
+        );
         let origins: Vec<_> = config.shown.iter().map(|s| s.origin.as_str()).collect();
         assert_eq!(origins[..3], ["ZCCACHE_DIR", "ZCCACHE_CACHE_LIMIT", "default"]);
         let config = load(None, &[("ZCCACHE_CACHE_MAX_AGE", "90d")]).unwrap();
@@ -401,7 +412,17 @@ mod tests {
                 "ZCCACHE_SERVICE_WORKERS: service.workers: `0` is not auto or a number from 1 to 256",
             ),
             ("[cache\n", &[], "FILE: TOML parse error"),
+            (
+                "",
+                &[("ZCCACHE_SERVICE_WORKERS", "257")],
+                "ZCCACHE_SERVICE_WORKERS: service.workers: `257` is not",
+            ),
+            // Without an end.
+            ("", &[("ZCCACHE_CONFIG", "/dev/zero")], "/dev/zero: "),
         ];
+        let long = "#".repeat(usize::try_from(FILE_BYTES_MAX).unwrap());
+        assert!(load(Some(&long), &[]).is_ok());
+        assert!(load(Some(&(long + "#")), &[]).unwrap_err().starts_with("FILE: "));
         for (file, vars, expected) in cases {
             let error = load(Some(file), vars).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

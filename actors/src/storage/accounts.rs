@@ -249,12 +249,7 @@ impl Accounts {
             true => found.push((0, key)),
             false => found.extend(uses.iter().map(|used| (used.last_use_ms, key))),
         })?;
-        if found.len() > CANDIDATES_MAX {
-            found.select_nth_unstable(CANDIDATES_MAX);
-            found.truncate(CANDIDATES_MAX);
-        }
-        found.sort_unstable_by(|a, b| b.cmp(a));
-        self.candidates = found;
+        self.candidates = longest_unused(found);
         Ok(())
     }
 
@@ -362,6 +357,16 @@ impl std::ops::AddAssign for Gone {
     }
 }
 
+/// The `CANDIDATES_MAX` records used longest ago, the oldest last.
+fn longest_unused(mut found: Vec<(u64, RequestKey)>) -> Vec<(u64, RequestKey)> {
+    if found.len() > CANDIDATES_MAX {
+        found.select_nth_unstable(CANDIDATES_MAX);
+        found.truncate(CANDIDATES_MAX);
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found
+}
+
 /// Whether a record is of a request's own run: those under shared keys repeat it for requests from elsewhere, and are
 /// no results of their own to those who count.
 fn is_own(record: &Record) -> bool {
@@ -371,4 +376,19 @@ fn is_own(record: &Record) -> bool {
 /// The contents that a record names, once per output.
 fn outputs_of(record: &Record) -> Vec<OutputFile> {
     record.result.outputs.iter().filter_map(|output| output.file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_are_put_in_order_and_no_older_one_is_left_out() {
+        let key = RequestKey(Digest::of(b""));
+        // In no order: the numbers below twice the limit, each once.
+        let all = CANDIDATES_MAX as u64 * 2;
+        let found: Vec<_> = (0..all).map(|n| ((n * 7919) % all, key)).collect();
+        let oldest: Vec<u64> = longest_unused(found).into_iter().map(|(at_ms, _)| at_ms).collect();
+        assert_eq!(oldest, (0..CANDIDATES_MAX as u64).rev().collect::<Vec<_>>());
+    }
 }

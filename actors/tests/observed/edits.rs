@@ -55,6 +55,23 @@ fn the_content_before_an_edit_is_an_input_and_the_one_after_it_an_output() {
 }
 
 #[test]
+fn the_old_content_of_a_huge_file_is_not_kept() {
+    let bench = Bench::new();
+    bench.write("file", "");
+    // All of it a hole.
+    std::fs::File::options().write(true).open(bench.path("file")).unwrap().set_len((256 << 20) + 1).unwrap();
+    let run = bench.run_with("sh", &["-c", "head -c 1 file >/dev/null; echo new >>file"], |job| {
+        job.policy = &UNKNOWN;
+        job.foreign_code = false;
+    });
+    assert!(
+        matches!(run.observed.unstorable, Some(Unstorable::InputChanged(_))),
+        "{:?}",
+        run.observed.unstorable
+    );
+}
+
+#[test]
 fn another_name_of_an_edited_file_is_read_before_the_edit_as_well() {
     let bench = Bench::new();
     bench.clear();

@@ -250,6 +250,16 @@ fn cancelling_kills_the_whole_group() {
 }
 
 #[test]
+fn a_cancelled_tool_that_does_not_go_is_killed() {
+    let script = "trap '' TERM; echo $$; while :; do sleep 60; done";
+    let run = Bench::new().run_cancelled("sh", &["-c", script], Duration::from_millis(200));
+    assert_eq!(
+        (&run.observed.unstorable, run.observed.exit),
+        (&Some(Unstorable::Cancelled), Exit::Signal(9))
+    );
+}
+
+#[test]
 fn a_signalled_tool_is_told_by_its_signal() {
     let run = Bench::new().run("sh", &["-c", "kill -TERM $$"]);
     assert_eq!(run.observed.exit, Exit::Signal(15));

@@ -1,44 +1,11 @@
-//! What a user may type: any words become a plan or are passed through, and the same ones the same way.
-//!
-//! The first byte chooses the tool, the rest are its arguments, each ended by a line's end.
+//! Command lines made up by libFuzzer. See `checks/arguments.rs`.
 #![no_main]
 
-use std::sync::LazyLock;
+#[path = "checks/arguments.rs"]
+mod arguments;
 
 use libfuzzer_sys::fuzz_target;
-use zccache_actors::invocation::Invocation;
-use zccache_actors::key::RequestKey;
-use zccache_actors::plan::{Planned, Planner};
-use zccache_proto::ByteStrings;
-use zccache_proto::message::{Stdio, StreamKind};
-use zccache_service::planner::ToolPlanner;
 
-const TOOLS: [&[u8]; 6] = [b"gcc", b"g++", b"clang", b"clang++", b"cc", b"rustc"];
-
-static PLANNER: LazyLock<ToolPlanner> = LazyLock::new(ToolPlanner::default);
-
-fuzz_target!(|typed: &[u8]| {
-    let Some((&choice, rest)) = typed.split_first() else { return };
-    let tool = TOOLS[usize::from(choice) % TOOLS.len()];
-    let words = [tool].into_iter().chain(rest.split(|&b| b == b'\n'));
-    let invocation = Invocation {
-        tool: [&b"/nonexistent/"[..], tool].concat(),
-        argv: words.collect::<ByteStrings>(),
-        cwd: b"/nonexistent".to_vec(),
-        env: [&b"PATH=/nonexistent"[..], b"CPATH=include"].into_iter().collect(),
-        umask: 0o022,
-        stdio: Stdio {
-            stdin: StreamKind::Null,
-            stdout: StreamKind::Pipe,
-            stderr: StreamKind::Pipe,
-            merged: false,
-        },
-    };
-    match (PLANNER.plan(&invocation), PLANNER.plan(&invocation)) {
-        (Planned::Cache(plan), Planned::Cache(again)) => {
-            assert!(RequestKey::of(&invocation, &plan) == RequestKey::of(&invocation, &again));
-        }
-        (Planned::PassThrough(why), Planned::PassThrough(again)) => assert_eq!(why.reason, again.reason),
-        _ => panic!("the same words were planned in two ways"),
-    }
+fuzz_target!(|made_up: &[u8]| {
+    arguments::check(made_up);
 });

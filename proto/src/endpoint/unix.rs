@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::Endpoint;
 use crate::kernel::{self, SOCKET_ADDRESS_BYTES_MAX};
-use crate::message::PROTOCOL_VERSION;
+use crate::message::protocol_version;
 use crate::own_directory;
 
 /// Where an endpoint lies unless told otherwise. `absolute` is the environment, less what is no absolute path.
@@ -50,7 +50,7 @@ impl Endpoint {
 }
 
 fn socket_name() -> String {
-    format!("zccache-{PROTOCOL_VERSION}.sock")
+    format!("zccache-{}.sock", protocol_version())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Endpoint;
-use crate::message::PROTOCOL_VERSION;
+use crate::message::protocol_version;
 
 /// FNV-1a's start and factor for 64 bits (draft-eastlake-fnv): a short name for a long path, no secret. Two paths with
 /// one number would share a pipe; the second service then says that there is one already.
@@ -22,7 +22,7 @@ impl Endpoint {
     /// The named pipe: one for each runtime directory, since pipes lie in no directory.
     pub fn socket(&self) -> PathBuf {
         let number = number_of(&self.directory);
-        PathBuf::from(format!(r"\\.\pipe\zccache-{PROTOCOL_VERSION}-{number:016x}"))
+        PathBuf::from(format!(r"\\.\pipe\zccache-{}-{number:016x}", protocol_version()))
     }
 
     /// A pipe goes with its last instance; there is nothing to remove.

@@ -278,15 +278,13 @@ async fn the_time_out_is_for_the_whole_frame_however_slowly_it_drips() {
     against(
         |endpoint| {
             let mut connection = connect(&endpoint);
-            let begun = Instant::now();
             let error = connection.recv_with::<Reply>(Timeout::After(SHORT * 3)).unwrap_err();
             assert!(matches!(error, RecvError::TimedOut(_)), "{error:?}");
-            assert!(begun.elapsed() < SHORT * 30, "{:?}", begun.elapsed());
         },
         async |listener| {
             let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
-            // A byte now and then would keep a time-out per read from ever ending.
-            for byte in [64, 0, 0, 0].into_iter().chain([0; 60]) {
+            // A byte now and then would keep a time-out per read from ever ending: for far longer than it takes.
+            for byte in [0, 2, 0, 0].into_iter().chain([0; 512]) {
                 if connection.send_encoded(&[byte]).await.is_err() {
                     return;
                 }
@@ -332,17 +330,18 @@ async fn after_a_time_out_an_async_connection_goes_on_within_the_frame() {
 
 #[tokio::test]
 async fn a_peer_that_never_reads_does_not_hold_a_sender_up() {
+    let (given_up, has_given_up) = tokio::sync::oneshot::channel();
     against(
         |endpoint| {
             let mut connection = Connection::connect(&endpoint, SHORT).unwrap();
-            let begun = Instant::now();
             let error = connection.send_all(&vec![0; FRAME_BYTES_MAX], &[]).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
-            assert!(begun.elapsed() < SHORT * 30, "{:?}", begun.elapsed());
+            given_up.send(()).unwrap();
         },
         async |listener| {
+            // Kept for as long as it takes: a close would be an answer.
             let connection = listener.accept().await.unwrap().into_connection().unwrap();
-            tokio::time::sleep(SHORT * 4).await;
+            has_given_up.await.unwrap();
             drop(connection);
         },
     )

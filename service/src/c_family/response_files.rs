@@ -160,6 +160,21 @@ mod tests {
     }
 
     #[test]
+    fn files_nest_so_deep_and_hold_so_much_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write("f1", "-c");
+        (2..=DEPTH_MAX + 1).for_each(|n| write(&format!("f{n}"), &format!("@f{}", n - 1)));
+        write("longer", &" ".repeat(BYTES_MAX + 1));
+        write("more", &"x ".repeat(ARGUMENTS_MAX + 1));
+        let count =
+            |argument: &str| expand([argument.as_bytes()].into_iter(), dir.path()).map(|all| all.len());
+        assert_eq!(count(&format!("@f{DEPTH_MAX}")), Ok(1));
+        assert_eq!(count(&format!("@f{}", DEPTH_MAX + 1)), Err(NotExpanded));
+        assert_eq!((count("@longer"), count("@more")), (Err(NotExpanded), Err(NotExpanded)));
+    }
+
+    #[test]
     fn a_file_that_names_itself_and_a_directory_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("loop"), "@loop").unwrap();
