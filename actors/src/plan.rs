@@ -199,6 +199,8 @@ pub struct Caution {
     pub old_outputs: bool,
     /// Files may be edited in place: what was in one that is opened for writing and not emptied is an input.
     pub edits: bool,
+    /// What a process inherits beside words, environment and streams may: limits, signals, further descriptors.
+    pub heritage: bool,
 }
 
 /// What of the metadata of a file that is read may show in a result.
@@ -227,9 +229,16 @@ impl Caution {
         tells_times: None,
         old_outputs: false,
         edits: false,
+        heritage: false,
     };
 
     /// For tools of which nothing is known.
-    pub const FULL: Self =
-        Self { chance: true, metadata: ShownMetadata::All, old_outputs: true, edits: true, ..Self::NONE };
+    pub const FULL: Self = Self {
+        chance: true,
+        metadata: ShownMetadata::All,
+        old_outputs: true,
+        edits: true,
+        heritage: true,
+        ..Self::NONE
+    };
 }

@@ -10,7 +10,7 @@
 //!             `-> could not execute: an error, nothing happened
 //! ```
 
-mod inherited;
+pub mod inherited;
 mod spawn;
 mod tool_io;
 

@@ -29,6 +29,11 @@ impl Known {
     pub fn is_archiver(&self) -> bool {
         self.tools == ARCHIVERS
     }
+
+    /// Whether it writes archives anew, members and all, where it is given one.
+    pub fn edits_archives(&self) -> bool {
+        self.tools == OBJECT_EDITORS
+    }
 }
 
 /// Reads that say nothing of a known tool's result: seeds, sizes of heaps and of pools of threads, what libraries ask
@@ -230,7 +235,7 @@ pub static KNOWN: &[Known] = &[
     Known {
         tools: OBJECT_EDITORS,
         policy: &OBJECT_EDITOR,
-        telling: &[],
+        telling: &["-U", "--disable-det"],
         are_scripts: false,
         why: "random numbers are for the names of temporary files; the output has the mode of the input",
     },
@@ -357,6 +362,8 @@ mod tests {
             (&["ld", "-m", "i386pep", "a.o"], None),
             (&["x86_64-w64-mingw32-ld", "a.o"], None),
             (&["objcopy", "-O", "pei-x86-64", "a", "b"], None),
+            (&["strip", "-g", "lib.a"], Some("object editor")),
+            (&["strip", "-U", "-g", "lib.a"], None),
             (&["clang-tidy", "a.c"], Some("clang tool")),
             (&["clang-tidy", "--enable-check-profile", "a.c"], None),
             (&["python3", "x.py"], None),
