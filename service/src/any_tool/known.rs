@@ -115,7 +115,8 @@ const CPPCHECK: &[&str] = &["cppcheck"];
 const RUSTFMT: &[&str] = &["rustfmt", "rustup"];
 const GRAMMARS: &[&str] = &["bison", "flex", "flex++", "lex", "m4", "yacc"];
 const PROTOC: &[&str] = &["protoc"];
-const MOC: &[&str] = &["moc", "uic"];
+/// Debian starts Qt's programs by another that chooses among versions of them.
+const MOC: &[&str] = &["moc", "qtchooser", "uic"];
 const EMSCRIPTEN: &[&str] = &[
     "clang",
     "clang++",
@@ -341,7 +342,7 @@ mod tests {
                 assert!(programs(tool.as_bytes()), "{tool} is none of its own programs");
             }
         }
-        for list in [LINKERS, GRAMMARS, EMSCRIPTEN, NVCC] {
+        for list in [MOC, LINKERS, GRAMMARS, EMSCRIPTEN, NVCC] {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }
     }
