@@ -191,6 +191,8 @@ pub struct Caution {
     pub lists_idly: fn(&[u8]) -> bool,
     /// Programs (by base name) that open a file to read only to remove it right after.
     pub opens_to_remove: fn(&[u8]) -> bool,
+    /// Files whose writing is the tool's own business, and leaves nothing: locks of its cache.
+    pub is_own_lock: fn(&[u8]) -> bool,
     /// What of the metadata of files that are read.
     pub metadata: ShownMetadata,
     /// Whether a text that is read, or an argument, can make the times of files show.
@@ -225,6 +227,7 @@ impl Caution {
         time_words: &[],
         lists_idly: |_| false,
         opens_to_remove: |_| false,
+        is_own_lock: |_| false,
         metadata: ShownMetadata::None,
         tells_times: None,
         old_outputs: false,

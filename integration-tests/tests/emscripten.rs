@@ -86,3 +86,28 @@ fn the_configuration_is_an_input() {
     s.sandbox.set("EMSDK_QUIET", "1");
     s.step(Expect::Miss, line);
 }
+
+/// Debian's cache of system libraries is frozen; another is locked each time, and filled when something is missing.
+#[test]
+fn emscriptens_own_cache_is_its_own_business() {
+    let mut s = project();
+    let installed = std::fs::read_to_string(CONFIGURATION).expect("Debian's configuration of Emscripten");
+    s.write("config", installed.replace("FROZEN_CACHE = True", "FROZEN_CACHE = False"));
+    s.sandbox.set("EM_CONFIG", s.sandbox.work().join("config"));
+    s.sandbox.set("EM_CACHE", s.sandbox.path("emscripten-cache"));
+    // The tool itself says that it fills its cache, and neither that nor a result of it is stored.
+    s.edit(|_| {
+        run(&mut s.sandbox.wrapper(["emcc", "-c", "a.c", "-o", "filling.o"])).expect_success();
+    });
+    assert_eq!(s.sandbox.stats().counters.hits, 0);
+    let line = "emcc -c a.c -o a.o";
+    s.step(Expect::Miss, line);
+    s.remove("a.o");
+    s.step(Expect::Hit, line);
+    // A header of that cache is an input like any other.
+    let header = s.sandbox.path("emscripten-cache/sysroot/include/stdio.h");
+    let old = std::fs::read_to_string(&header).expect("the cache has been filled");
+    std::fs::write(&header, format!("{old}\nstatic const int added = 1;\n"))
+        .expect("a header can be written");
+    s.step(Expect::Miss, line);
+}

@@ -201,6 +201,8 @@ static EMCC: Policy = Policy {
         opens_to_remove: is_lld,
         tells_times: TELLS_TIMES_AMONG_SCRIPTS,
         asks_zone_idly: |n| is_in(&["node", "nodejs", "python", "python3"], n),
+        // Emscripten's cache of its own libraries, which it fills when something is missing: that it does now is seen.
+        is_own_lock: |path| path.starts_with(b"/") && path.ends_with(b"/cache.lock"),
         ..policy("", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None).caution
     },
     ..policy("emscripten", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None)
