@@ -30,6 +30,7 @@ use crate::counters::count;
 use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::{LiveRecord, WorkingDirectory};
+use crate::heritage;
 use crate::hit;
 use crate::invocation::Invocation;
 use crate::key::RequestKey;
@@ -120,14 +121,14 @@ async fn pass_through(reason: &'static str, stream: &mut Stream, peers: &Peers) 
 /// What is to be done, or the reason to pass the request through.
 fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let client_pid = stream.peer_pid();
-    let recache = request.recache;
+    let (recache, sent) = (request.recache, request.descriptors.clone());
     let lease = Arc::new(Lease::new(request.patient_until_ns));
     if !request.is_sound() {
         return Err("malformed");
     }
     let mut invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
-    client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
+    let pid = client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
     // Files that are made for it would belong to another group.
     if !stream.peer_has_our_groups() {
         return Err("other_groups");
@@ -136,6 +137,9 @@ fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Order,
         Planned::Cache(plan) => *plan,
         Planned::PassThrough(why) => return Err(why.reason),
     };
+    if plan.policy.caution.heritage {
+        plan.key_env.push(heritage::key_entry(pid, &sent, &invocation.argv)?);
+    }
     if let Some(argv) = plan.argv.take() {
         invocation.argv = argv;
     }

@@ -23,6 +23,12 @@ pub mod file_table;
 pub mod flights;
 pub mod freshness;
 pub mod hasher;
+#[cfg(target_os = "linux")]
+#[path = "heritage_linux.rs"]
+pub mod heritage;
+#[cfg(not(target_os = "linux"))]
+#[path = "heritage_elsewhere.rs"]
+pub mod heritage;
 pub mod hit;
 pub mod index;
 pub mod invocation;

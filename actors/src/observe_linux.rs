@@ -111,8 +111,8 @@ impl ObservedObserver {
     }
 }
 
-/// How a shell's script names the number of the shell or of its parent.
-const NAMES_OF_A_SHELLS_NUMBER: &[&str] = &["$$", "{$", "PPID"];
+/// How a shell's script names the number of the shell, of its parent, or of what it started.
+const NAMES_OF_A_SHELLS_NUMBER: &[&str] = &["$$", "{$", "PPID", "$!", "{!", "jobs"];
 
 /// The trial's policy: nothing is known.
 static TRIAL: Policy = Policy {
@@ -191,6 +191,7 @@ impl Watching {
         let walk_memory = walks_links.then(|| Arc::clone(memory));
         let chance_unless = chance_unless(job, program.as_deref());
         let mut witness = Witness::new(&job.invocation, job.policy, input, walk_memory)?;
+        witness.know_client(job.client_pid);
         if let Some(is_harmless) = chance_unless {
             witness.watch_chance(is_harmless);
         }

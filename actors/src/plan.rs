@@ -191,6 +191,8 @@ pub struct Caution {
     pub lists_idly: fn(&[u8]) -> bool,
     /// Programs (by base name) that open a file to read only to remove it right after.
     pub opens_to_remove: fn(&[u8]) -> bool,
+    /// Files whose writing is the tool's own business, and leaves nothing: locks of its cache.
+    pub is_own_lock: fn(&[u8]) -> bool,
     /// What of the metadata of files that are read.
     pub metadata: ShownMetadata,
     /// Whether a text that is read, or an argument, can make the times of files show.
@@ -199,6 +201,8 @@ pub struct Caution {
     pub old_outputs: bool,
     /// Files may be edited in place: what was in one that is opened for writing and not emptied is an input.
     pub edits: bool,
+    /// What a process inherits beside words, environment and streams may: limits, signals, further descriptors.
+    pub heritage: bool,
 }
 
 /// What of the metadata of a file that is read may show in a result.
@@ -223,13 +227,21 @@ impl Caution {
         time_words: &[],
         lists_idly: |_| false,
         opens_to_remove: |_| false,
+        is_own_lock: |_| false,
         metadata: ShownMetadata::None,
         tells_times: None,
         old_outputs: false,
         edits: false,
+        heritage: false,
     };
 
     /// For tools of which nothing is known.
-    pub const FULL: Self =
-        Self { chance: true, metadata: ShownMetadata::All, old_outputs: true, edits: true, ..Self::NONE };
+    pub const FULL: Self = Self {
+        chance: true,
+        metadata: ShownMetadata::All,
+        old_outputs: true,
+        edits: true,
+        heritage: true,
+        ..Self::NONE
+    };
 }

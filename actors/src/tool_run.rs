@@ -11,7 +11,7 @@
 //! ```
 
 mod exec_strings;
-mod inherited;
+pub mod inherited;
 mod spawn;
 mod tool_io;
 

@@ -16,7 +16,7 @@ ninja ninja-build
 case ${1:-} in
   test)  wanted="$c_and_cpp"$'\nclang clang\nclang++ clang\nllvm-profdata llvm\npython3 python3\nscript bsdutils\nensurepip python3-venv\ngcc-plugin gcc-PLUGIN-dev'
          wanted+=$'\nclang-tidy clang-tidy\nclang-format clang-format\ncppcheck cppcheck'
-         wanted+=$'\ninclude-what-you-use iwyu\nflex flex\nbison bison\nprotoc protobuf-compiler'
+         wanted+=$'\ninclude-what-you-use iwyu\nflex flex\nbison bison\nprotoc protobuf-compiler\nmoc qtbase5-dev-tools'
          wanted+=$'\nld.gold binutils\nld.lld lld\nmold mold\nmkfs.btrfs btrfs-progs\nmkfs.xfs xfsprogs\nllvm-ar llvm\nemcc emscripten\nnode nodejs' ;;
   demo)  wanted=$c_and_cpp ;;
   bench) wanted=$'gcc gcc\ng++ g++\npython3 python3\nensurepip python3-venv\nccache ccache\nclang-tidy clang-tidy\nemcc emscripten\nnode nodejs' ;;
@@ -40,21 +40,28 @@ missing() {
   done <<<"$wanted" | sort -u
 }
 
-# NVIDIA's compiler: 300 MB, beside the other tools' environments below target/. One test more where it is there.
+# NVIDIA's compiler: 350 MB, beside the other tools' environments below target/. Versions that belong together; a place
+# that was not finished is made anew.
 install_nvcc() {
-  local place
+  local place log
   place=$(cd "$(dirname "$0")/../.." && pwd)/target/nvcc
-  [ ! -e "$place/tried" ] || return 0
-  mkdir -p "$place" && touch "$place/tried"
-  { python3 -m venv "$place" && "$place/bin/pip" install --quiet --disable-pip-version-check \
-    nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime; } >/dev/null 2>&1 ||
-    echo 'tools: nvcc cannot be installed here; its test shows nothing'
+  log=$place/log
+  [ ! -e "$place/complete" ] || return 0
+  rm -rf "$place" && mkdir -p "$place" || return 1
+  echo 'tools: installing nvcc'
+  if ! { python3 -m venv "$place" && "$place/bin/pip" install --quiet --disable-pip-version-check \
+    nvidia-cuda-nvcc==13.5.37 nvidia-cuda-crt==13.5.37 nvidia-nvvm==13.5.37 nvidia-cuda-runtime==13.5.37; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    echo 'tools: still missing: nvcc' >&2
+    return 1
+  fi
+  touch "$place/complete"
 }
 
 packages=$(missing | xargs)
 if [ -z "$packages" ]; then
   [ "$1" != test ] || install_nvcc
-  exit 0
+  exit
 fi
 
 if ! command -v apt-get >/dev/null; then

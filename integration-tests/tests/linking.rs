@@ -88,6 +88,80 @@ fn every_linker_is_served() {
     }
 }
 
+/// Every driver with every linker, to shared objects and to programs, with all that a link can be given and can leave.
+#[test]
+fn every_driver_links_with_every_linker() {
+    let mut s = project();
+    s.write("objects", "main.o thin.a\n");
+    let old = s.tree().file("value.o").unwrap().to_vec();
+    let other = s.tree().file("other.o").unwrap().to_vec();
+    for driver in ["gcc", "g++", "clang", "clang++"] {
+        for linker in ["bfd", "gold", "lld", "mold"] {
+            let program = format!("{driver}-{linker}");
+            let line =
+                format!("{driver} -fuse-ld={linker} -Wl,--build-id -Wl,-Map=map @objects -o {program}");
+            s.step(Expect::Miss, &line);
+            ["map", &program].iter().for_each(|output| s.remove(output));
+            s.step(Expect::Hit, &line);
+            s.write("value.o", &other);
+            s.step(Expect::Run, &line);
+            s.write("value.o", &old);
+            if matches!(driver, "gcc" | "clang++") {
+                let library =
+                    format!("{driver} -fuse-ld={linker} -shared -Wl,--version-script=export.map value.o");
+                s.step(Expect::Miss, &library);
+                s.remove("a.out");
+                s.step(Expect::Hit, &library);
+            }
+            ["map", "a.out", &program]
+                .iter()
+                .for_each(|output| s.edit(|w| _ = std::fs::remove_file(w.join(output))));
+        }
+    }
+}
+
+/// Debug information beside the objects, and put together: by the linkers' own programs, and in one command with a link.
+#[test]
+fn packages_of_split_debug_information_come_back() {
+    ["dwp", "llvm-dwp"].iter().for_each(|tool| _ = system_tool(tool));
+    let mut s = project();
+    let split = "-g -gdwarf-4 -gsplit-dwarf";
+    for line in ["-c main.c -o s1.o", "-c value.c -o s2.o"] {
+        s.step(Expect::Miss, &format!("gcc {split} {line}"));
+    }
+    comes_back(&mut s, &format!("gcc {split} s1.o s2.o -o p"), "p");
+    let old = s.tree().file("s2.dwo").unwrap().to_vec();
+    for (line, package) in [
+        ("dwp -e p", "p.dwp"),
+        ("dwp s1.dwo s2.dwo -o d.dwp", "d.dwp"),
+        ("llvm-dwp -e p -o l.dwp", "l.dwp"),
+        ("llvm-dwp s1.dwo s2.dwo -o m.dwp", "m.dwp"),
+    ] {
+        comes_back(&mut s, line, package);
+        s.write("value.c", "int value(void) { int more = 7; return more; }\n");
+        s.step(Expect::Anything, &format!("gcc {split} -c value.c -o s2.o"));
+        s.step(Expect::Run, line);
+        s.write("s2.dwo", &old);
+        s.step(Expect::Anything, line);
+    }
+    for line in [format!("gcc {split} main.c value.c -o q"), format!("clang {split} main.c value.c -o q")] {
+        let before: Vec<String> = names_of(&s, "dwo");
+        s.step(Expect::Miss, &line);
+        for made in names_of(&s, "dwo").iter().filter(|name| !before.contains(name)) {
+            s.remove(made);
+        }
+        s.step(Expect::Anything, &line);
+        s.step(Expect::Hit, &line);
+    }
+}
+
+/// The names of the files that end so.
+fn names_of(s: &Scenario, extension: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(s.sandbox.path("cached")).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(&format!(".{extension}"))).collect()
+}
+
 #[test]
 fn link_time_optimisation_is_served_or_right() {
     let mut s = project();
@@ -95,6 +169,17 @@ fn link_time_optimisation_is_served_or_right() {
     comes_back(&mut s, "clang -O2 -flto=thin -fuse-ld=lld main.c value.c -o l2", "l2");
     s.write("value.c", "int value(void) { return 2; }\n");
     s.step(Expect::Miss, "gcc -O2 -flto main.c value.c -o l1");
+    for (compiler, linker) in
+        [("gcc", "gold"), ("gcc", "bfd"), ("clang", "lld"), ("clang", "mold"), ("clang", "bfd")]
+    {
+        let line = format!("{compiler} -O2 -flto -fuse-ld={linker} main.c value.c -o l{linker}");
+        s.step(Expect::Anything, &line);
+        s.step(Expect::Anything, &line);
+        s.write("value.c", "int value(void) { return 3; }\n");
+        s.step(Expect::Run, &line);
+        s.write("value.c", "int value(void) { return 2; }\n");
+        s.step(Expect::Anything, &line);
+    }
     s.step(Expect::Run, "gcc -O2 -flto=auto main.c value.c -o l3");
     s.step(Expect::Anything, "gcc -O2 -flto=auto main.c value.c -o l3");
 }
@@ -192,21 +277,28 @@ fn what_stands_in_the_outputs_place_is_treated_as_the_linker_does() {
     }
 }
 
+/// Some linkers take an older program's name away, some say that it is busy, and so does whoever stands for them.
 #[test]
 fn a_running_program_is_linked_over_as_the_linker_does() {
     let s = &mut project();
     s.write("main.c", "#include <unistd.h>\nint main(void) { char c; return read(0, &c, 1) != 0; }\n");
-    let line = "gcc main.c -o p";
-    s.step(Expect::Miss, line);
     let bare = s.sandbox.path("bare/p");
     let cached = s.sandbox.path("cached/p");
-    for _ in 0..3 {
-        let start = |p: &std::path::Path| Command::new(p).stdin(Stdio::piped()).spawn().unwrap();
-        let mut running = [start(&bare), start(&cached)];
-        s.step(Expect::Anything, line);
-        for child in &mut running {
-            drop(child.stdin.take());
-            assert!(child.wait().unwrap().success());
+    for linker in ["bfd", "gold", "lld", "mold"] {
+        let line = format!("gcc -fuse-ld={linker} main.c -o p");
+        s.step(Expect::Anything, &line);
+        for _ in 0..2 {
+            let start = |p: &std::path::Path| Command::new(p).stdin(Stdio::piped()).spawn().unwrap();
+            let mut running = [start(&bare), start(&cached)];
+            s.step(Expect::Anything, &line);
+            s.step(Expect::Anything, "objcopy -g p p");
+            s.step(Expect::Anything, "cp main.c p");
+            for child in &mut running {
+                drop(child.stdin.take());
+                assert!(child.wait().unwrap().success());
+            }
+            s.step(Expect::Anything, &line);
         }
+        s.remove("p");
     }
 }

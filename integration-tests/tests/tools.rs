@@ -58,6 +58,16 @@ fn a_checkers_configuration_counts_where_it_is_and_where_it_is_not() {
         s.step(Expect::Miss, line);
         s.step(Expect::Hit, line);
     }
+    // rustfmt's, which it looks for in each directory above as well.
+    let rustfmt = rustfmt();
+    s.write("sub/deep/m.rs", "fn main() {\n    if true {}\n}\n");
+    let check = format!("{} --check sub/deep/m.rs", rustfmt.display());
+    s.step(Expect::Miss, &check);
+    s.step(Expect::Hit, &check);
+    s.write("sub/rustfmt.toml", "hard_tabs = true\n");
+    assert!(!s.step(Expect::Miss, &check).success());
+    s.remove("sub/rustfmt.toml");
+    s.step(Expect::Hit, &check);
     s.write("sub/.clang-tidy", "Checks: '-*,misc-*'\n");
     s.write("sub/deep/.clang-format", "BasedOnStyle: Mozilla\n");
     for line in [tidy, format] {
@@ -119,7 +129,7 @@ fn a_checkers_time_is_told_only_where_it_is_asked_for() {
 
 #[test]
 fn generators_come_back() {
-    let mut s = project(&["flex", "bison", "protoc"]);
+    let mut s = project(&["flex", "bison", "protoc", "moc"]);
     s.write("l.l", "%%\nx { return 1; }\n%%\n");
     s.write("g.y", "%token X\n%%\ns: X;\n%%\n");
     s.write("m.proto", "syntax = \"proto3\"; import \"n.proto\"; message M { N a = 1; }\n");
@@ -129,6 +139,17 @@ fn generators_come_back() {
     comes_back(&mut s, "bison -v g.y -o h.c", "g.y", "%token X Y\n%%\ns: Y;\n%%\n");
     let edited = "syntax = \"proto3\"; message N { int64 b = 1; }\n";
     comes_back(&mut s, "protoc --cpp_out=. m.proto n.proto", "n.proto", edited);
+    // Another definition of what is imported, found earlier.
+    let searched = "protoc -Ifirst -I. --cpp_out=. ./m.proto";
+    s.write("first/placeholder", "");
+    s.step(Expect::Miss, searched);
+    s.step(Expect::Hit, searched);
+    s.write("first/n.proto", edited);
+    s.step(Expect::Miss, searched);
+    s.write("q.h", "#include \"a.h\"\nclass Q : public QObject { Q_OBJECT\nsignals: void s(int);\n};\n");
+    comes_back(&mut s, "moc q.h -o moc_q.cpp", "a.h", "#define A 5\n");
+    s.remove("moc_q.cpp");
+    s.step(Expect::Hit, "moc q.h -o moc_q.cpp");
 }
 
 #[test]
@@ -148,11 +169,27 @@ fn objects_are_copied_and_stripped_with_the_mode_of_the_input() {
     s.step(Expect::Hit, "strip -g a.o -o b.o");
 }
 
+/// Archives that are copied with what is edited have the times of their members only where that is asked for.
+#[test]
+fn archives_are_stripped_with_no_times_unless_they_are_asked_for() {
+    let mut s = project(&["objcopy", "strip", "llvm-strip", "ar", "gcc"]);
+    s.step(Expect::Miss, "gcc -g -c a.c");
+    s.step(Expect::Miss, "ar rcs lib.a a.o");
+    for tool in ["strip", "llvm-strip", "objcopy"] {
+        let output = if tool == "objcopy" { "" } else { "-o " };
+        let line = format!("{tool} -g lib.a {output}{tool}.a");
+        s.step(Expect::Miss, &line);
+        s.remove(&format!("{tool}.a"));
+        s.step(Expect::Hit, &line);
+        s.unlike("timed.a");
+        s.step(Expect::NotStored, &format!("{tool} -U -g lib.a {output}timed.a"));
+    }
+}
+
 /// A file that is edited in place: the same edit of the same content is served, an edit of the result is another.
 #[test]
 fn files_edited_in_place_are_inputs_and_outputs() {
-    let rustfmt = PathBuf::from(std::env::var_os("CARGO").unwrap()).with_file_name("rustfmt");
-    assert!(rustfmt.is_file(), "this test needs rustfmt beside cargo");
+    let rustfmt = rustfmt();
     let mut s = project(&["strip", "clang-format", "sed", "gcc"]);
     let object = built_object(&s);
     let rust = &b"fn main( ){println!(\"x\");}"[..];
@@ -175,6 +212,13 @@ fn files_edited_in_place_are_inputs_and_outputs() {
         s.write(file, [old, b"\n"].concat());
         s.step(Expect::Run, line);
     }
+}
+
+/// rustfmt itself, not rustup's stand-in.
+fn rustfmt() -> PathBuf {
+    let rustfmt = PathBuf::from(std::env::var_os("CARGO").unwrap()).with_file_name("rustfmt");
+    assert!(rustfmt.is_file(), "this test needs rustfmt beside cargo");
+    rustfmt
 }
 
 /// The object of the project's program, as the bare compiler makes it.
@@ -274,17 +318,46 @@ fn standard_input_counts_where_it_can_be_looked_at() {
 #[test]
 fn tools_about_the_world_pass_through() {
     let mut s = project(&["ls", "make", "cp", "clang"]);
-    s.edit(|w| std::os::unix::fs::symlink(system_tool("clang"), w.join("clang-cl")).unwrap());
-    for line in [
-        "python3 -c pass",
-        "ls",
-        "make -v",
-        "cp a.c b.c",
-        "./clang-cl /c -Foa.obj a.c",
-        "./clang-cl /nologo /showIncludes /c a.c",
-    ] {
-        s.unlike("a.obj");
+    for line in ["python3 -c pass", "ls", "make -v", "cp a.c b.c"] {
         s.step(Expect::PassThrough, line);
+    }
+}
+
+/// Command lines in the manner of Microsoft's compiler, by clang under that name or told so: its own business, and its
+/// objects hold the time. Response files in UTF-16, too, whoever is given one.
+#[test]
+fn command_lines_in_microsofts_manner_pass_through() {
+    let mut s = project(&["clang"]);
+    s.edit(|w| std::os::unix::fs::symlink(system_tool("clang"), w.join("clang-cl")).unwrap());
+    let units = |text: &str| text.encode_utf16().collect::<Vec<u16>>();
+    let bytes = |mark: [u8; 2], to: fn(u16) -> [u8; 2], text: &str| {
+        mark.into_iter().chain(units(text).into_iter().flat_map(to)).collect::<Vec<u8>>()
+    };
+    let words = "/c /nologo /Z7 /Foa.obj a.c\r\n";
+    s.write("little.rsp", bytes([0xff, 0xfe], u16::to_le_bytes, words));
+    s.write("big.rsp", bytes([0xfe, 0xff], u16::to_be_bytes, words));
+    s.write("plain.rsp", words);
+    s.write("unix.rsp", bytes([0xff, 0xfe], u16::to_le_bytes, "-c a.c -o a.o\n"));
+    s.unlike("a.obj");
+    for header in ["#define A 0\n", "#define A 7\n"] {
+        s.write("a.h", header);
+        for line in [
+            "./clang-cl /c /Foa.obj a.c",
+            "./clang-cl /nologo /showIncludes /c a.c",
+            "./clang-cl /Z7 /c /Foa.obj a.c",
+            "./clang-cl @little.rsp",
+            "./clang-cl @big.rsp",
+            "./clang-cl @plain.rsp",
+            "./clang-cl /c nowhere.c",
+            "clang --driver-mode=cl /c a.c",
+            "clang @unix.rsp",
+            "gcc @unix.rsp",
+            "clang --target=x86_64-pc-windows-msvc -c a.c -o a.obj",
+            "clang -target x86_64-pc-windows-msvc19.20 -c a.c -o a.obj",
+        ] {
+            s.edit(|w| ["a.obj", "a.o"].iter().for_each(|output| _ = std::fs::remove_file(w.join(output))));
+            s.step(Expect::PassThrough, line);
+        }
     }
 }
 
@@ -310,11 +383,31 @@ fn archives_are_made_and_added_to() {
         s.step(Expect::Anything, &format!("{ar} t lib{ar}.a"));
         s.step(Expect::Run, &format!("{ar} d lib{ar}.a a.o"));
     }
-    s.step(Expect::Run, "ar qcS libs.a a.o b.o");
-    s.step(Expect::Run, "ranlib libs.a");
+    for ranlib in ["ranlib", "gcc-ranlib", "llvm-ranlib", "ranlib -D"] {
+        let line = format!("{ranlib} libs.a");
+        s.step(Expect::Anything, "ar qcS libs.a a.o b.o");
+        s.step(Expect::Miss, &line);
+        s.remove("libs.a");
+        s.step(Expect::Anything, "ar qcS libs.a a.o b.o");
+        s.step(Expect::Hit, &line);
+        s.remove("libs.a");
+    }
+    s.step(Expect::Miss, "ar crDs libd.a a.o b.o");
+    s.remove("libd.a");
+    s.step(Expect::Hit, "ar crDs libd.a a.o b.o");
+    // Members are told by their names, and so is their order.
+    s.step(Expect::Miss, "ar crDs libe.a b.o a.o");
+    s.edit(|w| _ = std::fs::copy(w.join("b.o"), w.join("c.o")).unwrap());
+    s.step(Expect::Miss, "ar crDs libf.a a.o c.o");
     s.step(Expect::Run, "ar rcT thin.a a.o b.o");
     s.step(Expect::PassThrough, "ar rcsU times.a nothing.o");
     s.step(Expect::PassThrough, "ar ruD libar.a a.o");
+    s.unlike("times.a");
+    for line in
+        ["ar rcsU times.a a.o", "ranlib -U times.a", "llvm-ar rcsU times.a b.o", "gcc-ar rcsU times.a b.o"]
+    {
+        s.step(Expect::PassThrough, line);
+    }
 }
 
 #[test]
@@ -350,20 +443,75 @@ fn what_a_user_declares_adds_to_what_is_seen() {
     assert_eq!(exec("two", "--output out", "a"), 0, "another declaration");
 }
 
-/// NVIDIA's compiler, where `make tools` could install it. It names a symbol after its process: any two objects differ.
+/// Each declaration by itself, of runs whose hidden side nobody could see.
 #[test]
-fn nvcc_comes_back_where_it_is_installed() {
-    let target = zccache_integration_tests::binaries::directory().parent().unwrap().join("nvcc");
-    let mut found = std::fs::read_dir(target.join("lib")).into_iter().flatten().flatten();
-    let nvidia = found.find_map(|entry| {
-        let nvidia = entry.path().join("site-packages/nvidia");
-        let versions = std::fs::read_dir(nvidia).ok()?;
-        versions.flatten().map(|v| v.path().join("bin/nvcc")).find(|nvcc| nvcc.is_file())
-    });
-    let Some(nvcc) = nvidia else {
-        println!("nvcc is not installed here: not shown");
-        return;
+fn each_declaration_has_its_effect() {
+    let mut s = Sandbox::new();
+    s.start();
+    s.set("V", "1");
+    for file in ["in", "declared/one", "elsewhere/in"] {
+        s.write(file, "content\n");
+        set_mtime(&s.work().join(file), 1_000_000_000);
+    }
+    let exec = |s: &Sandbox, directory: &str, options: &str, words: &[&str]| {
+        let before = s.stats().counters;
+        let mut command = s.command(zccache_integration_tests::binaries::directory().join("zccache-client"));
+        command.arg("exec").args(options.split_whitespace()).arg("--").args(words);
+        let outcome = run(command.current_dir(s.work().join(directory)));
+        let delta = s.stats().counters - before;
+        assert_eq!(delta.requests, 1, "{options}: {delta:?}");
+        (delta.hits, delta.stored, outcome)
     };
+    let copy = ["sed", "w out", "in"];
+    // An input that is not there yet, a directory with its names, and a file.
+    for (input, change) in
+        [("absent", "absent"), ("declared", "declared/two"), ("declared/one", "declared/one")]
+    {
+        let options = format!("--input {input}");
+        assert_eq!(exec(&s, "", &options, &copy).0, 0);
+        assert_eq!(exec(&s, "", &options, &copy).0, 1, "{input}");
+        s.write(change, "changed\n");
+        assert_eq!(exec(&s, "", &options, &copy).0, 0, "{input}");
+    }
+    // A variable, set otherwise and not at all.
+    assert_eq!(exec(&s, "", "--input-env V", &copy).0, 0);
+    assert_eq!(exec(&s, "", "--input-env V", &copy).0, 1);
+    s.set("V", "2");
+    assert_eq!(exec(&s, "", "--input-env V", &copy).0, 0);
+    s.unset("V");
+    assert_eq!(exec(&s, "", "--input-env V", &copy).0, 0);
+    // An output: comes back, and a success without it is no result.
+    assert_eq!(exec(&s, "", "--output out", &copy).0, 0);
+    std::fs::remove_file(s.work().join("out")).unwrap();
+    assert_eq!(exec(&s, "", "--output out", &copy).0, 1);
+    assert_eq!(std::fs::read(s.work().join("out")).unwrap(), b"content\n");
+    let (hits, stored, outcome) = exec(&s, "", "--output never", &["cat", "in"]);
+    assert_eq!((hits, stored, outcome.out().as_str()), (0, 0, "content\n"), "it did not come to be");
+    // The working directory: another one is another request, unless it is declared away; and what names it is not stored.
+    let relative = ["cat", "in"];
+    assert_eq!(exec(&s, "", "--output in", &relative).0, 0);
+    assert_eq!(exec(&s, "elsewhere", "--output in", &relative).0, 0);
+    assert_eq!(exec(&s, "", "--no-cwd", &relative).0, 0);
+    assert_eq!(exec(&s, "elsewhere", "--no-cwd", &relative).0, 1);
+    let whole = s.work().join("in");
+    let (hits, stored, _) = exec(&s, "", "--no-cwd", &["cat", whole.to_str().unwrap()]);
+    assert_eq!((hits, stored), (0, 0), "it names the directory");
+    // The tool's own status and output; an unknown option is ours to refuse.
+    assert_eq!(exec(&s, "", "--input in", &["sh", "-c", "echo no >&2; exit 7"]).2.status, 7);
+    s.client("exec --unknown -- true").success().then(|| panic!("an unknown option was taken"));
+}
+
+/// NVIDIA's compiler, as `make tools` installs it. It names a symbol after its process: any two objects differ.
+#[test]
+fn nvcc_comes_back() {
+    let place = zccache_integration_tests::binaries::directory().parent().unwrap().join("nvcc");
+    let versions = std::fs::read_dir(place.join("lib")).into_iter().flatten().flatten();
+    let releases = versions.flat_map(|python| {
+        std::fs::read_dir(python.path().join("site-packages/nvidia")).into_iter().flatten().flatten()
+    });
+    let nvcc = releases.map(|release| release.path().join("bin/nvcc")).find(|nvcc| nvcc.is_file());
+    let nvcc =
+        nvcc.unwrap_or_else(|| panic!("this test needs nvcc in {}: run `make tools`", place.display()));
     let mut s = Scenario::new();
     s.write("k.cu", "#include \"k.h\"\n__global__ void k(int *a) { a[threadIdx.x] = A; }\n");
     s.write("k.h", "#define A 1\n");

@@ -14,5 +14,12 @@ pub mod plan;
 mod surroundings;
 
 /// Every reason this lane passes an invocation through for, sorted. `docs/pass-through.md` explains each.
-pub const REASONS: &[&str] =
-    &["archive_metadata", "build_driver", "interactive", "interpreter", "system_utility", "unknown_tool"];
+pub const REASONS: &[&str] = &[
+    "archive_metadata",
+    "build_driver",
+    "inherited_descriptors",
+    "interactive",
+    "interpreter",
+    "system_utility",
+    "unknown_tool",
+];

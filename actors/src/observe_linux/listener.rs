@@ -1,7 +1,8 @@
 //! The kernel's side of the conversation: receiving notifications, reading the arguments they point to, and
 //! letting the calls go on.
 //!
-//! Every answer is "go on as if nobody had asked": this observer changes nothing.
+//! Every answer but one is "go on as if nobody had asked": this observer changes nothing. The one is the client's
+//! terminal, which is not the one of our own session.
 
 #![expect(unsafe_code, reason = "seccomp ioctls and process_vm_readv, which no safe wrapper offers")]
 
@@ -116,6 +117,19 @@ impl Listener {
                 break;
             }
         }
+    }
+
+    /// Ends the call with a copy of this descriptor. Says whether that could be done (kernel 5.14); else it still waits.
+    pub fn give(&self, id: u64, fd: BorrowedFd<'_>, closes_on_exec: bool) -> bool {
+        let mut gift = libc::seccomp_notif_addfd {
+            id,
+            flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+            srcfd: fd.as_raw_fd().cast_unsigned(),
+            newfd: 0,
+            newfd_flags: if closes_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
+        };
+        // SAFETY: the kernel reads the structure it is given.
+        unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut gift) >= 0 }
     }
 
     /// Whether the call still waits, so that what was read of its thread was that thread's.

@@ -97,7 +97,9 @@ pub enum Meaning {
     Clock,
     /// Takes random numbers, for the address in argument 0.
     Random,
-    /// Asks for a process's number.
+    /// Asks how full the file system is that a path lies in.
+    Measure(PathArg),
+    /// Asks for a process's number, or its group's or session's.
     Identity,
 }
 
@@ -228,7 +230,7 @@ const COMMON: &[Call] = &[
     always(new::GETXATTRAT, M::Stat(at(0), Some(2))),
     always(new::LISTXATTRAT, M::Stat(at(0), Some(2))),
     always(new::FILE_GETATTR, M::Stat(at(0), Some(4))),
-    always(l::SYS_statfs, M::Stat(cwd(0), None)),
+    always(l::SYS_statfs, M::Measure(cwd(0))),
     always(l::SYS_inotify_add_watch, M::Stat(cwd(1), None)),
     always(l::SYS_name_to_handle_at, M::Stat(at(0), None)),
     input(l::SYS_preadv, 0),
@@ -275,7 +277,14 @@ const COMMON: &[Call] = &[
     chance(l::SYS_getrusage, M::Clock),
     chance(l::SYS_getpid, M::Identity),
     chance(l::SYS_getppid, M::Identity),
+    chance(l::SYS_gettid, M::Identity),
+    chance(l::SYS_getpgid, M::Identity),
+    chance(l::SYS_getsid, M::Identity),
     chance(l::SYS_times, M::Clock),
+    chance(l::SYS_getitimer, M::Clock),
+    chance(l::SYS_timer_gettime, M::Clock),
+    chance(l::SYS_timerfd_gettime, M::Clock),
+    chance(l::SYS_fstatfs, M::Clock),
     chance(l::SYS_sysinfo, M::Clock),
     chance(l::SYS_getcpu, M::Clock),
     chance(l::SYS_adjtimex, M::Clock),
@@ -312,6 +321,7 @@ const LEGACY: &[Call] = &[
     Call { number: l::SYS_dup2, meaning: M::CopyInput, when: When::InputIs(0) },
     Call { number: l::SYS_arch_prctl, meaning: M::Start, when: When::ChanceIs(0, ARCH_SET_FS) },
     chance(l::SYS_time, M::Clock),
+    chance(l::SYS_getpgrp, M::Identity),
 ];
 
 /// The calls that only old architectures have.

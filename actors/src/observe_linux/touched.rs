@@ -195,9 +195,8 @@ impl Touched {
     /// Takes out of `sightings` those that the run itself made so: questions about its temporaries, and, if all
     /// went well, about its outputs. (A failing tool may have removed an old output, or not: there it shows.)
     ///
-    /// Of a tool that nobody knows (`keeps_temporaries`), whether there was something in a temporary file's place is
-    /// an input nevertheless.
-    pub fn filter(&self, place: &Place, exit: Exit, keeps_temporaries: bool, sightings: &mut Vec<Sighting>) {
+    /// What is to be said of temporary files is said by [`Touched::temporaries`].
+    pub fn filter(&self, place: &Place, exit: Exit, sightings: &mut Vec<Sighting>) {
         if self.list.is_empty() {
             return;
         }
@@ -214,11 +213,17 @@ impl Touched {
             }
             let touch = self.by_normal.get(&normal).map(|&i| &self.list[i]);
             match touch {
-                Some(touch) if is_temporary(place, touch) => keeps_temporaries && s.seen == Seen::Absent,
+                Some(touch) if is_temporary(place, touch) => false,
                 Some(_) => !exit.success(),
                 None => !self.is_within_made(&normal),
             }
         });
+    }
+
+    /// What the run made where nothing was, and took away again. Had there been something, that would be gone now, or
+    /// would have stopped the run.
+    pub fn temporaries<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a [u8]> {
+        self.list.iter().filter(|touch| is_temporary(place, touch)).map(|touch| &touch.path[..])
     }
 
     /// Whether some directory above was made by the run.

@@ -32,7 +32,7 @@ use super::sightings::{Question, Sightings};
 use super::syscalls::{Base, Meaning, NAMESPACES, PathArg, meaning_of};
 use super::touched::Touched;
 use crate::invocation::Invocation;
-use crate::observation::{Sighting, Spelled};
+use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Effect, Listing, Unstorable};
 use crate::plan::Policy;
 use crate::signature::{Signature, coarse_now_ns};
@@ -79,6 +79,8 @@ pub struct Witness {
     time_zones: Vec<Vec<u8>>,
     /// Device and inode of the client's standard input, if it can be read at all.
     input: Option<(u64, u64)>,
+    /// The client's process, whose terminal is the tool's.
+    client_pid: Option<u32>,
     /// The last file that was opened to read for the first time, if its thread has only asked about files since.
     just_opened: Option<(u32, Vec<u8>)>,
     /// If the filter has the clock and random numbers.
@@ -123,6 +125,7 @@ impl Witness {
             alive: HashSet::new(),
             time_zones: zone.into_iter().chain(variable(b"TZDIR")).map(<[u8]>::to_vec).collect(),
             input,
+            client_pid: None,
             just_opened: None,
             chance: None,
             walk: memory.map(|memory| LinkWalk {
@@ -139,6 +142,11 @@ impl Witness {
     /// The filter has the clock and random numbers: they matter but for these programs.
     pub fn watch_chance(&mut self, is_harmless: IsHarmless) {
         self.chance = Some(Chance::new(is_harmless));
+    }
+
+    /// The run is for this process.
+    pub fn know_client(&mut self, pid: Option<u32>) {
+        self.client_pid = pid;
     }
 
     /// Takes note of a call that waits.
@@ -222,6 +230,7 @@ impl Witness {
             }
             Meaning::Escape(how) => self.give_up(how),
             Meaning::Start => {}
+            Meaning::Measure(path) => self.measure(n, path),
             Meaning::Identity => self.identity_asked(n.tid),
             Meaning::Clock => self.chance_taken(n.tid, Unstorable::ReadClock),
             Meaning::Random if is_for_libc(n.tid, a[0]) => {}
@@ -293,8 +302,12 @@ impl Witness {
         self.touched.keep_before(&self.place, &mut sightings, |s| {
             self.policy.caution.old_outputs || not_read.contains(&s.path.0)
         });
-        let keeps_temporaries = self.policy.caution.old_outputs;
-        self.touched.filter(&self.place, exit, keeps_temporaries, &mut sightings);
+        self.touched.filter(&self.place, exit, &mut sightings);
+        // A failing tool takes its output away; what one that nobody knows calls its temporary files is anybody's guess.
+        if self.policy.caution.old_outputs || !exit.success() {
+            let absent = |path: &[u8]| Sighting { path: Spelled(path.to_vec()), seen: Seen::Absent };
+            sightings.extend(self.touched.temporaries(&self.place).map(absent));
+        }
         Testimony {
             sightings,
             effects: outcome.effects,

@@ -249,10 +249,11 @@ unsafe fn set_up(launch: &mut Launch) -> Result<RawFd, c_int> {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         check(libc::setpgid(0, 0))?;
         for signal in 1..=SIGNAL_MAX {
-            // Not by the C library, which keeps its own signals to itself; all zeroes is the default.
-            let default = [0_u64; KERNEL_SIGACTION_WORDS];
+            // Not by the C library, which keeps its own signals to itself; all zeroes is the default, one to ignore it.
+            let mut action = [0_u64; KERNEL_SIGACTION_WORDS];
+            action[0] = launch.inherited.ignored_signals >> (signal - 1) & 1;
             let nothing = std::ptr::null_mut::<c_void>();
-            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, nothing, KERNEL_SIGSET_BYTES);
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, nothing, KERNEL_SIGSET_BYTES);
         }
         check(libc::chdir(launch.cwd.as_ptr()))?;
         libc::umask(launch.umask);
@@ -374,11 +375,11 @@ unsafe fn wait_for_go(socket: RawFd) -> Result<(), c_int> {
 /// # Safety
 /// Only in the child.
 unsafe fn execute(launch: &Launch) -> c_int {
-    // SAFETY: the arrays end in null and their strings live; `sigemptyset` initialises the set.
+    // SAFETY: the arrays end in null and their strings live; the set of signals is of the size given.
     unsafe {
-        let mut none = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+        let (blocked, nothing) =
+            (&raw const launch.inherited.blocked_signals, std::ptr::null_mut::<c_void>());
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, blocked, nothing, KERNEL_SIGSET_BYTES);
         libc::execve(launch.program.as_ptr(), launch.argv.pointers.as_ptr(), launch.env.pointers.as_ptr());
     }
     last_errno()

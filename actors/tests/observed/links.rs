@@ -187,7 +187,9 @@ fn walking_demands_all_that_watching_does() {
                     let walked = bench.run_with(tool, &arguments, light);
                     assert_eq!(walked.observed.unstorable, None, "{tool} {arguments:?}");
                     assert_eq!(walked.observed.exit, full.observed.exit);
-                    let lost = not_implied(&bench, &full, &walked);
+                    let mut lost = not_implied(&bench, &full, &walked);
+                    // A failing run's temporary files, which have other names each time.
+                    lost.retain(|fact| !(fact.starts_with("/tmp/cc") && fact.ends_with(" Absent")));
                     assert!(lost.is_empty(), "{tool} {arguments:?}: {lost:#?}");
                 }
             }

@@ -11,12 +11,16 @@ use zccache_actors::sys::OsStrExt;
 use zccache_actors::invocation::Invocation;
 use zccache_actors::signature::Signature;
 
+use crate::c_family::language::base_name;
 use crate::c_family::names::stem_of;
 use crate::planner::Resolved;
 
-/// What the help of an `ar` says that is deterministic unless told otherwise.
-const DETERMINISTIC_HELP: &[&[u8]] =
-    &[b"use zero for timestamps and uids/gids (default)", b"Use zero for symbol map timestamp (default)"];
+/// What the help of an `ar`, a `ranlib` or a `strip` says that is deterministic unless told otherwise.
+const DETERMINISTIC_HELP: &[&[u8]] = &[
+    b"use zero for timestamps and uids/gids (default)",
+    b"Use zero for symbol map timestamp (default)",
+    b"Produce deterministic output when stripping archives (default)",
+];
 
 /// The most bytes of a program that are looked through: an `ar` with all of LLVM in it has some ten million.
 const PROGRAM_BYTES_MAX: u64 = 256 << 20;
@@ -71,6 +75,11 @@ fn is_deterministic(invocation: &Invocation, real: &Resolved) -> bool {
         .filter(|program| program.is_file())
         .peekable();
     found.peek().is_some() && found.all(|program| says_so(&program))
+}
+
+/// Whether this program, which copies archives with what it edits, gives their members no times.
+pub fn copies_without_times(real: &Resolved) -> bool {
+    stem_of(base_name(&real.path)).starts_with(b"llvm-") || says_so(Path::new(OsStr::from_bytes(&real.path)))
 }
 
 fn says_so(program: &Path) -> bool {

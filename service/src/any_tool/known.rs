@@ -29,6 +29,11 @@ impl Known {
     pub fn is_archiver(&self) -> bool {
         self.tools == ARCHIVERS
     }
+
+    /// Whether it writes archives anew, members and all, where it is given one.
+    pub fn edits_archives(&self) -> bool {
+        self.tools == OBJECT_EDITORS
+    }
 }
 
 /// Reads that say nothing of a known tool's result: seeds, sizes of heaps and of pools of threads, what libraries ask
@@ -110,7 +115,8 @@ const CPPCHECK: &[&str] = &["cppcheck"];
 const RUSTFMT: &[&str] = &["rustfmt", "rustup"];
 const GRAMMARS: &[&str] = &["bison", "flex", "flex++", "lex", "m4", "yacc"];
 const PROTOC: &[&str] = &["protoc"];
-const MOC: &[&str] = &["moc", "uic"];
+/// Debian starts Qt's programs by another that chooses among versions of them.
+const MOC: &[&str] = &["moc", "qtchooser", "uic"];
 const EMSCRIPTEN: &[&str] = &[
     "clang",
     "clang++",
@@ -195,6 +201,8 @@ static EMCC: Policy = Policy {
         opens_to_remove: is_lld,
         tells_times: TELLS_TIMES_AMONG_SCRIPTS,
         asks_zone_idly: |n| is_in(&["node", "nodejs", "python", "python3"], n),
+        // Emscripten's cache of its own libraries, which it fills when something is missing: that it does now is seen.
+        is_own_lock: |path| path.starts_with(b"/") && path.ends_with(b"/cache.lock"),
         ..policy("", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None).caution
     },
     ..policy("emscripten", |n| is_in(EMSCRIPTEN, n), ShownMetadata::None)
@@ -230,7 +238,7 @@ pub static KNOWN: &[Known] = &[
     Known {
         tools: OBJECT_EDITORS,
         policy: &OBJECT_EDITOR,
-        telling: &[],
+        telling: &["-U", "--disable-det"],
         are_scripts: false,
         why: "random numbers are for the names of temporary files; the output has the mode of the input",
     },
@@ -336,7 +344,7 @@ mod tests {
                 assert!(programs(tool.as_bytes()), "{tool} is none of its own programs");
             }
         }
-        for list in [LINKERS, GRAMMARS, EMSCRIPTEN, NVCC] {
+        for list in [MOC, LINKERS, GRAMMARS, EMSCRIPTEN, NVCC] {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }
     }
@@ -357,6 +365,8 @@ mod tests {
             (&["ld", "-m", "i386pep", "a.o"], None),
             (&["x86_64-w64-mingw32-ld", "a.o"], None),
             (&["objcopy", "-O", "pei-x86-64", "a", "b"], None),
+            (&["strip", "-g", "lib.a"], Some("object editor")),
+            (&["strip", "-U", "-g", "lib.a"], None),
             (&["clang-tidy", "a.c"], Some("clang tool")),
             (&["clang-tidy", "--enable-check-profile", "a.c"], None),
             (&["python3", "x.py"], None),

@@ -80,6 +80,9 @@ fn known(invocation: &Invocation, called: &[u8], real: &Resolved) -> Option<&'st
     let arguments = response_files::expand(invocation.argv.iter().skip(1), invocation.cwd_path()).ok()?;
     let known = known::find(called, &arguments)?;
     let is_installed = known.are_scripts && real.path.windows(12).any(|w| w == b"/emscripten/");
+    if known.edits_archives() && !archive::copies_without_times(real) {
+        return None;
+    }
     let programs = known.policy.caution.harmless;
     (is_installed || (real.is_program && programs(base_name(&real.path)))).then_some(known)
 }

@@ -29,6 +29,7 @@ pub const REASONS: &[&str] = &[
     "several_architectures",
     "source_on_stdin",
     "static_analyzer",
+    "time_in_object",
     "timing",
     "unknown_processor",
     "unknown_tool",
@@ -77,6 +78,9 @@ pub fn judge<'l, 'w>(
     if line.mode == Mode::Link && has_inputs && !makes_headers(line) {
         return link::judge(line, words).map(|()| Judged::Link);
     }
+    if line.mode == Mode::Compile && words.clone().any(asks_for_time_in_object) {
+        return Err("time_in_object");
+    }
     line.sources.iter().try_for_each(|source| judge_source(line, source))?;
     let judged = match line.sources.as_slice() {
         [] => return Err("no_source"),
@@ -85,6 +89,19 @@ pub fn judge<'l, 'w>(
     };
     judge_output(line)?;
     Ok(judged)
+}
+
+/// Whether a word makes clang write the time into objects: a target of Microsoft's, where that is the default, or the
+/// option itself. Not what it defines, or where it looks.
+fn asks_for_time_in_object(word: &[u8]) -> bool {
+    let holds = |part: &[u8]| word.windows(part.len()).any(|w| w == part);
+    let is_target = word.starts_with(b"--target=") || !word.starts_with(b"-");
+    let is_path = !word.starts_with(b"-") && word.contains(&b'/');
+    let is_microsofts = || [&b"windows"[..], b"msvc", b"win32"].iter().any(|part| holds(part));
+    let is_in_name = || holds(b"msvc-clang") || holds(b"windows-clang");
+    holds(b"-mincremental-linker-compatible")
+        || (is_target && !is_path && is_microsofts())
+        || (is_path && is_in_name())
 }
 
 /// Headers alone, without `-c`: the compiler precompiles them and does not link.

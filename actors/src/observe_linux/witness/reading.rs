@@ -1,8 +1,9 @@
 //! Calls that look: opening to read, asking about a path, listing, standard input, sockets.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::super::chance::program_of;
@@ -12,6 +13,7 @@ use super::super::sightings::Question;
 use super::super::syscalls::{OpenFlags, PathArg};
 use super::kernel_links::is_kernel_link;
 use super::{Witness, has_terminal, is_sink, name};
+use crate::heritage;
 use crate::name_filter::names_in;
 use crate::observation::{Seen, Spelled};
 use crate::observer::{Listing, Unstorable};
@@ -60,9 +62,8 @@ impl Witness {
             },
         };
         let Some(path) = self.path(n, path) else { return };
-        if path == b"/dev/tty" && !has_terminal() {
-            // Fails for every process of ours (shells try it when they start), so it tells nothing.
-            return;
+        if path == b"/dev/tty" {
+            return self.open_terminal(listener, n.id, flags);
         }
         let writes =
             flags & libc::O_ACCMODE != libc::O_RDONLY || flags & (libc::O_TRUNC | libc::O_CREAT) != 0;
@@ -92,6 +93,22 @@ impl Witness {
             self.open_to_write(&path, flags);
         }
         self.spare = path;
+    }
+
+    /// The client's own terminal is what the tool means: it is handed over, and whatever comes of it not stored. Where
+    /// there is none the call fails (shells try it when they start): that tells nothing.
+    fn open_terminal(&mut self, listener: &Listener, id: u64, flags: i32) {
+        let terminal = self.client_pid.and_then(heritage::terminal_of);
+        if terminal.is_none() && !has_terminal() {
+            return;
+        }
+        self.refuse(Unstorable::ReadUnstable("/dev/tty".into()));
+        let closes_on_exec = flags & libc::O_CLOEXEC != 0;
+        let flags = OFlags::from_bits_retain(flags as u32) | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = terminal.flatten().and_then(|path| rustix::fs::open(path, flags, Mode::empty()).ok());
+        if let Some(opened) = opened {
+            listener.give(id, opened.as_fd(), closes_on_exec);
+        }
     }
 
     /// lld opens its old output, so that removing it takes no time, and closes it behind: it reads nothing of it.
@@ -256,6 +273,15 @@ impl Witness {
             self.ask(&path, question);
         }
         self.spare = path;
+    }
+
+    /// Asks for the free space where a path is; where nothing is (libraries look for file systems so), for that alone.
+    pub(super) fn measure(&mut self, n: &Notification, path: PathArg) {
+        let Some(path) = self.path(n, path) else { return };
+        self.ask(&path, Question::Stat);
+        if self.place.signature(&path, true).is_ok() {
+            self.chance_taken(n.tid, Unstorable::ReadClock);
+        }
     }
 
     pub(super) fn stat(&mut self, path: &[u8], follow: bool) {
