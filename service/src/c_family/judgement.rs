@@ -78,7 +78,7 @@ pub fn judge<'l, 'w>(
     if line.mode == Mode::Link && has_inputs && !makes_headers(line) {
         return link::judge(line, words).map(|()| Judged::Link);
     }
-    if line.mode == Mode::Compile && words.clone().any(asks_for_time_in_object) {
+    if line.mode == Mode::Compile && ask_for_time_in_object(words.clone()) {
         return Err("time_in_object");
     }
     line.sources.iter().try_for_each(|source| judge_source(line, source))?;
@@ -91,17 +91,18 @@ pub fn judge<'l, 'w>(
     Ok(judged)
 }
 
-/// Whether a word makes clang write the time into objects: a target of Microsoft's, where that is the default, or the
-/// option itself. Not what it defines, or where it looks.
-fn asks_for_time_in_object(word: &[u8]) -> bool {
-    let holds = |part: &[u8]| word.windows(part.len()).any(|w| w == part);
-    let is_target = word.starts_with(b"--target=") || !word.starts_with(b"-");
-    let is_path = !word.starts_with(b"-") && word.contains(&b'/');
-    let is_microsofts = || [&b"windows"[..], b"msvc", b"win32"].iter().any(|part| holds(part));
-    let is_in_name = || holds(b"msvc-clang") || holds(b"windows-clang");
-    holds(b"-mincremental-linker-compatible")
-        || (is_target && !is_path && is_microsofts())
-        || (is_path && is_in_name())
+/// Whether the words, of which the first is the tool, make clang write the time into objects: a target of Microsoft's,
+/// where that is the default, or the option itself.
+fn ask_for_time_in_object<'w>(words: impl Iterator<Item = &'w [u8]>) -> bool {
+    let holds = |word: &[u8], part: &[u8]| word.windows(part.len()).any(|w| w == part);
+    let is_microsofts = |word| [&b"windows"[..], b"msvc", b"win32"].iter().any(|part| holds(word, part));
+    let mut names_target = true;
+    words.enumerate().any(|(number, word)| {
+        let target = if number == 0 { super::language::base_name(word) } else { word };
+        let asks = (names_target || word.starts_with(b"--target=")) && is_microsofts(target);
+        names_target = matches!(word, b"-target" | b"--target");
+        asks || holds(word, b"-mincremental-linker-compatible")
+    })
 }
 
 /// Headers alone, without `-c`: the compiler precompiles them and does not link.
@@ -160,6 +161,25 @@ fn judge_output(line: &CommandLine) -> Result<(), &'static str> {
 mod tests {
     use super::*;
     use crate::c_family::options::{OPTIONS, Role};
+
+    #[test]
+    fn targets_tell_of_times_and_files_do_not() {
+        let asks = |line: &str| ask_for_time_in_object(line.split(' ').map(str::as_bytes));
+        for line in [
+            "clang --target=x86_64-pc-windows-msvc -c a.c",
+            "clang -target x86_64-pc-windows-msvc19.20 -c a.c",
+            "clang --target i686-pc-win32 -c a.c",
+            "/opt/x86_64-pc-windows-msvc-clang -c a.c",
+            "clang -Xclang -mincremental-linker-compatible -c a.c",
+        ] {
+            assert!(asks(line), "{line}");
+        }
+        for line in
+            ["gcc -c windows.c", "/opt/windows/gcc -c win32.c -o msvc", "clang -Dwindows -Iwin32 -c a.c"]
+        {
+            assert!(!asks(line), "{line}");
+        }
+    }
 
     #[test]
     fn reasons_are_sorted_snake_case_and_cover_the_table() {
