@@ -23,3 +23,9 @@ pub fn spawn_daemon(command: &mut Command) -> io::Result<Child> {
 pub fn is_executable(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
+
+/// Whether there is a process of this number, were it only to be reaped.
+pub fn is_there(pid: i32) -> bool {
+    let pid = rustix::process::Pid::from_raw(pid);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}

@@ -25,3 +25,8 @@ pub fn spawn_daemon(command: &mut Command) -> io::Result<Child> {
 pub fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
+
+/// Whether there is a process of this number: not asked here, where its lock goes with it.
+pub fn is_there(_: i32) -> bool {
+    false
+}

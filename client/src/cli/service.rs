@@ -20,6 +20,9 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(600);
 /// After which waiting is told.
 const STOP_SILENCE: Duration = Duration::from_secs(2);
+/// How long a process may take to be gone whose lock is free: the system closes its files a moment before. One that
+/// nobody reaps (a container without an `init`) stays to be seen for ever, and is not waited for any longer.
+const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How much of the service's complaints is kept, in bytes.
@@ -138,6 +141,11 @@ fn wait_until_gone(endpoint: &Endpoint, asked: Option<&str>, running: u64) -> an
             told = true;
             let _ = writeln!(std::io::stderr(), "waiting for the service to finish ({running} running)…");
         }
+        std::thread::sleep(PAUSE);
+    }
+    let pid = asked.and_then(|pid| pid.trim().parse().ok());
+    let released = Instant::now();
+    while pid.is_some_and(program::is_there) && released.elapsed() < EXIT_PATIENCE {
         std::thread::sleep(PAUSE);
     }
     Ok(())
