@@ -5,11 +5,11 @@ set -euo pipefail
 cargo=${CARGO:-cargo}
 
 if "$cargo" nextest --version >/dev/null 2>&1; then
-  "$cargo" nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level fail
+  "$cargo" nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level flaky
   "$cargo" test --locked --workspace --doc --quiet
   # The scenarios once more, with the observer of systems on which tools cannot be watched.
   ZCCACHE_TEST_OBSERVER=declared "$cargo" nextest run --locked -p zccache-integration-tests --test hits \
-    --no-fail-fast --status-level fail --final-status-level fail
+    --no-fail-fast --status-level fail --final-status-level flaky
 else
   "$cargo" test --locked --workspace --no-fail-fast
   ZCCACHE_TEST_OBSERVER=declared "$cargo" test --locked -p zccache-integration-tests --test hits --no-fail-fast
