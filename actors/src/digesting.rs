@@ -11,8 +11,8 @@ use crate::file_table::FileTable;
 use crate::freshness::{LiveRecord, WorkingDirectory, identities, identity_of, listing_digest};
 use crate::observation::{Fact, Observation, Seen, Sighting, Spelled};
 use crate::observer::Unstorable;
-use crate::record::{NO_FILE, Record, RunResult, Variable};
-use crate::signature::{FileKind, Signature};
+use crate::record::{Record, RunResult, Variable};
+use crate::signature::Signature;
 use crate::sys::fs::AtFlags;
 
 /// The most observations of one record. A C++ file has some hundreds, a large Rust crate some thousands.
@@ -48,7 +48,7 @@ pub fn make_record(
     run: Run,
     files: &Arc<FileTable>,
     cwd: &Arc<WorkingDirectory>,
-) -> Result<Record, Unstorable> {
+) -> Result<LiveRecord, Unstorable> {
     if run.sightings.len() > OBSERVATIONS_MAX {
         return Err(Unstorable::TooMany("observations"));
     }
@@ -68,30 +68,26 @@ pub fn make_record(
         };
         pins.mtimes |= still.iter().any(is_telling);
     }
-    let identities_of = |o: &[Observation]| identities(o.iter().map(|o| identity_of(o, cwd)));
-    let identities = identities_of(&still);
-    let identities = pins.add_to(&mut still, identities);
+    pins.add_to(&mut still);
     let record = Record {
-        identities,
         observations: still,
+        identities: Vec::new(),
         environment: run.environment,
         variables: run.variables,
         origin: None,
         result: run.result,
     };
-    let live = LiveRecord::new(record);
     // What was absent when the tool first asked may have been there when it asked again.
-    if let Err(broken) = live.check(cwd, files) {
-        return Err(Unstorable::InputChanged(String::from_utf8_lossy(&broken.path).into_owned()));
+    let live = LiveRecord::establish(record, cwd, files)
+        .map_err(|broken| Unstorable::InputChanged(String::from_utf8_lossy(&broken.path).into_owned()))?;
+    if before.is_empty() {
+        return Ok(live);
     }
     let mut record = Arc::unwrap_or_clone(live.record);
-    if !before.is_empty() {
-        let identities = identities_of(&before);
-        pins.add_to(&mut before, identities);
-        record.observations.extend(before);
-        record.identities = identities_of(&record.observations);
-    }
-    Ok(record)
+    pins.add_to(&mut before);
+    record.observations.extend(before);
+    record.identities = identities(record.observations.iter().map(|o| identity_of(o, cwd)));
+    Ok(LiveRecord::new(record))
 }
 
 /// Which metadata of files that were read must be as it was, beyond what equal contents ask for.
@@ -105,8 +101,8 @@ struct Pins<'a> {
 }
 
 impl Pins<'_> {
-    /// Adds what they demand; returns the identities of all.
-    fn add_to(self, observations: &mut Vec<Observation>, mut identities: Vec<u32>) -> Vec<u32> {
+    /// Adds what they demand.
+    fn add_to(self, observations: &mut Vec<Observation>) {
         if self.modes && !self.mtimes {
             let mode = |o: &Observation| match o.fact {
                 Fact::Content { signature, .. } => {
@@ -119,25 +115,19 @@ impl Pins<'_> {
         }
         if self.mtimes || self.twins {
             let is_asked_for = |path: &Spelled| self.mtimes && !self.timeless.contains(path);
-            pin_mtimes(observations, &identities, is_asked_for);
+            pin_mtimes(observations, is_asked_for);
         }
-        // What pins metadata stands for no file of its own.
-        identities.resize(observations.len(), NO_FILE);
-        identities
     }
 }
 
 /// Makes time stamps of files read part of what must hold: of those that it `is_asked_for`, and of those whose content
 /// several files have, which `#pragma once` tells apart by their times.
-fn pin_mtimes(
-    observations: &mut Vec<Observation>,
-    identities: &[u32],
-    is_asked_for: impl Fn(&Spelled) -> bool,
-) {
-    let mut first_with: HashMap<Digest, u32> = HashMap::new();
+fn pin_mtimes(observations: &mut Vec<Observation>, is_asked_for: impl Fn(&Spelled) -> bool) {
+    let mut first_with: HashMap<Digest, (u64, u64)> = HashMap::new();
     let mut shared: HashSet<Digest> = HashSet::new();
-    for (observation, &identity) in observations.iter().zip(identities) {
+    for observation in &*observations {
         if let Fact::Content { digest, signature, .. } = observation.fact
+            && let identity = (signature.dev, signature.ino)
             && signature.size > 0
             && *first_with.entry(digest).or_insert(identity) != identity
         {
@@ -158,18 +148,10 @@ fn pin_mtimes(
 }
 
 /// The fact that `seen` stands for, of a path that the run has changed since.
-fn fact_before(
-    path: &[u8],
-    seen: &Seen,
-    digest: Option<Digest>,
-    cwd: &WorkingDirectory,
-) -> Result<Fact, Unstorable> {
+fn fact_before(path: &[u8], seen: &Seen, digest: Option<Digest>) -> Result<Fact, Unstorable> {
     Ok(match (seen, digest) {
-        (Seen::Read { signature, executed }, Some(digest)) => {
-            // Another name of the file may still be there.
-            let name = Signature::at(cwd.fd(), path, AtFlags::SYMLINK_NOFOLLOW);
-            let linked = name.is_ok_and(|name| name.kind() == FileKind::Symlink);
-            Fact::Content { digest, signature: *signature, executed: *executed, linked }
+        (Seen::Read { signature, executed, linked }, Some(digest)) => {
+            Fact::Content { digest, signature: *signature, executed: *executed, linked: *linked }
         }
         (Seen::Absent, _) => Fact::Absent,
         (Seen::Symlink { target }, _) => Fact::Symlink { target: target.clone() },
@@ -189,23 +171,21 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
     let path = &sighting.path.0[..];
     let changed = || Unstorable::InputChanged(String::from_utf8_lossy(path).into_owned());
     Ok(match &sighting.seen {
-        Seen::Read { signature, executed } => {
-            // One look tells both that the name is the file itself, and that the file is as it was when opened.
-            let name = Signature::at(cwd.fd(), path, AtFlags::SYMLINK_NOFOLLOW).map_err(|_| changed())?;
-            if name == *signature
-                && let Some(digest) = files.known(signature)
-            {
-                return Ok(Fact::Content { digest, signature: name, executed: *executed, linked: false });
-            }
-            let content = files.content(cwd.fd(), path).map_err(|_| changed())?;
-            if content.signature != *signature {
-                return Err(changed());
-            }
-            if !content.settled {
-                return Err(Unstorable::InputTooNew(String::from_utf8_lossy(path).into_owned()));
-            }
-            let linked = name.kind() == FileKind::Symlink;
-            Fact::Content { digest: content.digest, signature: *signature, executed: *executed, linked }
+        Seen::Read { signature, executed, linked } => {
+            let digest = match files.known(signature) {
+                Some(digest) => digest,
+                None => {
+                    let content = files.content(cwd.fd(), path).map_err(|_| changed())?;
+                    if content.signature != *signature {
+                        return Err(changed());
+                    }
+                    if !content.settled {
+                        return Err(Unstorable::InputTooNew(String::from_utf8_lossy(path).into_owned()));
+                    }
+                    content.digest
+                }
+            };
+            Fact::Content { digest, signature: *signature, executed: *executed, linked: *linked }
         }
         Seen::Listed { signature } => {
             let digest = listing_digest(cwd.fd(), path).map_err(|_| changed())?;
@@ -222,7 +202,7 @@ fn fact(sighting: &Sighting, files: &FileTable, cwd: &WorkingDirectory) -> Resul
         Seen::Symlink { target } => Fact::Symlink { target: target.clone() },
         Seen::Kind { follow, kind } => Fact::Kind { follow: *follow, kind: *kind },
         Seen::Metadata { follow, signature } => metadata(*follow, signature),
-        Seen::Before { seen, digest } => fact_before(path, seen, *digest, cwd)?,
+        Seen::Before { seen, digest } => fact_before(path, seen, *digest)?,
     })
 }
 
@@ -260,15 +240,18 @@ mod tests {
         std::fs::write(&path, "one").unwrap();
         let sighting = || {
             let signature = Signature::of(&path).unwrap();
-            vec![Sighting { path: Spelled(b"a.h".to_vec()), seen: Seen::Read { signature, executed: false } }]
+            vec![Sighting {
+                path: Spelled(b"a.h".to_vec()),
+                seen: Seen::Read { signature, executed: false, linked: false },
+            }]
         };
         let old = sighting();
         while !Signature::of(&path).unwrap().is_settled(crate::signature::coarse_now_ns()) {
             std::thread::sleep(std::time::Duration::from_millis(1)); // the file system's clock has to move
         }
         let files = Arc::new(FileTable::default());
-        let record = make_record(run(sighting()), &files, &cwd).unwrap();
-        assert_eq!((record.observations.len(), record.identities), (1, vec![0]));
+        let record = make_record(run(sighting()), &files, &cwd).unwrap().record;
+        assert_eq!((record.observations.len(), &record.identities[..]), (1, &[0][..]));
         std::fs::write(&path, "two").unwrap();
         assert!(matches!(make_record(run(old), &files, &cwd), Err(Unstorable::InputChanged(_))));
     }

@@ -68,8 +68,14 @@ impl Declaration {
 
     /// The declared inputs as they are now, before the run.
     pub fn look(&self, cwd: &WorkingDirectory) -> Vec<Sighting> {
+        let is_link = |path: &Spelled| {
+            let name = Signature::at(cwd.fd(), &path.0[..], AtFlags::SYMLINK_NOFOLLOW);
+            name.is_ok_and(|name| name.kind() == FileKind::Symlink)
+        };
         let seen = |path: &Spelled| match Signature::at(cwd.fd(), &path.0[..], AtFlags::empty()) {
-            Ok(signature) if signature.kind() == FileKind::File => Seen::Read { signature, executed: false },
+            Ok(signature) if signature.kind() == FileKind::File => {
+                Seen::Read { signature, executed: false, linked: is_link(path) }
+            }
             Ok(signature) if signature.kind() == FileKind::Directory => Seen::Listed { signature },
             Ok(signature) => Seen::Kind { follow: true, kind: signature.kind() },
             Err(_) => Seen::Absent,

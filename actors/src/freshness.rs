@@ -9,6 +9,7 @@ mod groups;
 
 use crate::sys::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::sys::fs::{AtFlags, Mode, OFlags};
@@ -65,6 +66,9 @@ pub struct LiveRecord {
     lists: bool,
     /// What was seen when everything last held.
     memo: RwLock<Arc<Memo>>,
+    /// The number of the observation that is the likeliest not to hold: what did not last time, before that the file
+    /// that had changed last when the record was made. Any number is right; a good one saves work.
+    suspect: AtomicUsize,
 }
 
 #[derive(Clone, PartialEq)]
@@ -92,7 +96,15 @@ impl LiveRecord {
         });
         let memo = Memo { observations: observations.collect(), directories: vec![None; groups.len()] };
         let lists = record.observations.iter().any(|o| matches!(o.fact, Fact::Listed { .. }));
-        Self { record: Arc::new(record), groups: groups.into(), lists, memo: RwLock::new(Arc::new(memo)) }
+        let changed_at = |(_, seen): &(usize, &Option<Signature>)| seen.map(|signature| signature.ctime_ns);
+        let youngest = memo.observations.iter().enumerate().max_by_key(changed_at);
+        Self {
+            suspect: AtomicUsize::new(youngest.map_or(0, |(number, _)| number)),
+            record: Arc::new(record),
+            groups: groups.into(),
+            lists,
+            memo: RwLock::new(Arc::new(memo)),
+        }
     }
 
     /// Checks every observation, as seen from `cwd`.
@@ -114,39 +126,79 @@ impl LiveRecord {
         files: &Arc<FileTable>,
         also: impl FnOnce() -> T,
     ) -> Result<T, Broken> {
-        let memo = Arc::clone(&self.memo.read().unwrap_or_else(PoisonError::into_inner));
-        // Taken before anything is looked at: what changes later is stamped with this time or a later one.
-        let now_ns = coarse_now_ns();
-        let check = Check {
-            record: Arc::clone(&self.record),
-            groups: Arc::clone(&self.groups),
-            left: Arc::new(Mutex::new(0..self.groups.len())),
-            memo: Arc::clone(&memo),
-            cwd: Arc::clone(cwd),
-            files: Arc::clone(files),
-            kept: files.kept.kept(),
-            now_ns,
-        };
-        let (seen, also) = check.run(also, self.lists)?;
-        let mut observations = vec![None; memo.observations.len()];
-        for (number, signature) in seen.observations {
-            observations[number] = signature;
-        }
-        if observations != memo.observations
-            && identities(observations.iter().map(identity)) != self.record.identities
-        {
+        let memo = self.memo();
+        let look = || self.look(cwd, files, false, also);
+        let (seen, fresh, also) = look().inspect_err(|broken| self.suspect(broken))?;
+        if seen != memo.observations && identities(seen.iter().map(identity)) != self.record.identities {
             return Err(Broken { path: b"which names are one file".to_vec() });
         }
-        let settled = |s: Option<Signature>| s.filter(|s| s.is_settled(now_ns));
-        let mut directories = vec![None; memo.directories.len()];
-        for (number, signature) in seen.directories {
-            directories[number] = signature;
-        }
-        let fresh = Memo { observations: observations.into_iter().map(settled).collect(), directories };
         if fresh != *memo {
             *self.memo.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
         Ok(also)
+    }
+
+    /// Makes sure that `record` holds, each file being as its signature says, and notes which names are one file.
+    ///
+    /// # Errors
+    /// An observation that does not hold.
+    pub fn establish(
+        record: Record,
+        cwd: &Arc<WorkingDirectory>,
+        files: &Arc<FileTable>,
+    ) -> Result<Self, Broken> {
+        let mut live = Self::new(record);
+        let (seen, fresh, ()) = live.look(cwd, files, true, || ())?;
+        Arc::make_mut(&mut live.record).identities = identities(seen.iter().map(identity));
+        live.memo = RwLock::new(Arc::new(fresh));
+        Ok(live)
+    }
+
+    fn memo(&self) -> Arc<Memo> {
+        Arc::clone(&self.memo.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks at everything; gives what was seen, and what of that can be believed next time.
+    fn look<T>(
+        &self,
+        cwd: &Arc<WorkingDirectory>,
+        files: &Arc<FileTable>,
+        exact: bool,
+        also: impl FnOnce() -> T,
+    ) -> Result<(Vec<Option<Signature>>, Memo, T), Broken> {
+        // Taken before anything is looked at: what changes later is stamped with this time or a later one.
+        let now_ns = coarse_now_ns();
+        let memo = self.memo();
+        let mut observations = vec![None; memo.observations.len()];
+        let mut directories = vec![None; memo.directories.len()];
+        let check = Check {
+            record: Arc::clone(&self.record),
+            groups: Arc::clone(&self.groups),
+            left: Arc::new(Mutex::new(0..self.groups.len())),
+            memo,
+            cwd: Arc::clone(cwd),
+            files: Arc::clone(files),
+            kept: files.kept.kept(),
+            now_ns,
+            exact,
+        };
+        check.alone(self.suspect.load(Ordering::Relaxed))?;
+        let (seen, also) = check.run(also, self.lists)?;
+        for (number, signature) in seen.observations {
+            observations[number] = signature;
+        }
+        for (number, signature) in seen.directories {
+            directories[number] = signature;
+        }
+        let settled = |s: &Option<Signature>| s.filter(|s| s.is_settled(now_ns));
+        let fresh = Memo { observations: observations.iter().map(settled).collect(), directories };
+        Ok((observations, fresh, also))
+    }
+
+    fn suspect(&self, broken: &Broken) {
+        if let Some(number) = self.record.observations.iter().position(|o| o.path.0 == broken.path) {
+            self.suspect.store(number, Ordering::Relaxed);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::blobs::Blobs;
 use crate::digesting::{Run, make_record};
 use crate::faults;
 use crate::file_table::FileTable;
-use crate::freshness::WorkingDirectory;
+use crate::freshness::{LiveRecord, WorkingDirectory};
 use crate::key::RequestKey;
 use crate::observer::Unstorable;
 use crate::plan::Plan;
@@ -27,7 +27,7 @@ use crate::supervision::Probe;
 
 /// A connection wants the record of a finished run. May be repeated.
 #[derive(Message)]
-#[rtype(result = "Result<Record, Unstorable>")]
+#[rtype(result = "Result<LiveRecord, Unstorable>")]
 pub struct MakeRecord {
     /// What the run came to.
     pub run: Run,
@@ -41,7 +41,7 @@ pub struct MakeRecord {
 #[rtype(result = "Vec<(RequestKey, Record)>")]
 pub struct Share {
     /// The record as stored.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// The ways in which the request may share, the nearest first.
     pub requests: Vec<SharedRequest>,
     /// What the request means.
@@ -68,7 +68,7 @@ impl Actor for Hasher {
 }
 
 impl Handler<MakeRecord> for Hasher {
-    type Result = Result<Record, Unstorable>;
+    type Result = Result<LiveRecord, Unstorable>;
 
     fn handle(&mut self, message: MakeRecord, _: &mut Self::Context) -> Self::Result {
         // A panic would cost the pool a thread for good.

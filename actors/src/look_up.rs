@@ -71,7 +71,7 @@ async fn from(
         None => from_other_place(order, request, shared, peers),
     }?;
     let root = order.invocation.cwd.clone();
-    let insert = Insert { key: order.key, record, root, contents };
+    let insert = Insert { key: order.key, record: LiveRecord::new(record), root, contents };
     match peers.store.send(insert).await {
         Ok(Ok(())) => here(order, peers).await,
         _ => None,

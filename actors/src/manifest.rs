@@ -43,9 +43,9 @@ struct Held {
 }
 
 impl Held {
-    fn new(record: Record, used: RecordUse) -> Self {
+    fn new(record: LiveRecord, used: RecordUse) -> Self {
         Self {
-            live: Arc::new(LiveRecord::new(record)),
+            live: Arc::new(record),
             last_use_ms: Arc::new(AtomicU64::new(used.last_use_ms)),
             places: used.places.into(),
         }
@@ -60,7 +60,8 @@ impl Held {
 impl Manifest {
     /// A manifest of these records.
     pub fn new(records: impl IntoIterator<Item = (Record, RecordUse)>) -> Self {
-        let records = records.into_iter().map(|(record, used)| Held::new(record, used)).collect();
+        let records =
+            records.into_iter().map(|(record, used)| Held::new(LiveRecord::new(record), used)).collect();
         Self {
             records: RwLock::new(records),
             looked_at_ms: AtomicU64::new(now_ms()),
@@ -117,13 +118,13 @@ impl Manifest {
     }
 
     /// Puts `record` first, in the place of one with the same observations; returns the records that went.
-    pub fn insert(&self, record: Record, used: RecordUse) -> Vec<Arc<LiveRecord>> {
+    pub fn insert(&self, record: LiveRecord, used: RecordUse) -> Vec<Arc<LiveRecord>> {
         let mut records = self.records.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let same = |held: &Held| {
-            let old = &held.live.record;
-            old.environment == record.environment
-                && old.variables == record.variables
-                && old.observations.iter().eq(&record.observations)
+            let (old, new) = (&held.live.record, &record.record);
+            old.environment == new.environment
+                && old.variables == new.variables
+                && old.observations.iter().eq(&new.observations)
         };
         let (mut gone, mut kept): (Vec<_>, Vec<_>) = records.drain(..).partition(same);
         kept.insert(0, Held::new(record, used));
@@ -235,9 +236,9 @@ mod tests {
         let manifest = Manifest::new([]);
         let many = i32::try_from(RECORDS_PER_KEY_MAX).unwrap();
         for exit in 0..many {
-            assert!(manifest.insert(record(exit), RecordUse::default()).is_empty());
+            assert!(manifest.insert(LiveRecord::new(record(exit)), RecordUse::default()).is_empty());
         }
-        let gone = manifest.insert(record(many), RecordUse::default());
+        let gone = manifest.insert(LiveRecord::new(record(many)), RecordUse::default());
         assert_eq!(gone.iter().map(|live| live.record.result.exit).collect::<Vec<_>>(), [Exit::Code(0)]);
         assert_eq!(manifest.records().len(), RECORDS_PER_KEY_MAX);
         assert_eq!(manifest.records()[0].0.record.result.exit, Exit::Code(many));

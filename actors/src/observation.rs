@@ -33,6 +33,8 @@ pub enum Seen {
         signature: Signature,
         /// It was executed (or is the interpreter or loader of what was), so the execute bits matter.
         executed: bool,
+        /// The name itself is a symbolic link to the file.
+        linked: bool,
     },
     /// There was nothing at this path (`ENOENT`, `ENOTDIR`).
     Absent,

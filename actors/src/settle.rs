@@ -15,7 +15,7 @@ use crate::counters::count;
 use crate::digesting::Run;
 use crate::faults;
 use crate::flights::Landing;
-use crate::freshness::WorkingDirectory;
+use crate::freshness::{LiveRecord, WorkingDirectory};
 use crate::hasher::{MakeRecord, Share};
 use crate::invocation::Invocation;
 use crate::journal::Note;
@@ -24,7 +24,7 @@ use crate::observation::Spelled;
 use crate::observer::Unstorable;
 use crate::passing;
 use crate::plan::{Plan, Policy, ShownMetadata, Variables};
-use crate::record::{Record, RunResult, Variable};
+use crate::record::{RunResult, Variable};
 use crate::runner::RunReport;
 use crate::sharing::shared_requests;
 use crate::store::Insert;
@@ -53,7 +53,7 @@ pub struct Settlement {
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A record with the contents it names, or why there is none.
-pub type Prepared = Result<(Record, Vec<PendingBlob>), NotStored>;
+pub type Prepared = Result<(LiveRecord, Vec<PendingBlob>), NotStored>;
 
 /// Why a result was not stored.
 pub enum NotStored {
@@ -125,8 +125,8 @@ pub async fn prepare(
 
 /// The record that the hasher makes, if it comes within `RECORD_PATIENCE`.
 async fn in_time(
-    making: impl Future<Output = Result<Result<Record, Unstorable>, MailboxError>>,
-) -> Result<Record, NotStored> {
+    making: impl Future<Output = Result<Result<LiveRecord, Unstorable>, MailboxError>>,
+) -> Result<LiveRecord, NotStored> {
     let made = tokio::time::timeout(RECORD_PATIENCE, making).await;
     let made = made.map_err(|e| NotStored::Degraded("hasher_slow", e.to_string()))?;
     Ok(made.map_err(|e| NotStored::Degraded("hasher_gone", e.to_string()))??)
@@ -140,7 +140,7 @@ pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
     let stored = match prepared {
         Ok((record, contents)) => {
             let requests = shared_requests(&invocation, &plan, &cwd);
-            let kept = (!requests.is_empty()).then(|| record.clone());
+            let kept = (!requests.is_empty()).then(|| Arc::clone(&record.record));
             let stored = store(key, record, root.clone(), contents, &peers).await;
             shareable = kept.filter(|_| stored.is_ok()).map(|record| Share { record, requests, plan, cwd });
             stored
@@ -179,13 +179,13 @@ async fn store_shared(share: Share, root: &[u8], peers: &Peers) {
     let Ok(general) = peers.hasher.send(share).await else { return };
     for (key, record) in general {
         // Its contents are stored already.
-        let _ = store(key, record, root.to_vec(), Vec::new(), peers).await;
+        let _ = store(key, LiveRecord::new(record), root.to_vec(), Vec::new(), peers).await;
     }
 }
 
 async fn store(
     key: RequestKey,
-    record: Record,
+    record: LiveRecord,
     root: Vec<u8>,
     contents: Vec<PendingBlob>,
     peers: &Peers,

@@ -16,6 +16,7 @@ use zccache_proto::message::Evict;
 use zccache_proto::report::{AllTimeReport, StoreReport};
 
 use crate::blobs::{Blobs, PendingBlob};
+use crate::freshness::LiveRecord;
 use crate::index::IndexError;
 use crate::key::RequestKey;
 use crate::manifest::{HotManifests, Manifest, now_ms};
@@ -140,13 +141,17 @@ impl Storage {
         if let Some(manifest) = self.hot.get(key) {
             return Ok(Some(manifest));
         }
-        let entry = self.with_open(|accounts| Ok(accounts.index().entry(key)?))?;
-        if entry.records.is_empty() {
-            return Ok(None);
+        let manifest = self.indexed(key)?;
+        if let Some(manifest) = &manifest {
+            self.keep_hot(key, Arc::clone(manifest));
         }
-        let manifest = Arc::new(Manifest::new(entry.records));
-        self.keep_hot(key, Arc::clone(&manifest));
-        Ok(Some(manifest))
+        Ok(manifest)
+    }
+
+    /// The manifest of `key` as the index has it.
+    fn indexed(&mut self, key: RequestKey) -> Result<Option<Arc<Manifest>>, StorageError> {
+        let records = self.with_open(|accounts| Ok(accounts.index().entry(key)?.records))?;
+        Ok((!records.is_empty()).then(|| Arc::new(Manifest::new(records))))
     }
 
     /// Stores `record` and the contents it names, of a request made in the directory `root`.
@@ -156,20 +161,28 @@ impl Storage {
     pub fn insert(
         &mut self,
         key: RequestKey,
-        record: Record,
+        record: LiveRecord,
         root: &[u8],
         contents: &[PendingBlob],
     ) -> Result<(), StorageError> {
         self.make_room(contents)?;
-        let manifest = self.manifest(key)?.unwrap_or_else(|| Arc::new(Manifest::new([])));
-        let used = RecordUse { last_use_ms: self.hot.clock.stamp(), places: places(&record, root) };
+        let hot = self.hot.get(key);
+        // What is for requests from elsewhere waits in the index until one comes.
+        let keep = hot.is_some() || record.record.origin.is_none();
+        let manifest = match hot {
+            Some(manifest) => manifest,
+            None => self.indexed(key)?.unwrap_or_else(|| Arc::new(Manifest::new([]))),
+        };
+        let used = RecordUse { last_use_ms: self.hot.clock.stamp(), places: places(&record.record, root) };
         let inserted = self.with_open(|accounts| accounts.insert(key, &manifest, record, used, contents));
         if inserted.is_err() {
             // In memory it may be there, though nothing of it was written down.
             self.hot.remove(key);
         }
         inserted?;
-        self.keep_hot(key, manifest);
+        if keep {
+            self.keep_hot(key, manifest);
+        }
         Ok(())
     }
 
@@ -459,7 +472,7 @@ mod tests {
                 origin: None,
                 result,
             };
-            self.storage.insert(key, record, b"/project", &[pending])
+            self.storage.insert(key, LiveRecord::new(record), b"/project", &[pending])
         }
 
         /// As a hit does it.
@@ -646,7 +659,7 @@ mod tests {
             let (observations, identities, variables) = (vec![], vec![], vec![]);
             let record =
                 Record { observations, identities, environment: None, variables, origin: None, result };
-            f.storage.insert(key(name), record, b"/project", &[]).unwrap();
+            f.storage.insert(key(name), LiveRecord::new(record), b"/project", &[]).unwrap();
             f.storage.report()
         };
         // Far beyond the limit, which is one of contents.

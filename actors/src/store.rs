@@ -18,9 +18,9 @@ use zccache_proto::report::StoreReport;
 use crate::blobs::PendingBlob;
 use crate::counters::Counters;
 use crate::faults;
+use crate::freshness::LiveRecord;
 use crate::key::RequestKey;
 use crate::manifest::Manifest;
-use crate::record::Record;
 use crate::signature::coarse_now_ns;
 use crate::storage::{Gone, Storage, StorageError};
 use crate::supervision::Probe;
@@ -41,7 +41,7 @@ pub struct Insert {
     /// The request.
     pub key: RequestKey,
     /// The result and its observations.
-    pub record: Record,
+    pub record: LiveRecord,
     /// The requester's directory.
     pub root: Vec<u8>,
     /// The contents that the record names.

@@ -42,6 +42,8 @@ pub(super) struct Check {
     pub files: Arc<FileTable>,
     pub kept: Option<Arc<Kept>>,
     pub now_ns: i64,
+    /// Another file with the same content will not do.
+    pub exact: bool,
 }
 
 /// What a check saw, by number.
@@ -54,6 +56,14 @@ pub(super) struct Seen {
 }
 
 impl Check {
+    /// Looks at one observation by itself, before anything is done in advance or by others: where a file was edited, the
+    /// whole check ends here.
+    pub fn alone(&self, number: usize) -> Result<(), Broken> {
+        let Some(Observation { path, .. }) = self.record.observations.get(number) else { return Ok(()) };
+        let Ok(name) = CString::new(&path.0[..]) else { return Ok(()) };
+        self.present(number, self.cwd.fd(), &name).map(drop)
+    }
+
     /// Checks everything and does `also`, with a second hand if there is much to do: the client's own processor waits
     /// for us. `lists`: some directory's names are compared, among which no temporary file may be.
     pub fn run<T>(&self, also: impl FnOnce() -> T, lists: bool) -> Result<(Seen, T), Broken> {
@@ -186,7 +196,7 @@ impl Check {
                 if self.memo.observations[number] == Some(now) {
                     return Ok(Some(now));
                 }
-                if now.kind() != FileKind::File {
+                if self.exact || now.kind() != FileKind::File {
                     return Err(broken());
                 }
                 let content = self.files.content(base, name).map_err(|_| broken())?;

@@ -122,7 +122,9 @@ impl Facts {
                 let name = String::from_utf8_lossy(path).into_owned();
                 self.trouble.get_or_insert(Unstorable::InputTooNew(name));
             }
-            self.add(path, Seen::Read { signature, executed });
+            let name = Signature::at(CWD, self.absolute(path), AtFlags::SYMLINK_NOFOLLOW);
+            let linked = name.is_ok_and(|name| name.kind() == FileKind::Symlink);
+            self.add(path, Seen::Read { signature, executed, linked });
         }
         found
     }

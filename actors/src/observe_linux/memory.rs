@@ -25,6 +25,9 @@ const DISTRUSTED_MAX: usize = 10_000;
 /// The largest text that is read for names, in bytes: beyond, its names count as unclear.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 
+/// A directory that changed less than this ago, in nanoseconds, changes again: it is being built in.
+const RESTLESS_NS: i64 = 10_000_000_000;
+
 /// The most names a directory may have to be looked through for links.
 const LISTED_NAMES_MAX: usize = 100_000;
 
@@ -56,6 +59,13 @@ impl Memory {
         let names = Arc::new(names);
         remember(&self.texts, TEXTS_MAX, *signature, Arc::clone(&names));
         names
+    }
+
+    /// Whether the directory `path` has just changed, so that it will before its links are asked for again.
+    pub fn would_list_in_vain(&self, place: &Place, path: &[u8]) -> bool {
+        let shown = if path.is_empty() { &b"."[..] } else { path };
+        let since = |signature: Signature| coarse_now_ns().saturating_sub(signature.ctime_ns);
+        place.signature(shown, true).is_ok_and(|signature| since(signature) < RESTLESS_NS)
     }
 
     /// The names in the directory `path` that are symbolic links; none if it cannot be told.

@@ -55,8 +55,10 @@ mod tests {
         std::fs::write(&path, "int x = __LINE__;").unwrap();
         let directory = std::fs::File::open(temp.path()).unwrap();
         let signature = Signature::of(&path).unwrap();
-        let sightings =
-            [Sighting { path: Spelled(b"a.c".to_vec()), seen: Seen::Read { signature, executed: false } }];
+        let sightings = [Sighting {
+            path: Spelled(b"a.c".to_vec()),
+            seen: Seen::Read { signature, executed: false, linked: false },
+        }];
         let told = |words: &[&str], arguments: &[&str]| {
             may_be_told(words, &arguments.iter().collect(), &sightings, directory.as_fd())
         };

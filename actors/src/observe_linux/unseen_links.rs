@@ -22,6 +22,9 @@ const PREDEFINED: &[u8] = b"stdc-predef.h";
 const FORCING: &[&[u8]] =
     &[b"-include", b"-imacros", b"--include=", b"--imacros=", b"--include", b"--imacros"];
 
+/// Up to so many names are looked at one by one, rather than listing a directory that is being written to.
+const LOOKED_AT_NAMES_MAX: usize = 16;
+
 /// Names to be looked for, by their directory part (empty, or with its slash).
 type Names = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
 
@@ -77,6 +80,10 @@ pub fn walk_all<'a>(
     nearby.iter().try_for_each(|(directory, names)| ways.walk(directory, names))
 }
 
+fn is_link(place: &Place, path: &[u8]) -> bool {
+    place.signature(path, false).is_ok_and(|signature| signature.kind() == FileKind::Symlink)
+}
+
 /// Whether any text or the command line may define the macro `name`; a precompiled header may define any.
 fn may_be_defined(name: &[u8], words: &[&[u8]], texts: &[(&[u8], Arc<IncludeNames>)]) -> bool {
     let mark = mark_of(name);
@@ -91,7 +98,7 @@ fn may_be_defined(name: &[u8], words: &[&[u8]], texts: &[(&[u8], Arc<IncludeName
 /// The path and signature of what may be a source text.
 fn as_text(sighting: &Sighting) -> Option<(&[u8], &Signature)> {
     match &sighting.seen {
-        Seen::Read { signature, executed: false } => Some((&sighting.path.0, signature)),
+        Seen::Read { signature, executed: false, .. } => Some((&sighting.path.0, signature)),
         _ => None,
     }
 }
@@ -137,17 +144,17 @@ impl<F: FnMut(Stone)> Ways<'_, F> {
             if !end.is_directory {
                 continue;
             }
-            let linked = self.links_in(&end.path)?;
-            if linked.is_empty() {
+            let slash: &[u8] = if matches!(end.path.last(), None | Some(b'/')) { b"" } else { b"/" };
+            let below = |last: &Vec<u8>| [&end.path[..], slash, last].concat();
+            if lasts.len() <= LOOKED_AT_NAMES_MAX && self.memory.would_list_in_vain(self.place, &end.path) {
+                for path in lasts.iter().map(below).filter(|path| is_link(self.place, path)) {
+                    self.links.walk(self.place, &path, self.found);
+                }
                 continue;
             }
+            let linked = self.links_in(&end.path)?;
             for last in lasts.iter().filter(|last| linked.contains(*last)) {
-                let mut path = end.path.clone();
-                if !matches!(path.last(), None | Some(b'/')) {
-                    path.push(b'/');
-                }
-                path.extend_from_slice(last);
-                self.links.walk(self.place, &path, self.found);
+                self.links.walk(self.place, &below(last), self.found);
             }
         }
         Ok(())

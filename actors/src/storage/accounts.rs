@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::blobs::{Blobs, PendingBlob};
 use crate::digest::Digest;
 use crate::faults;
+use crate::freshness::LiveRecord;
 use crate::index::{BlobUse, Change, Entry, Index, Totals};
 use crate::key::RequestKey;
 use crate::manifest::{HotManifests, Manifest};
@@ -91,11 +92,11 @@ impl Accounts {
         &mut self,
         key: RequestKey,
         manifest: &Manifest,
-        record: Record,
+        record: LiveRecord,
         used: RecordUse,
         contents: &[PendingBlob],
     ) -> Result<(), StorageError> {
-        for file in outputs_of(&record) {
+        for file in outputs_of(&record.record) {
             // What a shared result names was stored before it, and may have gone since.
             let comes = contents.iter().any(|content| content.digest == file.digest);
             if !comes && self.index.blob(file.digest)?.is_none() {
@@ -109,7 +110,7 @@ impl Accounts {
             }
         }
         faults::pass("insert.committed");
-        let (outputs, is_own) = (outputs_of(&record), is_own(&record));
+        let (outputs, is_own) = (outputs_of(&record.record), is_own(&record.record));
         let gone = manifest.insert(record, used);
         let records = manifest.records();
         let records = records.iter().map(|(live, used)| (&*live.record, used.clone())).collect();

@@ -181,7 +181,7 @@ impl Witness {
                     self.distrust();
                 }
                 let signature = self.settled(path, signature);
-                self.add(path, question, Seen::Read { signature, executed }, linked);
+                self.add(path, question, Seen::Read { signature, executed, linked }, linked);
                 Some(signature)
             }
             FileKind::Directory => {
