@@ -3,8 +3,9 @@
 //! A file that changed since the tool opened it, or that was too new then to tell, makes the run unstorable; so
 //! does anything else that is not any more as the tool saw it, unless the tool itself changed it ([`Seen::Before`]).
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::digest::Digest;
 use crate::file_table::FileTable;
@@ -123,8 +124,8 @@ impl Pins<'_> {
 /// Makes time stamps of files read part of what must hold: of those that it `is_asked_for`, and of those whose content
 /// several files have, which `#pragma once` tells apart by their times.
 fn pin_mtimes(observations: &mut Vec<Observation>, is_asked_for: impl Fn(&Spelled) -> bool) {
-    let mut first_with: HashMap<Digest, (u64, u64)> = HashMap::new();
-    let mut shared: HashSet<Digest> = HashSet::new();
+    let mut first_with: FxHashMap<Digest, (u64, u64)> = FxHashMap::default();
+    let mut shared: FxHashSet<Digest> = FxHashSet::default();
     for observation in &*observations {
         if let Fact::Content { digest, signature, .. } = observation.fact
             && let identity = (signature.dev, signature.ino)

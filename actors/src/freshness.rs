@@ -8,11 +8,11 @@ mod check;
 mod groups;
 
 use crate::sys::{AsFd, BorrowedFd, OwnedFd};
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::sys::fs::{AtFlags, Mode, OFlags};
+use rustc_hash::FxHashMap;
 
 use check::Check;
 use groups::{Group, groups};
@@ -208,7 +208,7 @@ fn identity(seen: &Option<Signature>) -> Option<(u64, u64)> {
 
 /// For each file the number of the first one with the same device and inode, as `Record::identities` has it.
 pub fn identities(files: impl Iterator<Item = Option<(u64, u64)>>) -> Vec<u32> {
-    let mut first = HashMap::new();
+    let mut first = FxHashMap::default();
     let number = |(i, file): (usize, Option<(u64, u64)>)| match file {
         Some(id) => *first.entry(id).or_insert(u32::try_from(i).unwrap_or(NO_FILE)),
         None => NO_FILE,

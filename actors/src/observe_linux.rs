@@ -173,7 +173,7 @@ impl Observer for ObservedObserver {
 
 /// The attendant of one observed run.
 struct Watching {
-    filter: Vec<libc::sock_filter>,
+    filter: &'static [libc::sock_filter],
     listener: Option<Listener>,
     /// Stands in for the listener until there is one: never readable.
     idle: OwnedFd,
@@ -272,7 +272,7 @@ fn identity(fd: &OwnedFd) -> Option<(u64, u64)> {
 
 impl Attendant for Watching {
     fn filter(&self) -> &[libc::sock_filter] {
-        &self.filter
+        self.filter
     }
 
     fn attach(&mut self, listener: OwnedFd) -> io::Result<()> {

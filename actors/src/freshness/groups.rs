@@ -1,7 +1,8 @@
 //! A record's observations by directory: the order in which they are looked at.
 
-use std::collections::HashMap;
 use std::ffi::CString;
+
+use rustc_hash::FxHashMap;
 
 use crate::observation::{Fact, Observation};
 
@@ -32,7 +33,7 @@ pub struct Group {
 /// Groups observations by their directories as spelled.
 pub fn groups(observations: &[Observation]) -> Vec<Group> {
     let mut groups: Vec<(&[u8], Vec<usize>)> = Vec::new();
-    let mut index: HashMap<&[u8], usize> = HashMap::new();
+    let mut index: FxHashMap<&[u8], usize> = FxHashMap::default();
     for (number, observation) in observations.iter().enumerate() {
         let directory = directory_of(&observation.path.0);
         let at = *index.entry(directory).or_insert_with(|| {

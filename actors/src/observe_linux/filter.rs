@@ -1,5 +1,7 @@
 //! The filter program: which system calls the kernel asks us about. Everything else goes straight on.
 
+use std::sync::OnceLock;
+
 use super::syscalls::{self, Call, Meaning, When};
 
 /// The architecture whose system-call numbers the table has, as the kernel tells it (`AUDIT_ARCH_*`,
@@ -37,9 +39,16 @@ pub struct Scope {
     pub chance: bool,
 }
 
-/// The program. It finds a call's number by halving, since the kernel runs it for every number there is when it is
+/// The program, made once for each scope. It finds a call's number by halving, since the kernel runs it for every number there is when it is
 /// installed (to know which are always let go): comparing with one number after the other takes 0.5 ms then.
-pub fn program(scope: Scope) -> Vec<libc::sock_filter> {
+pub fn program(scope: Scope) -> &'static [libc::sock_filter] {
+    static MADE: [OnceLock<Vec<libc::sock_filter>>; 8] = [const { OnceLock::new() }; 8];
+    let number =
+        [scope.input_matters, scope.links, scope.chance].iter().fold(0, |n, &bit| 2 * n + usize::from(bit));
+    MADE[number].get_or_init(|| make(scope))
+}
+
+fn make(scope: Scope) -> Vec<libc::sock_filter> {
     let notify = statement(RETURN, libc::SECCOMP_RET_USER_NOTIF);
     let mut asked: Vec<_> =
         syscalls::calls().filter_map(|call| Some((call.number as u32, answer(call, scope)?))).collect();
@@ -169,10 +178,10 @@ mod tests {
         for number in 0..1000 {
             // Zero where it is looked for as descriptor, all bits where bits are looked for.
             let asked = match listed.get(&number) {
-                None => asks(&all, NATIVE, number, [0; 6]) || asks(&all, NATIVE, number, [u64::MAX; 6]),
-                Some(When::Always | When::InputIs(_)) => asks(&all, NATIVE, number, [0; 6]),
-                Some(When::ChanceIs(_, argument)) => asks(&all, NATIVE, number, [u64::from(*argument); 6]),
-                Some(_) => asks(&all, NATIVE, number, [u64::MAX; 6]),
+                None => asks(all, NATIVE, number, [0; 6]) || asks(all, NATIVE, number, [u64::MAX; 6]),
+                Some(When::Always | When::InputIs(_)) => asks(all, NATIVE, number, [0; 6]),
+                Some(When::ChanceIs(_, argument)) => asks(all, NATIVE, number, [u64::from(*argument); 6]),
+                Some(_) => asks(all, NATIVE, number, [u64::MAX; 6]),
             };
             assert_eq!(asked, listed.contains_key(&number), "{number}");
         }
@@ -183,27 +192,27 @@ mod tests {
         let with = program(Scope { input_matters: true, links: true, chance: true });
         let without = program(Scope { input_matters: false, links: false, chance: false });
         let other = [5; 6];
-        assert!(asks(&with, NATIVE, libc::SYS_openat, other));
-        assert!(!asks(&with, NATIVE, libc::SYS_write, other));
-        assert!(!asks(&with, NATIVE, libc::SYS_read, other));
-        assert!(asks(&with, NATIVE, libc::SYS_read, [0; 6]));
-        assert!(!asks(&without, NATIVE, libc::SYS_read, [0; 6]));
-        assert!(asks(&with, NATIVE, libc::SYS_sendto, [0, 0, 0, 0, 1 << 32, 0]));
-        assert!(asks(&with, NATIVE, libc::SYS_sendto, [0, 0, 0, 0, 1, 0]));
-        assert!(!asks(&with, NATIVE, libc::SYS_sendto, [1, 1, 1, 1, 0, 1]));
-        assert!(asks(&with, NATIVE, libc::SYS_clone, [libc::CLONE_NEWNS as u64, 0, 0, 0, 0, 0]));
-        assert!(!asks(&with, NATIVE, libc::SYS_clone, [libc::CLONE_VM as u64, 0, 0, 0, 0, 0]));
-        assert!(asks(&with, NATIVE, libc::SYS_readlinkat, other));
-        assert!(!asks(&without, NATIVE, libc::SYS_readlinkat, other));
+        assert!(asks(with, NATIVE, libc::SYS_openat, other));
+        assert!(!asks(with, NATIVE, libc::SYS_write, other));
+        assert!(!asks(with, NATIVE, libc::SYS_read, other));
+        assert!(asks(with, NATIVE, libc::SYS_read, [0; 6]));
+        assert!(!asks(without, NATIVE, libc::SYS_read, [0; 6]));
+        assert!(asks(with, NATIVE, libc::SYS_sendto, [0, 0, 0, 0, 1 << 32, 0]));
+        assert!(asks(with, NATIVE, libc::SYS_sendto, [0, 0, 0, 0, 1, 0]));
+        assert!(!asks(with, NATIVE, libc::SYS_sendto, [1, 1, 1, 1, 0, 1]));
+        assert!(asks(with, NATIVE, libc::SYS_clone, [libc::CLONE_NEWNS as u64, 0, 0, 0, 0, 0]));
+        assert!(!asks(with, NATIVE, libc::SYS_clone, [libc::CLONE_VM as u64, 0, 0, 0, 0, 0]));
+        assert!(asks(with, NATIVE, libc::SYS_readlinkat, other));
+        assert!(!asks(without, NATIVE, libc::SYS_readlinkat, other));
         let by_descriptor = [1, 2, 3, libc::AT_EMPTY_PATH as u64, 0, 0];
-        assert!(asks(&with, NATIVE, libc::SYS_newfstatat, by_descriptor));
-        assert!(!asks(&without, NATIVE, libc::SYS_newfstatat, by_descriptor));
-        assert!(asks(&without, NATIVE, libc::SYS_newfstatat, [0; 6]));
-        assert!(asks(&without, NATIVE, libc::SYS_statx, [0; 6]));
-        assert!(asks(&with, NATIVE, libc::SYS_clock_gettime, other));
-        assert!(!asks(&without, NATIVE, libc::SYS_clock_gettime, other));
-        assert!(asks(&with, NATIVE, libc::SYS_wait4, other) && !asks(&with, NATIVE, libc::SYS_wait4, [0; 6]));
-        assert!(asks(&with, NATIVE ^ 1, libc::SYS_write, other));
-        assert!(asks(&with, NATIVE, i64::from(FOREIGN_FROM) + libc::SYS_write, other));
+        assert!(asks(with, NATIVE, libc::SYS_newfstatat, by_descriptor));
+        assert!(!asks(without, NATIVE, libc::SYS_newfstatat, by_descriptor));
+        assert!(asks(without, NATIVE, libc::SYS_newfstatat, [0; 6]));
+        assert!(asks(without, NATIVE, libc::SYS_statx, [0; 6]));
+        assert!(asks(with, NATIVE, libc::SYS_clock_gettime, other));
+        assert!(!asks(without, NATIVE, libc::SYS_clock_gettime, other));
+        assert!(asks(with, NATIVE, libc::SYS_wait4, other) && !asks(with, NATIVE, libc::SYS_wait4, [0; 6]));
+        assert!(asks(with, NATIVE ^ 1, libc::SYS_write, other));
+        assert!(asks(with, NATIVE, i64::from(FOREIGN_FROM) + libc::SYS_write, other));
     }
 }

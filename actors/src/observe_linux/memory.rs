@@ -1,11 +1,11 @@
 //! What the observer remembers from run to run: nothing that a run's result hangs on, only what spares work
 //! (each entry is good for as long as a signature stands), and which tools need the full filter.
 
-use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -35,14 +35,23 @@ const LISTED_NAMES_MAX: usize = 100_000;
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
 /// The names in a directory that are symbolic links.
-pub type LinkNames = Arc<HashSet<Vec<u8>>>;
+pub type LinkNames = Arc<FxHashSet<Vec<u8>>>;
+
+/// What is known of the links in a directory.
+#[derive(Debug, Clone)]
+pub enum Listed {
+    /// These names are links.
+    Links(LinkNames),
+    /// Looking at names one by one costs less.
+    NotWorthwhile,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Memory {
-    texts: Mutex<HashMap<Signature, Arc<IncludeNames>>>,
-    directories: Mutex<HashMap<Vec<u8>, (Signature, LinkNames)>>,
-    distrusted: Mutex<HashSet<Vec<u8>>>,
+    texts: Mutex<FxHashMap<Signature, Arc<IncludeNames>>>,
+    directories: Mutex<FxHashMap<Vec<u8>, (Signature, LinkNames)>>,
+    distrusted: Mutex<FxHashSet<Vec<u8>>>,
 }
 
 impl Memory {
@@ -61,15 +70,9 @@ impl Memory {
         names
     }
 
-    /// Whether the directory `path` has just changed, so that it will before its links are asked for again.
-    pub fn would_list_in_vain(&self, place: &Place, path: &[u8]) -> bool {
-        let shown = if path.is_empty() { &b"."[..] } else { path };
-        let since = |signature: Signature| coarse_now_ns().saturating_sub(signature.ctime_ns);
-        place.signature(shown, true).is_ok_and(|signature| since(signature) < RESTLESS_NS)
-    }
-
-    /// The names in the directory `path` that are symbolic links; none if it cannot be told.
-    pub fn links_in(&self, place: &Place, path: &[u8]) -> Option<LinkNames> {
+    /// The names in the directory `path` that are symbolic links. With `few` to be looked for, a directory that has just
+    /// changed is not listed, since it will change again; none if it cannot be told.
+    pub fn links_in(&self, place: &Place, path: &[u8], few: bool) -> Option<Listed> {
         let now_ns = coarse_now_ns();
         let shown = if path.is_empty() { &b"."[..] } else { path };
         let signature = place.signature(shown, false).ok()?;
@@ -77,13 +80,16 @@ impl Memory {
         if let Some((known, links)) = locked(&self.directories).get(&key)
             && *known == signature
         {
-            return Some(Arc::clone(links));
+            return Some(Listed::Links(Arc::clone(links)));
+        }
+        if few && now_ns.saturating_sub(signature.ctime_ns) < RESTLESS_NS {
+            return Some(Listed::NotWorthwhile);
         }
         let links = Arc::new(list_links(place, shown).ok()?);
         if signature.is_settled(now_ns) {
             remember(&self.directories, DIRECTORIES_MAX, key, (signature, Arc::clone(&links)));
         }
-        Some(links)
+        Some(Listed::Links(links))
     }
 
     /// From now on this tool, or this tool in this directory, gets the full filter.
@@ -113,7 +119,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn remember<K: Hash + Eq, V>(map: &Mutex<HashMap<K, V>>, count_max: usize, key: K, value: V) {
+fn remember<K: Hash + Eq, V>(map: &Mutex<FxHashMap<K, V>>, count_max: usize, key: K, value: V) {
     let mut map = locked(map);
     if map.len() >= count_max {
         map.clear();
@@ -140,10 +146,10 @@ fn read_names(place: &Place, path: &[u8], signature: &Signature) -> std::io::Res
     Ok(if is_program || is_catalogue { IncludeNames::default() } else { IncludeNames::of(&text) })
 }
 
-fn list_links(place: &Place, path: &[u8]) -> std::io::Result<HashSet<Vec<u8>>> {
+fn list_links(place: &Place, path: &[u8]) -> std::io::Result<FxHashSet<Vec<u8>>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(place.cwd(), path, flags, Mode::empty())?;
-    let mut links = HashSet::new();
+    let mut links = FxHashSet::default();
     for (count, entry) in rustix::fs::Dir::read_from(&directory)?.enumerate() {
         if count >= LISTED_NAMES_MAX {
             return Err(Errno::OVERFLOW.into());

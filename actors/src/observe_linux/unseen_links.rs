@@ -5,12 +5,14 @@
 //! run include are looked for in all directories that can have been searched, and what is a link there, or
 //! behind one, is taken for used.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::include_names::{IncludeNames, mark_of};
 use super::links::{Links, Stone};
-use super::memory::{LinkNames, Memory};
+use super::memory::{Listed, Memory};
 use super::resolve::{Place, parent};
 use crate::observation::{Seen, Sighting};
 use crate::signature::{FileKind, Signature};
@@ -75,7 +77,7 @@ pub fn walk_all<'a>(
             searched.insert(&sighting.path.0);
         }
     }
-    let mut ways = Ways { place, memory, links, listed: HashMap::new(), found };
+    let mut ways = Ways { place, memory, links, listed: FxHashMap::default(), found };
     searched.into_iter().try_for_each(|directory| ways.walk(directory, &everywhere))?;
     nearby.iter().try_for_each(|(directory, names)| ways.walk(directory, names))
 }
@@ -116,19 +118,21 @@ struct Ways<'a, F> {
     place: &'a Place,
     memory: &'a Memory,
     links: &'a mut Links,
-    /// The links in the directories that were come to.
-    listed: HashMap<Vec<u8>, LinkNames>,
+    /// The directories that were come to.
+    listed: FxHashMap<Vec<u8>, Listed>,
     found: &'a mut F,
 }
 
 impl<F: FnMut(Stone)> Ways<'_, F> {
-    fn links_in(&mut self, path: &[u8]) -> Result<LinkNames, Unclear> {
-        if let Some(linked) = self.listed.get(path) {
-            return Ok(Arc::clone(linked));
+    fn links_in(&mut self, path: &[u8], few: bool) -> Result<Listed, Unclear> {
+        match self.listed.get(path) {
+            Some(Listed::NotWorthwhile) if !few => {}
+            Some(listed) => return Ok(listed.clone()),
+            None => {}
         }
-        let linked = self.memory.links_in(self.place, path).ok_or_else(|| Unclear(path.to_vec()))?;
-        self.listed.insert(path.to_vec(), Arc::clone(&linked));
-        Ok(linked)
+        let listed = self.memory.links_in(self.place, path, few).ok_or_else(|| Unclear(path.to_vec()))?;
+        self.listed.insert(path.to_vec(), listed.clone());
+        Ok(listed)
     }
 
     /// Walks to all `names` in `directory` (empty for the working directory).
@@ -146,14 +150,12 @@ impl<F: FnMut(Stone)> Ways<'_, F> {
             }
             let slash: &[u8] = if matches!(end.path.last(), None | Some(b'/')) { b"" } else { b"/" };
             let below = |last: &Vec<u8>| [&end.path[..], slash, last].concat();
-            if lasts.len() <= LOOKED_AT_NAMES_MAX && self.memory.would_list_in_vain(self.place, &end.path) {
-                for path in lasts.iter().map(below).filter(|path| is_link(self.place, path)) {
-                    self.links.walk(self.place, &path, self.found);
-                }
-                continue;
-            }
-            let linked = self.links_in(&end.path)?;
-            for last in lasts.iter().filter(|last| linked.contains(*last)) {
+            let listed = self.links_in(&end.path, lasts.len() <= LOOKED_AT_NAMES_MAX)?;
+            let is_link = |last: &Vec<u8>| match &listed {
+                Listed::Links(links) => links.contains(last),
+                Listed::NotWorthwhile => is_link(self.place, &below(last)),
+            };
+            for last in lasts.iter().filter(|last| is_link(last)) {
                 self.links.walk(self.place, &below(last), self.found);
             }
         }
