@@ -77,6 +77,8 @@ struct Memo {
     observations: Vec<Option<Signature>>,
     /// Per group with absent names: the directory, as long as that can stand for them.
     directories: Vec<Option<Signature>>,
+    /// Per observation of a directory's names: the directory, as long as that can stand for them.
+    listed: FxHashMap<usize, Signature>,
 }
 
 /// What does not hold: the path, for `why`.
@@ -94,7 +96,11 @@ impl LiveRecord {
             Fact::Content { signature, .. } => Some(signature),
             _ => None,
         });
-        let memo = Memo { observations: observations.collect(), directories: vec![None; groups.len()] };
+        let memo = Memo {
+            observations: observations.collect(),
+            directories: vec![None; groups.len()],
+            listed: FxHashMap::default(),
+        };
         let lists = record.observations.iter().any(|o| matches!(o.fact, Fact::Listed { .. }));
         let changed_at = |(_, seen): &(usize, &Option<Signature>)| seen.map(|signature| signature.ctime_ns);
         let youngest = memo.observations.iter().enumerate().max_by_key(changed_at);
@@ -191,7 +197,8 @@ impl LiveRecord {
             directories[number] = signature;
         }
         let settled = |s: &Option<Signature>| s.filter(|s| s.is_settled(now_ns));
-        let fresh = Memo { observations: observations.iter().map(settled).collect(), directories };
+        let listed = seen.listed.into_iter().filter(|(_, directory)| directory.is_settled(now_ns)).collect();
+        let fresh = Memo { observations: observations.iter().map(settled).collect(), directories, listed };
         Ok((observations, fresh, also))
     }
 
@@ -355,6 +362,28 @@ mod tests {
             assert!(!f.holds(), "round {round}");
             std::fs::remove_file(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn a_name_that_appears_in_a_listed_directory_is_noticed_at_once_every_time() {
+        let f = Fixture::new(|root, _| {
+            let top = rustix::fs::open(root, OFlags::PATH, Mode::empty()).unwrap();
+            let digest = listing_digest(top.as_fd(), "dir").unwrap();
+            vec![("dir", Fact::Listed { digest })]
+        });
+        for round in 0..200 {
+            assert!(f.holds(), "round {round}");
+            std::fs::write(f.path("dir/new"), "").unwrap();
+            assert!(!f.holds(), "round {round}");
+            std::fs::remove_file(f.path("dir/new")).unwrap();
+        }
+        while f.live.memo().listed.is_empty() {
+            assert!(f.holds());
+            std::thread::sleep(std::time::Duration::from_millis(1)); // the file system's clock has to move
+        }
+        assert!(f.holds());
+        std::fs::write(f.path("dir/new"), "").unwrap();
+        assert!(!f.holds());
     }
 
     #[test]

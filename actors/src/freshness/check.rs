@@ -53,6 +53,16 @@ pub(super) struct Seen {
     pub observations: Vec<(usize, Option<Signature>)>,
     /// Of each group's directory, where that can stand for its absent names.
     pub directories: Vec<(usize, Option<Signature>)>,
+    /// Of each directory whose names were compared, from before that.
+    pub listed: Vec<(usize, Signature)>,
+}
+
+impl Seen {
+    fn add(&mut self, other: Self) {
+        self.observations.extend(other.observations);
+        self.directories.extend(other.directories);
+        self.listed.extend(other.listed);
+    }
 }
 
 impl Check {
@@ -61,7 +71,7 @@ impl Check {
     pub fn alone(&self, number: usize) -> Result<(), Broken> {
         let Some(Observation { path, .. }) = self.record.observations.get(number) else { return Ok(()) };
         let Ok(name) = CString::new(&path.0[..]) else { return Ok(()) };
-        self.present(number, self.cwd.fd(), &name).map(drop)
+        self.present(number, self.cwd.fd(), &name, &mut Seen::default()).map(drop)
     }
 
     /// Checks everything and does `also`, with a second hand if there is much to do: the client's own processor waits
@@ -81,8 +91,7 @@ impl Check {
             Err(second_hand::Panicked) => return Err(Broken { path: b"a check that failed".to_vec() }),
         };
         let mut seen = ours?;
-        seen.observations.extend(theirs.observations);
-        seen.directories.extend(theirs.directories);
+        seen.add(theirs);
         Ok((seen, also))
     }
 
@@ -136,7 +145,8 @@ impl Check {
         };
         let from = seen.observations.len();
         for (observation, name) in &left {
-            seen.observations.push((*observation, self.present(*observation, base, name)?));
+            let now = self.present(*observation, base, name, seen)?;
+            seen.observations.push((*observation, now));
         }
         if let (Some(kept), Ok(Some(directory))) = (kept, directory)
             && directory.is_settled(self.now_ns)
@@ -181,7 +191,13 @@ impl Check {
     }
 
     /// Checks something that is to be there; returns its signature if its identity counts.
-    fn present(&self, number: usize, base: BorrowedFd<'_>, name: &CStr) -> Result<Option<Signature>, Broken> {
+    fn present(
+        &self,
+        number: usize,
+        base: BorrowedFd<'_>,
+        name: &CStr,
+        seen: &mut Seen,
+    ) -> Result<Option<Signature>, Broken> {
         let Observation { path, fact } = &self.record.observations[number];
         let broken = || Broken { path: path.0.clone() };
         let stat = |follow: bool| {
@@ -223,14 +239,26 @@ impl Check {
                 let now = crate::sys::fs::readlinkat(base, name, Vec::new()).map_err(|_| broken())?;
                 holds(now.as_bytes() == target.0)
             }
-            Fact::Listed { digest } => {
-                let now = listing_digest(base, name).map_err(|_| broken())?;
-                holds(now == *digest)
+            Fact::Listed { .. } | Fact::Names { .. } => {
+                // Taken before the names are: what changes them shows in it.
+                let now = stat(true)?;
+                if self.memo.listed.get(&number) != Some(&now) && !self.has_names(fact, base, name) {
+                    return Err(broken());
+                }
+                seen.listed.push((number, now));
+                Ok(None)
             }
+        }
+    }
+
+    /// Whether a directory's names are those of a fact about them.
+    fn has_names(&self, fact: &Fact, base: BorrowedFd<'_>, name: &CStr) -> bool {
+        match fact {
+            Fact::Listed { digest } => listing_digest(base, name).is_ok_and(|now| now == *digest),
             Fact::Names { filter, digest } => {
-                let now = names_in(base, name).map_err(|_| broken())?;
-                holds(filter.digest(&now) == *digest)
+                names_in(base, name).is_ok_and(|now| filter.digest(&now) == *digest)
             }
+            _ => false,
         }
     }
 
