@@ -9,7 +9,7 @@ use crate::kept_files::{Files, Kept};
 use crate::name_filter::names_in;
 use crate::observation::{Fact, Observation};
 use crate::record::Record;
-use crate::second_hand;
+use crate::second_hand::{self, Help};
 use crate::signature::{FileKind, Signature};
 use crate::sys::fs::{AtFlags, Mode, OFlags};
 use crate::sys::io::Errno;
@@ -77,22 +77,29 @@ impl Check {
     /// Checks everything and does `also`, with a second hand if there is much to do: the client's own processor waits
     /// for us. `lists`: some directory's names are compared, among which no temporary file may be.
     pub fn run<T>(&self, also: impl FnOnce() -> T, lists: bool) -> Result<(Seen, T), Broken> {
-        if lists || self.record.observations.len() < SPLIT_OBSERVATIONS_MIN {
-            let seen = self.take_groups(Range::next)?;
-            return Ok((seen, also()));
+        if self.record.observations.len() < SPLIT_OBSERVATIONS_MIN {
+            return Ok((self.take_groups(Range::next)?, also()));
         }
         let theirs = self.clone();
         let help = second_hand::offer(move || theirs.take_groups(Range::next_back));
+        if lists {
+            return Ok((self.share(help)?, also()));
+        }
         let also = also();
+        Ok((self.share(help)?, also))
+    }
+
+    /// Checks everything, together with a second hand if it has begun.
+    fn share<F>(&self, help: Help<F, Result<Seen, Broken>>) -> Result<Seen, Broken> {
         let ours = self.take_groups(Range::next);
         let theirs = match help.take() {
-            Ok(None) => return ours.map(|seen| (seen, also)),
+            Ok(None) => return ours,
             Ok(Some(theirs)) => theirs?,
             Err(second_hand::Panicked) => return Err(Broken { path: b"a check that failed".to_vec() }),
         };
         let mut seen = ours?;
         seen.add(theirs);
-        Ok((seen, also))
+        Ok(seen)
     }
 
     /// Checks groups that `take` takes, until none is left. What is broken ends it for both sides.
