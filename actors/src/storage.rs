@@ -4,6 +4,7 @@
 //! why and answers "nothing known"; it tries again now and then. It never fails a compile.
 
 mod accounts;
+mod error;
 mod opening;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::manifest::{HotManifests, Manifest, now_ms};
 use crate::record::{Record, RecordUse};
 use accounts::Accounts;
 pub use accounts::Gone;
+pub use error::StorageError;
 
 /// How long an unusable index is left alone before it is tried again: soon enough after a disk was freed, rare
 /// enough to cost nothing.
@@ -63,26 +65,6 @@ enum State {
     },
     /// For good: the next service may have it open already.
     Closed,
-}
-
-/// Why something was not stored.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// No usable index; says why.
-    #[error("the cache is unavailable: {0}")]
-    Unavailable(String),
-    /// The result alone is larger than the limit.
-    #[error("the result is larger than the cache")]
-    LargerThanCache,
-    /// The record names a content that is neither stored nor comes with it.
-    #[error("a content is missing")]
-    ContentMissing,
-    /// The index failed.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// A blob could not be written.
-    #[error("blob: {0}")]
-    Blob(#[from] std::io::Error),
 }
 
 impl Storage {
