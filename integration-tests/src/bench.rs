@@ -6,6 +6,7 @@
 
 mod contestant;
 mod many;
+mod restart;
 mod table;
 mod tools;
 mod workload;
@@ -54,10 +55,14 @@ pub fn run(ours: &Path, peers: &Path, lua: &Path) -> io::Result<()> {
     let version = ["gcc", "--version"].map(String::from);
     single("pass-through, gcc --version", &contestants, &version, place.path(), "bare", None)?;
     let lua = workload::Lua::read(lua)?;
-    let title = format!("cold build of Lua, {} small C files", lua.count());
-    cold(&title, &contestants, place.path(), |round| lua.write(place.path(), round))?;
+    for at_a_time in [1, 2] {
+        let title = format!("cold build of Lua, {} small C files, {at_a_time} at a time", lua.count());
+        let write = |round| lua.write(place.path(), at_a_time * (COLD_ROUNDS + 1) + round);
+        cold(&title, &contestants, place.path(), at_a_time, write)?;
+    }
     let title = format!("cold build of {} trivial C files", workload::TRIVIAL_FILES);
-    cold(&title, &contestants, place.path(), |round| workload::trivial_files(place.path(), round))?;
+    cold(&title, &contestants, place.path(), 1, |round| workload::trivial_files(place.path(), round))?;
+    restart::run(&contestants, place.path())?;
     tools::run(&contestants, place.path())?;
     for contestant in &contestants {
         contestant.report();
@@ -106,11 +111,12 @@ fn single(
     Ok(())
 }
 
-/// New C files each round, one after the other, by everyone but `/bin/true`.
+/// New C files each round, so many at a time, by everyone but `/bin/true`.
 fn cold(
     title: &str,
     contestants: &[Contestant],
     place: &Path,
+    at_a_time: usize,
     write: impl Fn(usize) -> io::Result<Vec<Vec<String>>>,
 ) -> io::Result<()> {
     let title = format!("{title} ({COLD_ROUNDS} rounds)");
@@ -119,12 +125,9 @@ fn cold(
     for round in 0..=COLD_ROUNDS {
         let files = write(round)?;
         for contestant in contestants.iter().filter(|c| c.compiles()) {
-            let mut sum = Duration::ZERO;
-            for words in &files {
-                sum += timed(contestant, words, place)?;
-            }
+            let took = many::build(contestant, &files, at_a_time, place)?;
             if round > 0 {
-                table.add(contestant.name, sum);
+                table.add(contestant.name, took);
             }
         }
     }

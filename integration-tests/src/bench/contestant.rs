@@ -89,6 +89,15 @@ impl Contestant {
         }
     }
 
+    /// Stops its service and starts it again.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn restart(&self) -> io::Result<()> {
+        self.run(&self.stop)?;
+        self.start()
+    }
+
     /// Prints what it says of its hits and misses, if it is asked.
     pub fn report(&self) {
         if let Some((program, rest)) = self.report.split_first() {

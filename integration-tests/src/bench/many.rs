@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::contestant::Contestant;
@@ -53,17 +54,38 @@ pub fn run(contestants: &[Contestant], words: &[String], place: &Path) -> io::Re
 }
 
 fn one_round(contestant: &Contestant, words: &[String], place: &Path) -> io::Result<Duration> {
+    at_once(AT_A_TIME, |number| {
+        let own = |word: &String| word.replace("out.o", &format!("out{number}.o"));
+        let words: Vec<String> = words.iter().map(own).collect();
+        (0..RUNS_EACH).try_for_each(|_| super::timed(contestant, &words, place).map(drop))
+    })
+}
+
+/// How long a contestant takes for all `lines`, so many at a time.
+///
+/// # Errors
+/// If a run fails.
+pub fn build(
+    contestant: &Contestant,
+    lines: &[Vec<String>],
+    at_a_time: usize,
+    place: &Path,
+) -> io::Result<Duration> {
+    let next = AtomicUsize::new(0);
+    at_once(at_a_time, |_| {
+        while let Some(words) = lines.get(next.fetch_add(1, Ordering::Relaxed)) {
+            super::timed(contestant, words, place)?;
+        }
+        Ok(())
+    })
+}
+
+/// How long it takes until so many threads have done `work`.
+fn at_once(threads: usize, work: impl Fn(usize) -> io::Result<()> + Sync) -> io::Result<Duration> {
     let from = Instant::now();
     std::thread::scope(|scope| {
-        let runners: Vec<_> = (0..AT_A_TIME)
-            .map(|number| {
-                let own = |word: &String| word.replace("out.o", &format!("out{number}.o"));
-                let words: Vec<String> = words.iter().map(own).collect();
-                scope.spawn(move || {
-                    (0..RUNS_EACH).try_for_each(|_| super::timed(contestant, &words, place).map(drop))
-                })
-            })
-            .collect();
+        let work = &work;
+        let runners: Vec<_> = (0..threads).map(|number| scope.spawn(move || work(number))).collect();
         runners
             .into_iter()
             .try_for_each(|runner| runner.join().unwrap_or_else(|_| Err(io::Error::other("run a thread"))))

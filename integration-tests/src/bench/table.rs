@@ -86,14 +86,15 @@ impl Table {
     }
 }
 
-/// In milliseconds, rising.
-fn sorted(times: &[Duration]) -> Vec<f64> {
+/// The times in milliseconds, rising.
+pub fn sorted(times: &[Duration]) -> Vec<f64> {
     let mut ms: Vec<f64> = times.iter().map(|t| t.as_secs_f64() * 1000.0).collect();
     ms.sort_by(f64::total_cmp);
     ms
 }
 
-fn median(sorted: &[f64]) -> f64 {
+/// The middle of rising numbers; zero if there are none.
+pub fn median(sorted: &[f64]) -> f64 {
     match sorted.len() {
         0 => 0.0,
         n if n % 2 == 1 => sorted[n / 2],
