@@ -6,6 +6,8 @@ mod builds;
 mod crates;
 mod project;
 mod sharing;
+mod targets;
+mod toolchains;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
