@@ -24,7 +24,7 @@ use crate::freshness::WorkingDirectory;
 use crate::invocation::Invocation;
 use crate::key::RequestKey;
 use crate::observation::{Fact, Spelled};
-use crate::plan::{Plan, Purpose, Sharing};
+use crate::plan::{Checkout, Plan, Purpose, Sharing};
 use crate::record::{NO_FILE, Output, OutputFile, Record};
 use portable::{Ported, port};
 use rules::{Manner, Rules};
@@ -77,13 +77,15 @@ pub struct SharedRequest {
     names_base: bool,
     /// The digest of the whole environment as those who share have it in common, where they do.
     environment: Option<Digest>,
+    /// The checkout, where others may have another one.
+    checkout: Option<Checkout>,
 }
 
 /// The ways in which a request may share results, in the order in which they are worth trying. Empty if none is open
 /// to it.
 pub fn shared_requests(invocation: &Invocation, plan: &Plan, cwd: &WorkingDirectory) -> Vec<SharedRequest> {
     if let Some(target) = &plan.target {
-        return target::shared_request(invocation, plan, target).into_iter().collect();
+        return target::shared_requests(invocation, plan, target);
     }
     let Some(sharing) = &plan.sharing else { return Vec::new() };
     // Under another name of the directory (`PWD`, links), tools see more than one path.
@@ -140,7 +142,7 @@ fn shared_request(
     }
     let place = [reach.name(), &standpoint.within].concat();
     let key = RequestKey::shared(invocation, plan, &argv, &place);
-    Some(SharedRequest { standpoint, key, names_base, environment: None })
+    Some(SharedRequest { standpoint, key, names_base, environment: None, checkout: None })
 }
 
 /// Whether a directory's path stands everywhere as it is: nothing quotes any of its characters, or breaks it.

@@ -46,6 +46,38 @@ pub fn is_searchable(content: &[u8]) -> bool {
     !content.contains(&0)
 }
 
+/// Whether a search of what rustc and linkers make finds a path if it is there: objects, programs and libraries, archives of
+/// them, metadata, text.
+pub fn is_searchable_build(content: &[u8]) -> bool {
+    if let Some(members) = content.strip_prefix(b"!<arch>\n") {
+        return are_searchable_members(members).unwrap_or(false);
+    }
+    // Older compilers pack the metadata in libraries by Snappy, whose frames begin so.
+    let is_packed = || contains(content, b"sNaPpY");
+    (content.starts_with(METADATA) || is_searchable(content)) && !is_packed()
+}
+
+/// What the metadata of a crate begins with (`rustc_metadata::METADATA_HEADER`), less its version.
+pub const METADATA: &[u8] = b"rust\0\0\0";
+
+/// The same of the members of an archive, in the common format of GNU and System V; nothing if it is damaged.
+fn are_searchable_members(mut members: &[u8]) -> Option<bool> {
+    const HEADER_BYTES: usize = 60;
+    while !members.is_empty() {
+        let (header, rest) = members.split_at_checked(HEADER_BYTES)?;
+        let bytes: usize = std::str::from_utf8(&header[48..58]).ok()?.trim_end().parse().ok()?;
+        let (member, rest) = rest.split_at_checked(bytes)?;
+        // The tables of symbols and of long names have no names of their own.
+        let is_table = matches!(header[..16].trim_ascii_end(), b"/" | b"//" | b"/SYM64/");
+        if header[58..] != *b"`\n" || !(is_table || is_searchable_build(member)) {
+            return Some(false);
+        }
+        // Each begins at an even place.
+        members = if bytes % 2 == 1 { rest.get(1..).unwrap_or_default() } else { rest };
+    }
+    Some(true)
+}
+
 /// Whether an ELF file has none of the sections that hold packed text: compressed ones, and the intermediate code of
 /// compilers. Nothing if it is damaged. Layout and numbers: System V ABI, chapter 4.
 fn is_plain_elf(content: &[u8]) -> Option<bool> {

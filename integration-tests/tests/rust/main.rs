@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
 
 mod builds;
+mod checkouts;
 mod crates;
 mod project;
 mod sharing;
