@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
 
+mod build_scripts;
 mod builds;
 mod checkouts;
 mod crates;
+mod jobs;
 mod project;
 mod sharing;
 mod targets;
