@@ -7,6 +7,7 @@ mod builds;
 mod checkouts;
 mod crates;
 mod jobs;
+mod lints_and_docs;
 mod project;
 mod sharing;
 mod targets;
@@ -38,14 +39,14 @@ fn scenario() -> Scenario {
 }
 
 /// Files of Cargo's own that differ from run to run, since it keeps what it writes there in tables without an order, or
-/// notes when it asked the compiler for its version.
+/// notes when it asked the compiler for its version, or when what it makes documentation of was edited.
 fn is_cargos_own(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let above =
         path.parent().and_then(|dir| dir.file_name()).and_then(|name| name.to_str()).unwrap_or_default();
     let is_in_fingerprint = path.components().any(|part| part.as_os_str() == ".fingerprint");
     name == ".rustc_info.json"
-        || (is_in_fingerprint && name.starts_with("dep-"))
+        || (is_in_fingerprint && ["dep-", "doc-"].iter().any(|kind| name.starts_with(kind)))
         || (name.ends_with(".d") && matches!(above, "debug" | "release"))
 }
 
