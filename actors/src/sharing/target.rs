@@ -392,6 +392,67 @@ mod tests {
     }
 
     #[test]
+    fn only_prefix_maps_may_name_the_checkout() {
+        for (argument, expect) in [
+            ("--remap-path-prefix=/a/b=.", Some("--remap-path-prefix=<>=.")),
+            ("--remap-path-prefix=/a/b/src=x", Some("--remap-path-prefix=<>/src=x")),
+            // The value of an option that stands alone.
+            ("/a/b=.", Some("<>=.")),
+            ("/a/b/src/lib.rs", None),
+            ("--remap-path-prefix=/a/b=/a/b", None),
+            ("--remap-path-prefix=/a/bc=x", None),
+            ("--remap-path-prefix=x=/a/b", None),
+            ("-Clink-arg=-Wl,-rpath,/a/b/lib", None),
+            ("--cfg=place=\"/a/b\"", None),
+        ] {
+            let got = with_old_half_marked(argument.as_bytes(), b"/a/b").map(|text| {
+                String::from_utf8(text).unwrap().replace(std::str::from_utf8(CHECKOUT_MARK).unwrap(), "<>")
+            });
+            assert_eq!(got.as_deref(), expect, "{argument}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_by_its_whole_path_ties_a_result_to_its_checkout() {
+        let see = |path: &str, fact: Fact| Observation { path: Spelled(path.into()), fact };
+        let tied = |observation: &Observation| is_tied_to(b"/a/b", observation, b"/a/b/target");
+        let link = || Fact::Kind { follow: false, kind: FileKind::File };
+        for (path, expect) in [
+            ("src/lib.rs", false),
+            ("src/../README.md", false),
+            ("../other/src/lib.rs", true),
+            ("src/../../lib.rs", true),
+            ("/a/b/src/lib.rs", true),
+            ("/a/b/target/debug/deps/liba.rlib", false),
+            ("/a/bc/lib.rs", false),
+            ("/usr/lib/libc.so", false),
+        ] {
+            assert_eq!(tied(&see(path, Fact::Absent)), expect, "{path}");
+        }
+        assert!(!tied(&see("/a/b", Fact::Kind { follow: false, kind: FileKind::Directory })));
+        assert!(tied(&see("/x", Fact::Symlink { target: Spelled(b"/a/b/x".to_vec()) })));
+        // A look at links on the way is one from within.
+        let record = |observations: Vec<Observation>| Record {
+            identities: vec![crate::record::NO_FILE; observations.len()],
+            observations,
+            environment: None,
+            variables: Vec::new(),
+            origin: None,
+            result: crate::record::RunResult {
+                exit: zccache_proto::message::Exit::Code(0),
+                stdout: b"".to_vec().into(),
+                stderr: b"".to_vec().into(),
+                outputs: Vec::new(),
+            },
+        };
+        let seen =
+            |observations| seen_from_within(&record(observations), b"/a/b", b"/a/b/target").observations;
+        assert_eq!(seen(vec![see("/a/b/src", link())]), [see("src", link())]);
+        let content = see("/a/b/src/lib.rs", Fact::Absent);
+        assert_eq!(seen(vec![content.clone()]), [content]);
+    }
+
+    #[test]
     fn sources_below_the_directory_tie_a_result_to_it() {
         let check =
             |path: &str, fact: Fact| is_portable(&Observation { path: Spelled(path.into()), fact }, b"/t");

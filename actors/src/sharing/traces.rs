@@ -155,6 +155,32 @@ mod tests {
     }
 
     #[test]
+    fn all_members_of_an_archive_must_be_searchable() {
+        let archive = |members: &[(&str, &[u8])]| {
+            let mut bytes = b"!<arch>\n".to_vec();
+            for (name, content) in members {
+                bytes.extend(
+                    format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 644, content.len()).bytes(),
+                );
+                bytes.extend_from_slice(content);
+                bytes.resize(bytes.len().next_multiple_of(2), b'\n');
+            }
+            bytes
+        };
+        let is_fine = |members: &[(&str, &[u8])]| is_searchable_build(&archive(members));
+        assert!(is_fine(&[
+            ("/", b"\0\0\0\x01x"),
+            ("//", b"long/\n"),
+            ("a.txt/", b"odd"),
+            ("lib.rmeta/", b"rust\0\0\0\nx")
+        ]));
+        assert!(!is_fine(&[("a.txt/", b"text"), ("a.bc/", b"BC\xc0\xde\0")]));
+        assert!(!is_fine(&[("lib.rmeta/", b"rust\0\0\0\n\xff\x06\0\0sNaPpY")]));
+        assert!(!is_searchable_build(&archive(&[("a.txt/", b"text")])[..70]), "cut short");
+        assert!(is_searchable_build(b"rust\0\0\0\n") && !is_searchable_build(b"!<thin>\n\0"));
+    }
+
+    #[test]
     fn text_is_searchable_and_what_may_be_packed_is_not() {
         assert!(is_searchable(b""));
         assert!(is_searchable(b"a.o: a.c\n"));
