@@ -6,12 +6,13 @@
 
 mod contestant;
 mod many;
+mod rust;
 mod table;
 mod tools;
 mod workload;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use contestant::Contestant;
@@ -30,11 +31,17 @@ const BARE_ROUNDS: usize = 3;
 /// Rounds of a cold build.
 const COLD_ROUNDS: usize = 7;
 
-/// Runs all benchmarks and prints their tables.
+/// Runs all benchmarks and prints their tables; of `only` one part if that is named.
 ///
 /// # Errors
 /// If a file cannot be written, the bare compiler fails, or a contestant's result is not the bare one's.
-pub fn run(ours: &Path, peers: &Path, lua: &Path) -> io::Result<()> {
+pub fn run(
+    ours: &Path,
+    peers: &Path,
+    lua: &Path,
+    projects: &[PathBuf],
+    only: Option<&str>,
+) -> io::Result<()> {
     let place = tempfile::Builder::new().prefix("zcb-").tempdir()?;
     // Commands run elsewhere, where a relative path would lead nowhere.
     let (ours, peers) = (std::path::absolute(ours)?, std::path::absolute(peers)?);
@@ -45,23 +52,37 @@ pub fn run(ours: &Path, peers: &Path, lua: &Path) -> io::Result<()> {
     for contestant in &contestants {
         contestant.start()?;
     }
-    let cpp = workload::headers_cpp(place.path())?;
-    let title = format!("warm hit, C++ of {} headers, object of {} KB", cpp.headers, cpp.object_bytes / 1000);
-    single(&title, &contestants, &cpp.words, place.path(), "/bin/true", Some(Budget::HIT))?;
-    let c = workload::trivial_c(place.path())?;
-    single("warm hit, trivial C", &contestants, &c.words, place.path(), "/bin/true", Some(Budget::HIT))?;
-    many::run(&contestants, &c.words, place.path())?;
-    let version = ["gcc", "--version"].map(String::from);
-    single("pass-through, gcc --version", &contestants, &version, place.path(), "bare", None)?;
-    let lua = workload::Lua::read(lua)?;
-    let title = format!("cold build of Lua, {} small C files", lua.count());
-    cold(&title, &contestants, place.path(), |round| lua.write(place.path(), round))?;
-    let title = format!("cold build of {} trivial C files", workload::TRIVIAL_FILES);
-    cold(&title, &contestants, place.path(), |round| workload::trivial_files(place.path(), round))?;
-    tools::run(&contestants, place.path())?;
+    let is_asked = |part: &str| only.is_none_or(|only| only == part);
+    if is_asked("c") {
+        compiles(&contestants, lua, place.path())?;
+    }
+    if is_asked("tools") {
+        tools::run(&contestants, place.path())?;
+    }
+    if is_asked("rust") {
+        rust::run(&contestants, projects, place.path())?;
+    }
     for contestant in &contestants {
         contestant.report();
     }
+    Ok(())
+}
+
+/// Compiles of C and C++.
+fn compiles(contestants: &[Contestant], lua: &Path, place: &Path) -> io::Result<()> {
+    let cpp = workload::headers_cpp(place)?;
+    let title = format!("warm hit, C++ of {} headers, object of {} KB", cpp.headers, cpp.object_bytes / 1000);
+    single(&title, contestants, &cpp.words, place, "/bin/true", Some(Budget::HIT))?;
+    let c = workload::trivial_c(place)?;
+    single("warm hit, trivial C", contestants, &c.words, place, "/bin/true", Some(Budget::HIT))?;
+    many::run(contestants, &c.words, place)?;
+    let version = ["gcc", "--version"].map(String::from);
+    single("pass-through, gcc --version", contestants, &version, place, "bare", None)?;
+    let lua = workload::Lua::read(lua)?;
+    let title = format!("cold build of Lua, {} small C files", lua.count());
+    cold(&title, contestants, place, |round| lua.write(place, round))?;
+    let title = format!("cold build of {} trivial C files", workload::TRIVIAL_FILES);
+    cold(&title, contestants, place, |round| workload::trivial_files(place, round))?;
     Ok(())
 }
 
