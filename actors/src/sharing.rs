@@ -13,7 +13,7 @@ mod rules;
 pub mod target;
 mod traces;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::sys::fs::AtFlags;
 use serde::{Deserialize, Serialize};
@@ -25,8 +25,8 @@ use crate::invocation::Invocation;
 use crate::key::RequestKey;
 use crate::observation::{Fact, Spelled};
 use crate::plan::{Checkout, Plan, Purpose, Sharing};
-use crate::record::{NO_FILE, Output, OutputFile, Record};
-use portable::{Ported, port};
+use crate::record::{Output, OutputFile, Record};
+use portable::{Ported, port, renumbered};
 use rules::{Manner, Rules};
 
 /// The longest base in bytes whose traces are searched for: gcc breaks text of 256 bytes and more into pieces when
@@ -276,16 +276,6 @@ fn portable_observations(
         return Err(Tie::Input(path.0.escape_ascii().to_string()));
     }
     Ok(Record { observations, identities: renumbered(&identities), ..record.clone() })
-}
-
-/// Identities as `Record::identities` has them, after some observations went.
-fn renumbered(identities: &[u32]) -> Vec<u32> {
-    let mut first = HashMap::new();
-    let number = |(i, &old): (usize, &u32)| match old {
-        NO_FILE => NO_FILE,
-        old => *first.entry(old).or_insert(u32::try_from(i).unwrap_or(NO_FILE)),
-    };
-    identities.iter().enumerate().map(number).collect()
 }
 
 /// A shared record as a record of the request that stands at `here`, with the contents that had to be made anew.

@@ -23,7 +23,8 @@ use crate::plan::{Checkout, Plan};
 use crate::record::{Output, OutputFile, Record};
 use crate::signature::FileKind;
 
-use super::{SharedRequest, Standpoint, Tie, is_searchable, renumbered, traces};
+use super::portable::{descend, renumbered, stays_below};
+use super::{SharedRequest, Standpoint, Tie, is_searchable, traces};
 
 /// What stands for the target directory in a shared key; nobody can type a NUL.
 const MARK: &[u8] = b"\0target\0";
@@ -195,7 +196,10 @@ fn is_open(content: &[u8], checkout: &Checkout) -> bool {
 /// Whether an observation means something else from another checkout, or may: it climbs out of the checkout, or names by its
 /// whole path what is there.
 fn is_tied_to(checkout: &[u8], observation: &Observation, target: &[u8]) -> bool {
-    (is_below(checkout, &observation.path.0, target) && !is_directory_at(checkout, observation))
+    let path = &observation.path.0[..];
+    let leads_out = path.first() != Some(&b'/') && !stays_below(0, path, &observation.fact);
+    (is_below(checkout, path, target) && !is_directory_at(checkout, observation))
+        || leads_out
         || matches!(&observation.fact, Fact::Symlink { target: link } if traces::contains(&link.0, checkout))
 }
 
@@ -206,21 +210,23 @@ fn is_directory_at(path: &[u8], observation: &Observation) -> bool {
 
 /// Whether a path hangs on where the checkout is, other than by what is below it and by the target directory.
 fn is_below(checkout: &[u8], path: &[u8], target: &[u8]) -> bool {
-    let is_relative = path.first() != Some(&b'/');
-    (is_relative && climbs_out(path)) || (leads_into(path, checkout) && !leads_into(path, target))
+    if path.first() != Some(&b'/') {
+        return descend(0, path).is_none();
+    }
+    let path = without_detours(path);
+    leads_into(&path, checkout) && !leads_into(&path, target)
 }
 
-/// Whether a relative path leads out of where it begins.
-fn climbs_out(path: &[u8]) -> bool {
-    let mut depth = 0;
-    path.split(|&b| b == b'/').any(|part| {
-        depth += match part {
-            b".." => -1,
-            b"" | b"." => 0,
-            _ => 1,
-        };
-        depth < 0
-    })
+/// An absolute path without detours, as far as its text tells.
+fn without_detours(path: &[u8]) -> Vec<u8> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for part in path.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".") {
+        match part {
+            b".." => drop(kept.pop()),
+            part => kept.push(part),
+        }
+    }
+    kept.iter().flat_map(|part| [&b"/"[..], part]).collect::<Vec<_>>().concat()
 }
 
 /// The record with relative paths where links were looked for on the way to something in the checkout: rustc asks where its
@@ -230,7 +236,8 @@ fn seen_from_within(record: &Record, checkout: &[u8], target: &[u8]) -> Record {
     for observation in &mut record.observations {
         if is_below(checkout, &observation.path.0, target)
             && matches!(observation.fact, Fact::Kind { follow: false, .. })
-            && let Some(path) = observation.path.0[checkout.len()..].strip_prefix(b"/")
+            && let Some(path) =
+                observation.path.0.strip_prefix(checkout).and_then(|rest| rest.strip_prefix(b"/"))
             && !path.is_empty()
         {
             observation.path = Spelled(path.to_vec());
@@ -425,12 +432,20 @@ mod tests {
             ("/a/b/src/lib.rs", true),
             ("/a/b/target/debug/deps/liba.rlib", false),
             ("/a/bc/lib.rs", false),
+            ("/a/x/../b/src/lib.rs", true),
+            ("/a/b/target/../lib.rs", true),
+            ("/a/b/../lib.rs", false),
             ("/usr/lib/libc.so", false),
         ] {
             assert_eq!(tied(&see(path, Fact::Absent)), expect, "{path}");
         }
         assert!(!tied(&see("/a/b", Fact::Kind { follow: false, kind: FileKind::Directory })));
         assert!(tied(&see("/x", Fact::Symlink { target: Spelled(b"/a/b/x".to_vec()) })));
+        // A link that leads out leads each checkout somewhere else.
+        let link_to = |target: &[u8]| Fact::Symlink { target: Spelled(target.to_vec()) };
+        assert!(
+            tied(&see("src/x.rs", link_to(b"../../x.rs"))) && !tied(&see("src/x.rs", link_to(b"../x.rs")))
+        );
         // A look at links on the way is one from within.
         let record = |observations: Vec<Observation>| Record {
             identities: vec![crate::record::NO_FILE; observations.len()],

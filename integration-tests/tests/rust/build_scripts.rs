@@ -62,7 +62,7 @@ fn package() -> Scenario {
         ("c/two.c", "int two(void) { int unused; return BY; }\n"),
         (
             "src/main.rs",
-            "extern \"C\" { fn one() -> i32; fn two() -> i32; }\nfn main() { println!(\"{}\", unsafe { one() + two() }); }\n",
+            "extern \"C\" { fn one() -> i32; fn two() -> i32; }\nfn main() { println!(\"{}\", unsafe\n{ one() + two() }); }\n",
         ),
     ] {
         s.write(path, text);

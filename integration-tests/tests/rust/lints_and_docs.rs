@@ -109,3 +109,27 @@ fn links_named_like_the_tools_are_the_tools() {
     s.sandbox.set("PATH", &path);
     Cargo { s: &mut s, directory: "", vars: vec![] }.step(Expect::Anything, "build -q -j1").expect_success();
 }
+
+#[test]
+fn a_wrapper_may_be_for_the_workspace_alone_or_be_named_twice() {
+    let mut s = library();
+    s.write("src/main.rs", "fn main() { println!(\"{}\", library::add(1, 2, 3)); }\n");
+    for (all, workspace) in [(None, Some("zccache")), (Some("zccache"), Some("zccache"))] {
+        for expect in [misses(2), hits(2)] {
+            s.edit(|work| drop(std::fs::remove_dir_all(work.join("target"))));
+            let command = |sandbox: &Sandbox| {
+                let mut command = sandbox.command("cargo");
+                command.args(["build", "-q", "-j1"]);
+                command.envs(all.map(|wrapper| ("RUSTC_WRAPPER", wrapper)));
+                command.envs(workspace.map(|wrapper| ("RUSTC_WORKSPACE_WRAPPER", wrapper)));
+                command
+            };
+            let bare = |sandbox: &Sandbox| {
+                let mut command = command(sandbox);
+                command.env("ZCCACHE_DISABLE", "1");
+                command
+            };
+            s.compare(expect, bare, command).expect_success();
+        }
+    }
+}
