@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 
 use zccache_integration_tests::{Expect, Sandbox, Scenario};
 
-use super::{Cargo, cargo, hits, misses, scenario};
+use super::{Cargo, cargo, cargo_test, hits, misses, scenario};
 
 /// A library with an example in its documentation, a function with many parameters, and a `return` that is not needed.
 fn library() -> Scenario {
@@ -60,15 +60,7 @@ fn documentation_is_made_by_rustdoc_itself() {
     cargo(&mut s, Expect::Anything, "doc -q").expect_success();
     assert!(s.tree().file("target/doc/library/fn.add.html").is_some());
     // Examples: rustdoc compiles and runs them, and says how long that took.
-    let examples = |sandbox: &Sandbox, prefix: &str| {
-        let mut command = sandbox.command("sh");
-        let line = "cargo test -q --doc 2>&1 >said; code=$?; sed 's/in [0-9.]*s//; s/ ([0-9]*) panicked/ panicked/' said; rm said; exit $code";
-        command.args(["-c", line]).env("RUSTC_WRAPPER", "zccache").env("ZCCACHE_DISABLE", prefix);
-        command
-    };
-    let cache_off = s.sandbox.var("ZCCACHE_DISABLE");
-    let wrapped = |sandbox: &Sandbox| examples(sandbox, &cache_off.to_string_lossy());
-    let run = |s: &mut Scenario, expect| s.compare(expect, |sandbox| examples(sandbox, "1"), wrapped);
+    let run = |s: &mut Scenario, expect| cargo_test(s, expect, "test -q --doc");
     assert!(run(&mut s, misses(1)).expect_success().out().contains("1 passed"));
     s.write("src/lib.rs", "/// ```\n/// assert!(library::is());\n/// ```\npub fn is() -> bool { false }\n");
     let failed = run(&mut s, misses(1));

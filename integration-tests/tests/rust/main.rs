@@ -85,6 +85,23 @@ fn cargo(s: &mut Scenario, expect: Expect, line: &str) -> Outcome {
     Cargo { s, directory: "", vars: Vec::new() }.step(expect, line)
 }
 
+/// The same for a line that runs tests, which tell how long they took and in which thread they failed.
+#[track_caller]
+fn cargo_test(s: &mut Scenario, expect: Expect, line: &str) -> Outcome {
+    const SCRIPT: &str = "cargo $0 >said 2>&1; code=$?; sed 's/in [0-9.]*s//; s/ ([0-9]*) panicked/ panicked/' said; rm said; exit $code";
+    let wrapped = |sandbox: &Sandbox| {
+        let mut command = sandbox.command("sh");
+        command.args(["-c", SCRIPT, line]).env("RUSTC_WRAPPER", "zccache");
+        command
+    };
+    let bare = |sandbox: &Sandbox| {
+        let mut command = wrapped(sandbox);
+        command.env("ZCCACHE_DISABLE", "1");
+        command
+    };
+    s.compare(expect, bare, wrapped)
+}
+
 fn hits(hits: u64) -> Expect {
     Expect::Counts { hits, misses: 0 }
 }
