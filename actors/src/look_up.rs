@@ -106,7 +106,7 @@ fn from_other_target(
     peers: &Peers,
 ) -> Option<(Record, Vec<PendingBlob>)> {
     let here = |live: Arc<LiveRecord>| {
-        let localised = target::localise(&live.record, &request.standpoint, &order.invocation, &peers.blobs);
+        let localised = target::localise(&live.record, request, &order.invocation, &peers.blobs);
         let (record, contents) = localised.ok()?;
         let local = LiveRecord::new(record);
         local.check(&order.cwd, &peers.files).ok()?;

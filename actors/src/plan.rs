@@ -59,8 +59,20 @@ pub struct Plan {
     /// The directory that all of a build's results lie below, if results are to be shared with builds that have
     /// another one.
     pub target: Option<Vec<u8>>,
+    /// The working directory, if results with a target directory are also to be shared with builds of other checkouts:
+    /// the command names what lies there by relative paths, and in options of which it is known what comes of them.
+    pub checkout: Option<Checkout>,
     /// `SOURCE_DATE_EPOCH` fixes the time of day, so that only files' own times are left to ask the zone for.
     pub time_is_fixed: bool,
+}
+
+/// A directory of sources that may lie elsewhere for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// A prefix map takes the place of the whole of it, in all that the compiler writes.
+    pub is_mapped_away: bool,
 }
 
 /// Where a requester's own places stand in a command line.

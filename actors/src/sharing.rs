@@ -13,7 +13,7 @@ mod rules;
 pub mod target;
 mod traces;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::sys::fs::AtFlags;
 use serde::{Deserialize, Serialize};
@@ -24,9 +24,9 @@ use crate::freshness::WorkingDirectory;
 use crate::invocation::Invocation;
 use crate::key::RequestKey;
 use crate::observation::{Fact, Spelled};
-use crate::plan::{Plan, Purpose, Sharing};
-use crate::record::{NO_FILE, Output, OutputFile, Record};
-use portable::{Ported, port};
+use crate::plan::{Checkout, Plan, Purpose, Sharing};
+use crate::record::{Output, OutputFile, Record};
+use portable::{Ported, port, renumbered};
 use rules::{Manner, Rules};
 
 /// The longest base in bytes whose traces are searched for: gcc breaks text of 256 bytes and more into pieces when
@@ -77,13 +77,15 @@ pub struct SharedRequest {
     names_base: bool,
     /// The digest of the whole environment as those who share have it in common, where they do.
     environment: Option<Digest>,
+    /// The checkout, where others may have another one.
+    checkout: Option<Checkout>,
 }
 
 /// The ways in which a request may share results, in the order in which they are worth trying. Empty if none is open
 /// to it.
 pub fn shared_requests(invocation: &Invocation, plan: &Plan, cwd: &WorkingDirectory) -> Vec<SharedRequest> {
     if let Some(target) = &plan.target {
-        return target::shared_request(invocation, plan, target).into_iter().collect();
+        return target::shared_requests(invocation, plan, target);
     }
     let Some(sharing) = &plan.sharing else { return Vec::new() };
     // Under another name of the directory (`PWD`, links), tools see more than one path.
@@ -140,7 +142,7 @@ fn shared_request(
     }
     let place = [reach.name(), &standpoint.within].concat();
     let key = RequestKey::shared(invocation, plan, &argv, &place);
-    Some(SharedRequest { standpoint, key, names_base, environment: None })
+    Some(SharedRequest { standpoint, key, names_base, environment: None, checkout: None })
 }
 
 /// Whether a directory's path stands everywhere as it is: nothing quotes any of its characters, or breaks it.
@@ -274,16 +276,6 @@ fn portable_observations(
         return Err(Tie::Input(path.0.escape_ascii().to_string()));
     }
     Ok(Record { observations, identities: renumbered(&identities), ..record.clone() })
-}
-
-/// Identities as `Record::identities` has them, after some observations went.
-fn renumbered(identities: &[u32]) -> Vec<u32> {
-    let mut first = HashMap::new();
-    let number = |(i, &old): (usize, &u32)| match old {
-        NO_FILE => NO_FILE,
-        old => *first.entry(old).or_insert(u32::try_from(i).unwrap_or(NO_FILE)),
-    };
-    identities.iter().enumerate().map(number).collect()
 }
 
 /// A shared record as a record of the request that stands at `here`, with the contents that had to be made anew.

@@ -42,6 +42,7 @@ pub fn plan() -> Plan {
         foreign_code: false,
         sharing: None,
         target: None,
+        checkout: None,
         time_is_fixed: false,
     }
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Puts the other caches into an environment of their own below target/, fetches Lua's sources, and runs the benchmarks.
+# Puts the other caches into an environment of their own below target/, fetches the sources of Lua and of two Rust projects,
+# and runs the benchmarks; one part of them (c, tools, rust) if BENCH_ONLY names it.
 #
 #   bench.sh DIRECTORY-OF-THE-BINARIES
 #
@@ -20,6 +21,10 @@ done
 
 temp=$(mktemp -d "${TMPDIR:-/tmp}/zccache-bench.XXXXXX")
 trap 'rm -rf "$temp"' EXIT
-lua=$("$scripts/fetch-lua.sh" "$temp")
+mkdir "$temp/lua" "$temp/rust"
+lua=$("$scripts/fetch-lua.sh" "$temp/lua")
+# Those of the demonstration.
+ripgrep=$("$scripts/fetch-rust.sh" "$temp/rust" ripgrep 14.1.1)
+b3sum=$("$scripts/fetch-rust.sh" "$temp/rust" b3sum 1.5.5)
 
-"$binaries/bench" "$binaries" "$peers/bin" "$lua"
+"$binaries/bench" "$binaries" "$peers/bin" "$lua" "$ripgrep" "$b3sum"

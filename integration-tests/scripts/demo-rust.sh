@@ -8,6 +8,7 @@
 set -euo pipefail
 
 binaries=$(cd "$1" && pwd)
+scripts=$(cd "$(dirname "$0")" && pwd)
 zccache=$binaries/zccache client=$binaries/zccache-client
 sccache=$(dirname "$binaries")/bench-peers/bin/sccache
 cargo=${CARGO:-cargo}
@@ -34,18 +35,6 @@ export HOME=$temp/home ZCCACHE_DIR=$temp/cache ZCCACHE_RUNTIME_DIR=$temp/run
 export XDG_CONFIG_HOME=$HOME/.config XDG_STATE_HOME=$HOME/.local/state XDG_CACHE_HOME=$HOME/.cache
 mkdir -p "$HOME"
 
-# Puts a published project's sources, with its own lock file, below $temp/src.
-fetch() { # name version
-  mkdir -p "$temp/fetch/$1/src" "$temp/src"
-  printf '[package]\nname = "fetch"\nversion = "0.0.0"\nedition = "2021"\n[dependencies]\n%s = "=%s"\n' "$1" "$2" \
-    >"$temp/fetch/$1/Cargo.toml"
-  echo >"$temp/fetch/$1/src/lib.rs"
-  "$cargo" fetch -q --manifest-path "$temp/fetch/$1/Cargo.toml" || fail "$1 cannot be fetched"
-  local sources=("$CARGO_HOME"/registry/src/*/"$1-$2")
-  cp -r "${sources[0]}" "$temp/src/$1" || fail "$1 was fetched, and is not there"
-  "$cargo" fetch -q --locked --manifest-path "$temp/src/$1/Cargo.toml" || fail "what $1 needs cannot be fetched"
-}
-
 counter() { "$client" stats --json | grep -o "\"$1\": *[0-9]*" | grep -o '[0-9]*$' | head -n 1; }
 
 # Failures with nobody to hear of their reason, so far.
@@ -69,7 +58,9 @@ seconds() { printf '%d.%02d' $(($1 / 1000)) $(($1 % 1000 / 10)); }
 ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / (b > 0 ? b : 1) }'; }
 
 echo 'demo: fetching Rust projects'
-while read -r name version _; do fetch "$name" "$version"; done <<<"$projects"
+while read -r name version _; do
+  "$scripts/fetch-rust.sh" "$temp" "$name" "$version" >/dev/null || fail "there is no $name"
+done <<<"$projects"
 "$client" start >/dev/null || fail 'the service does not start'
 peer=
 if [ -x "$sccache" ]; then

@@ -7,12 +7,13 @@
 mod contestant;
 mod many;
 mod restart;
+mod rust;
 mod table;
 mod tools;
 mod workload;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use contestant::Contestant;
@@ -31,11 +32,17 @@ const BARE_ROUNDS: usize = 3;
 /// Rounds of a cold build.
 const COLD_ROUNDS: usize = 7;
 
-/// Runs all benchmarks and prints their tables.
+/// Runs all benchmarks and prints their tables; of `only` one part if that is named.
 ///
 /// # Errors
 /// If a file cannot be written, the bare compiler fails, or a contestant's result is not the bare one's.
-pub fn run(ours: &Path, peers: &Path, lua: &Path) -> io::Result<()> {
+pub fn run(
+    ours: &Path,
+    peers: &Path,
+    lua: &Path,
+    projects: &[PathBuf],
+    only: Option<&str>,
+) -> io::Result<()> {
     let place = tempfile::Builder::new().prefix("zcb-").tempdir()?;
     // Commands run elsewhere, where a relative path would lead nowhere.
     let (ours, peers) = (std::path::absolute(ours)?, std::path::absolute(peers)?);
@@ -46,28 +53,41 @@ pub fn run(ours: &Path, peers: &Path, lua: &Path) -> io::Result<()> {
     for contestant in &contestants {
         contestant.start()?;
     }
-    let cpp = workload::headers_cpp(place.path())?;
-    let title = format!("warm hit, C++ of {} headers, object of {} KB", cpp.headers, cpp.object_bytes / 1000);
-    single(&title, &contestants, &cpp.words, place.path(), "/bin/true", Some(Budget::HIT))?;
-    let c = workload::trivial_c(place.path())?;
-    single("warm hit, trivial C", &contestants, &c.words, place.path(), "/bin/true", Some(Budget::HIT))?;
-    many::run(&contestants, &c.words, place.path())?;
-    let version = ["gcc", "--version"].map(String::from);
-    single("pass-through, gcc --version", &contestants, &version, place.path(), "bare", None)?;
-    let lua = workload::Lua::read(lua)?;
-    for at_a_time in [1, 2] {
-        let title = format!("cold build of Lua, {} small C files, {at_a_time} at a time", lua.count());
-        let write = |round| lua.write(place.path(), at_a_time * (COLD_ROUNDS + 1) + round);
-        cold(&title, &contestants, place.path(), at_a_time, write)?;
+    let is_asked = |part: &str| only.is_none_or(|only| only == part);
+    if is_asked("c") {
+        compiles(&contestants, lua, place.path())?;
     }
-    let title = format!("cold build of {} trivial C files", workload::TRIVIAL_FILES);
-    cold(&title, &contestants, place.path(), 1, |round| workload::trivial_files(place.path(), round))?;
-    restart::run(&contestants, place.path())?;
-    tools::run(&contestants, place.path())?;
+    if is_asked("tools") {
+        tools::run(&contestants, place.path())?;
+    }
+    if is_asked("rust") {
+        rust::run(&contestants, projects, place.path())?;
+    }
     for contestant in &contestants {
         contestant.report();
     }
     Ok(())
+}
+
+/// Compiles of C and C++.
+fn compiles(contestants: &[Contestant], lua: &Path, place: &Path) -> io::Result<()> {
+    let cpp = workload::headers_cpp(place)?;
+    let title = format!("warm hit, C++ of {} headers, object of {} KB", cpp.headers, cpp.object_bytes / 1000);
+    single(&title, contestants, &cpp.words, place, "/bin/true", Some(Budget::HIT))?;
+    let c = workload::trivial_c(place)?;
+    single("warm hit, trivial C", contestants, &c.words, place, "/bin/true", Some(Budget::HIT))?;
+    many::run(contestants, &c.words, place)?;
+    let version = ["gcc", "--version"].map(String::from);
+    single("pass-through, gcc --version", contestants, &version, place, "bare", None)?;
+    let lua = workload::Lua::read(lua)?;
+    for at_a_time in [1, 2] {
+        let title = format!("cold build of Lua, {} small C files, {at_a_time} at a time", lua.count());
+        let write = |round| lua.write(place, at_a_time * (COLD_ROUNDS + 1) + round);
+        cold(&title, contestants, place, at_a_time, write)?;
+    }
+    let title = format!("cold build of {} trivial C files", workload::TRIVIAL_FILES);
+    cold(&title, contestants, place, 1, |round| workload::trivial_files(place, round))?;
+    restart::run(contestants, place)
 }
 
 /// One command, by everyone, warm.

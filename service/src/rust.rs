@@ -5,10 +5,11 @@
 //! enter its key, and afterwards say what of a run's observations counts.
 //!
 //! The pipeline is the file list: `names` → `argument_files` → `command_line` → `judgement` → `environment`,
-//! `target_dir` → `plan`;
+//! `target_dir`, `checkout` → `plan`;
 //! after the run `review`, with `crates`, `dep_info` and `macros`.
 
 pub mod argument_files;
+pub mod checkout;
 pub mod command_line;
 pub mod crates;
 pub mod dep_info;

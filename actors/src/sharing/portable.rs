@@ -4,7 +4,10 @@
 //! the base. Other absolute paths do not hang on where the base is: unless a path climbs out of the base, in which
 //! case the tool may have gone on with the absolute path of where that led.
 
+use std::collections::HashMap;
+
 use crate::observation::{Fact, Observation};
+use crate::record::NO_FILE;
 use crate::signature::FileKind;
 
 /// See [`port`].
@@ -45,7 +48,7 @@ pub fn port(observation: &Observation, base: &[u8], within: &[u8]) -> Option<Por
 
 /// Whether a path that starts `depth` directories below the base never climbs out of it, and, if it is a link, its
 /// target does not either.
-fn stays_below(depth: usize, path: &[u8], fact: &Fact) -> bool {
+pub fn stays_below(depth: usize, path: &[u8], fact: &Fact) -> bool {
     let Some(end) = descend(depth, path) else { return false };
     match fact {
         Fact::Symlink { target } if target.0.first() != Some(&b'/') => {
@@ -56,7 +59,7 @@ fn stays_below(depth: usize, path: &[u8], fact: &Fact) -> bool {
 }
 
 /// How deep below the base a path ends that starts `depth` below it; nothing if it climbs out on the way.
-fn descend(depth: usize, path: &[u8]) -> Option<usize> {
+pub fn descend(depth: usize, path: &[u8]) -> Option<usize> {
     parts(path).try_fold(depth, |depth, part| match part {
         b".." => depth.checked_sub(1),
         _ => Some(depth + 1),
@@ -74,6 +77,16 @@ fn relative(rest: &[u8], within: &[u8]) -> Vec<u8> {
 /// The components of a path that lead anywhere.
 fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".")
+}
+
+/// Identities as `Record::identities` has them, after some observations went.
+pub fn renumbered(identities: &[u32]) -> Vec<u32> {
+    let mut first = HashMap::new();
+    let number = |(i, &old): (usize, &u32)| match old {
+        NO_FILE => NO_FILE,
+        old => *first.entry(old).or_insert(u32::try_from(i).unwrap_or(NO_FILE)),
+    };
+    identities.iter().enumerate().map(number).collect()
 }
 
 #[cfg(test)]

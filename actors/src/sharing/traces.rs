@@ -46,6 +46,38 @@ pub fn is_searchable(content: &[u8]) -> bool {
     !content.contains(&0)
 }
 
+/// Whether a search of what rustc and linkers make finds a path if it is there: objects, programs and libraries, archives of
+/// them, metadata, text.
+pub fn is_searchable_build(content: &[u8]) -> bool {
+    if let Some(members) = content.strip_prefix(b"!<arch>\n") {
+        return are_searchable_members(members).unwrap_or(false);
+    }
+    // Older compilers pack the metadata in libraries by Snappy, whose frames begin so.
+    let is_packed = || contains(content, b"sNaPpY");
+    (content.starts_with(METADATA) || is_searchable(content)) && !is_packed()
+}
+
+/// What the metadata of a crate begins with (`rustc_metadata::METADATA_HEADER`), less its version.
+pub const METADATA: &[u8] = b"rust\0\0\0";
+
+/// The same of the members of an archive, in the common format of GNU and System V; nothing if it is damaged.
+fn are_searchable_members(mut members: &[u8]) -> Option<bool> {
+    const HEADER_BYTES: usize = 60;
+    while !members.is_empty() {
+        let (header, rest) = members.split_at_checked(HEADER_BYTES)?;
+        let bytes: usize = std::str::from_utf8(&header[48..58]).ok()?.trim_end().parse().ok()?;
+        let (member, rest) = rest.split_at_checked(bytes)?;
+        // The tables of symbols and of long names have no names of their own.
+        let is_table = matches!(header[..16].trim_ascii_end(), b"/" | b"//" | b"/SYM64/");
+        if header[58..] != *b"`\n" || !(is_table || is_searchable_build(member)) {
+            return Some(false);
+        }
+        // Each begins at an even place.
+        members = if bytes % 2 == 1 { rest.get(1..).unwrap_or_default() } else { rest };
+    }
+    Some(true)
+}
+
 /// Whether an ELF file has none of the sections that hold packed text: compressed ones, and the intermediate code of
 /// compilers. Nothing if it is damaged. Layout and numbers: System V ABI, chapter 4.
 fn is_plain_elf(content: &[u8]) -> Option<bool> {
@@ -120,6 +152,32 @@ mod tests {
         ] {
             assert_eq!(contains_word_end(content.as_bytes(), b"a.o"), told, "{content}");
         }
+    }
+
+    #[test]
+    fn all_members_of_an_archive_must_be_searchable() {
+        let archive = |members: &[(&str, &[u8])]| {
+            let mut bytes = b"!<arch>\n".to_vec();
+            for (name, content) in members {
+                bytes.extend(
+                    format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 644, content.len()).bytes(),
+                );
+                bytes.extend_from_slice(content);
+                bytes.resize(bytes.len().next_multiple_of(2), b'\n');
+            }
+            bytes
+        };
+        let is_fine = |members: &[(&str, &[u8])]| is_searchable_build(&archive(members));
+        assert!(is_fine(&[
+            ("/", b"\0\0\0\x01x"),
+            ("//", b"long/\n"),
+            ("a.txt/", b"odd"),
+            ("lib.rmeta/", b"rust\0\0\0\nx")
+        ]));
+        assert!(!is_fine(&[("a.txt/", b"text"), ("a.bc/", b"BC\xc0\xde\0")]));
+        assert!(!is_fine(&[("lib.rmeta/", b"rust\0\0\0\n\xff\x06\0\0sNaPpY")]));
+        assert!(!is_searchable_build(&archive(&[("a.txt/", b"text")])[..70]), "cut short");
+        assert!(is_searchable_build(b"rust\0\0\0\n") && !is_searchable_build(b"!<thin>\n\0"));
     }
 
     #[test]

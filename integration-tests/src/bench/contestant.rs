@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::table::OURS;
 use crate::sandbox::SYSTEM_PATH;
 
 /// A way of running a command line.
@@ -37,6 +38,27 @@ impl Contestant {
     /// Whether it is the compiler alone.
     pub fn is_bare(&self) -> bool {
         matches!(self.kind, Kind::Bare)
+    }
+
+    /// Whether it is the one that is measured against the others.
+    pub fn is_ours(&self) -> bool {
+        self.name == OURS
+    }
+
+    /// Whether it is there for whole builds of Rust: the bare compiler, and who takes `rustc` for a compiler.
+    pub fn caches_rust(&self) -> bool {
+        self.compiles() && !self.name.starts_with("ccache")
+    }
+
+    /// Cargo in a project, with itself before the compiler.
+    pub fn cargo(&self, cargo: &Path, project: &Path) -> Command {
+        let mut command = Command::new(cargo);
+        command.current_dir(project).env_clear().envs(self.env.iter().cloned());
+        if let Kind::Launcher(launcher) = &self.kind {
+            command.env("RUSTC_WRAPPER", launcher);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
     }
 
     /// The process to time.
@@ -129,7 +151,7 @@ pub fn all(ours: &Path, peers: &Path, place: &Path) -> (Vec<Contestant>, Vec<&'s
     roster.add("bare", Kind::Bare, &[]);
     let client = ours.join("zccache-client");
     let cache_and_runtime: [(&str, &str); 2] = [("ZCCACHE_DIR", "cache"), ("ZCCACHE_RUNTIME_DIR", "run")];
-    if roster.add("zccache", Kind::Launcher(ours.join("zccache")), &cache_and_runtime) {
+    if roster.add(OURS, Kind::Launcher(ours.join("zccache")), &cache_and_runtime) {
         roster.service(&client, &["start"], &["stop"], &["stats"]);
     }
     // An inode cache spares ccache from reading unchanged headers again: its fastest setting.

@@ -9,11 +9,15 @@ use zccache_integration_tests::bench;
 
 fn main() -> ExitCode {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [ours, peers, lua] = &arguments[..] else {
-        eprintln!("usage: bench DIRECTORY-OF-OUR-BINARIES DIRECTORY-OF-THE-PEERS DIRECTORY-OF-LUAS-SOURCES");
+    let [ours, peers, lua, projects @ ..] = &arguments[..] else {
+        eprintln!(
+            "usage: bench DIRECTORY-OF-OUR-BINARIES DIRECTORY-OF-THE-PEERS DIRECTORY-OF-LUAS-SOURCES RUST-PROJECT..."
+        );
         return ExitCode::from(2);
     };
-    match bench::run(ours, peers, lua) {
+    // One part of it alone, for who works on that.
+    let only = std::env::var("BENCH_ONLY").ok().filter(|part| !part.is_empty());
+    match bench::run(ours, peers, lua, projects, only.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("bench: failed to {e}");

@@ -5,7 +5,7 @@ use std::process::Command;
 use zccache_integration_tests::{Expect, Scenario};
 
 use super::project::{self, CRATES};
-use super::{Cargo, cargo, counts, hits, misses, scenario, sysroot};
+use super::{Cargo, cargo, cargo_test, counts, hits, misses, scenario, sysroot};
 
 fn workspace() -> Scenario {
     let s = scenario();
@@ -61,7 +61,7 @@ fn every_profile_and_kind_of_build_is_served() {
         let delta = s.sandbox.stats().counters - before;
         assert!(delta.hits > CRATES - 2 && delta.misses == 0, "{line}: {delta:?}");
     }
-    let tests = cargo(&mut s, Expect::Anything, "test -q -j1 -p middle --test outer");
+    let tests = cargo_test(&mut s, Expect::Anything, "test -q -j1 -p middle --test outer");
     assert!(tests.success() && tests.out().contains("1 passed"), "{tests:?}");
 }
 

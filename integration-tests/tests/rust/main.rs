@@ -2,10 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
 
+mod build_scripts;
 mod builds;
+mod checkouts;
 mod crates;
+mod jobs;
+mod lints_and_docs;
 mod project;
 mod sharing;
+mod targets;
+mod toolchains;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -33,14 +39,14 @@ fn scenario() -> Scenario {
 }
 
 /// Files of Cargo's own that differ from run to run, since it keeps what it writes there in tables without an order, or
-/// notes when it asked the compiler for its version.
+/// notes when it asked the compiler for its version, or when what it makes documentation of was edited.
 fn is_cargos_own(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let above =
         path.parent().and_then(|dir| dir.file_name()).and_then(|name| name.to_str()).unwrap_or_default();
     let is_in_fingerprint = path.components().any(|part| part.as_os_str() == ".fingerprint");
     name == ".rustc_info.json"
-        || (is_in_fingerprint && name.starts_with("dep-"))
+        || (is_in_fingerprint && ["dep-", "doc-"].iter().any(|kind| name.starts_with(kind)))
         || (name.ends_with(".d") && matches!(above, "debug" | "release"))
 }
 
@@ -77,6 +83,23 @@ impl Cargo<'_> {
 #[track_caller]
 fn cargo(s: &mut Scenario, expect: Expect, line: &str) -> Outcome {
     Cargo { s, directory: "", vars: Vec::new() }.step(expect, line)
+}
+
+/// The same for a line that runs tests, which tell how long they took and in which thread they failed.
+#[track_caller]
+fn cargo_test(s: &mut Scenario, expect: Expect, line: &str) -> Outcome {
+    const SCRIPT: &str = "cargo $0 >said 2>&1; code=$?; sed 's/in [0-9.]*s//; s/ ([0-9]*) panicked/ panicked/' said; rm said; exit $code";
+    let wrapped = |sandbox: &Sandbox| {
+        let mut command = sandbox.command("sh");
+        command.args(["-c", SCRIPT, line]).env("RUSTC_WRAPPER", "zccache");
+        command
+    };
+    let bare = |sandbox: &Sandbox| {
+        let mut command = wrapped(sandbox);
+        command.env("ZCCACHE_DISABLE", "1");
+        command
+    };
+    s.compare(expect, bare, wrapped)
 }
 
 fn hits(hits: u64) -> Expect {

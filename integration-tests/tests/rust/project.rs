@@ -31,6 +31,7 @@ const FILES: &[(&str, &str)] = &[
         "middle/tests/outer.rs",
         "#[test]\nfn twice_the_size() { assert_eq!(middle::twice(), 2 * base::size()); }\n",
     ),
+    ("middle/benches/quick.rs", "#[test]\nfn is_quick() { assert!(middle::twice() > 0); }\n"),
     (
         "names/Cargo.toml",
         "[package]\nname = \"names\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[lib]\nproc-macro = true\n",

@@ -130,6 +130,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         foreign_code: judged == Judged::Link || may_run_foreign_code(invocation, &line),
         sharing,
         target: None,
+        checkout: None,
         time_is_fixed: is_time_fixed(invocation, compiler),
     })
 }

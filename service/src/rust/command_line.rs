@@ -88,6 +88,12 @@ pub struct CommandLine {
     pub is_timed: bool,
     /// An option that brings code of the user's into the compiler or the linker.
     pub brings_code: bool,
+    /// `--remap-path-prefix`, in order.
+    pub prefix_maps: Vec<Vec<u8>>,
+    /// `--remap-path-scope`: prefix maps do not count everywhere.
+    pub limits_maps: bool,
+    /// Any `-Z`.
+    pub is_unstable: bool,
     /// `-Z binary-dep-depinfo`: dependency information names crates that are merely there.
     pub tells_candidates: bool,
     /// An option that nobody here knows, or one without its value.
@@ -153,6 +159,8 @@ impl CommandLine {
             b"explain" => self.is_query = true,
             b"extern" => self.extern_paths.extend(split_at_equals(value).1.map(<[u8]>::to_vec)),
             b"out-dir" => self.out_dir = Some(value.to_vec()),
+            b"remap-path-prefix" => self.prefix_maps.push(value.to_vec()),
+            b"remap-path-scope" => self.limits_maps = true,
             // These two are printed beside a compile, all others instead of it.
             b"print" => {
                 let what = split_at_equals(value).0;
@@ -178,6 +186,7 @@ impl CommandLine {
 
     fn unstable(&mut self, value: &[u8]) {
         let (name, _) = split_at_equals(value);
+        self.is_unstable = true;
         match name {
             b"help" | b"ls" => self.is_query = true,
             b"binary-dep-depinfo" => self.tells_candidates = true,

@@ -153,7 +153,10 @@ mod tests {
 
     fn read(path: &str) -> Sighting {
         let signature = Signature { dev: 1, ino: 1, size: 1, mtime_ns: 1, ctime_ns: 1, mode: 0o100_644 };
-        Sighting { path: Spelled(path.into()), seen: Seen::Read { signature, executed: false } }
+        Sighting {
+            path: Spelled(path.into()),
+            seen: Seen::Read { signature, executed: false, linked: false },
+        }
     }
 
     fn observed(exit: i32, names: &[&str]) -> Observed {

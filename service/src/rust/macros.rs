@@ -33,12 +33,18 @@ const SYSTEM: [&[u8]; 3] = [b"/lib/", b"/lib64/", b"/usr/"];
 pub fn loaded<'a>(
     sightings: &'a [Sighting],
     programs: impl Iterator<Item = &'a [u8]>,
+    cwd: &Path,
 ) -> Vec<(&'a [u8], Signature)> {
-    let toolchains: Vec<&[u8]> = programs.filter_map(toolchain).collect();
-    let is_known = |path: &[u8]| {
-        let path = &plain(path)[..];
+    let toolchains: Vec<Vec<u8>> = programs.flat_map(toolchains).collect();
+    let is_below = |path: &[u8]| {
         SYSTEM.iter().any(|system| path.starts_with(system))
-            || toolchains.iter().any(|t| path.strip_prefix(*t).is_some_and(|rest| rest.starts_with(b"/lib/")))
+            || toolchains
+                .iter()
+                .any(|t| path.strip_prefix(&t[..]).is_some_and(|rest| rest.starts_with(b"/lib/")))
+    };
+    let is_known = |path: &[u8]| {
+        is_below(&plain(path))
+            || own_name(&cwd.join(OsStr::from_bytes(path))).is_some_and(|path| is_below(&path))
     };
     let library = |sighting: &'a Sighting| match sighting.seen {
         Seen::Read { signature, .. } if is_library(&sighting.path.0) => {
@@ -49,7 +55,19 @@ pub fn loaded<'a>(
     sightings.iter().filter_map(library).filter(|(path, _)| !is_known(path)).collect()
 }
 
-/// The directory in which the toolchain of this program is: the one with `bin/rustc`.
+/// The directory in which the toolchain of this program is: the one with `bin/rustc`; by the name by which the program was
+/// started, and by its own. rustup makes toolchains that are links, and the loader finds libraries by either name.
+fn toolchains(program: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let own = own_name(Path::new(OsStr::from_bytes(program)));
+    let names = [Some(program.to_vec()), own].into_iter().flatten();
+    names.filter_map(|program| Some(toolchain(&program)?.to_vec()))
+}
+
+/// The name of a file without links.
+fn own_name(path: &Path) -> Option<Vec<u8>> {
+    Some(std::fs::canonicalize(path).ok()?.as_os_str().as_bytes().to_vec())
+}
+
 fn toolchain(program: &[u8]) -> Option<&[u8]> {
     super::names::driver_named(base_name(program))?;
     program[..program.len() - base_name(program).len()].strip_suffix(b"/bin/")
@@ -113,7 +131,7 @@ mod tests {
         let signature = Signature { dev: 1, ino: 1, size: 1, mtime_ns: 1, ctime_ns: 1, mode: 0o100_644 };
         let read = |path: &&str| Sighting {
             path: Spelled(path.as_bytes().to_vec()),
-            seen: Seen::Read { signature, executed: false },
+            seen: Seen::Read { signature, executed: false, linked: false },
         };
         let sightings = [
             "/etc/ld.so.cache",
@@ -126,9 +144,21 @@ mod tests {
             "/t/x.so.1",
         ];
         let sightings: Vec<_> = sightings.iter().map(read).collect();
-        let found = loaded(&sightings, [&b"/t/bin/rustc"[..], b"/usr/bin/cc"].into_iter());
+        let found = loaded(&sightings, [&b"/t/bin/rustc"[..], b"/usr/bin/cc"].into_iter(), Path::new("/"));
         let paths: Vec<_> = found.iter().map(|(path, _)| *path).collect();
         assert_eq!(paths, [&b"/p/libm-1.so"[..], b"b.so", b"/t/x.so.1"]);
+    }
+
+    #[test]
+    fn a_toolchain_that_is_a_link_has_its_libraries_where_it_leads() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = temp.path().canonicalize().unwrap();
+        std::fs::create_dir_all(place.join("real/bin")).unwrap();
+        std::fs::write(place.join("real/bin/rustc"), "").unwrap();
+        std::os::unix::fs::symlink("real", place.join("linked")).unwrap();
+        let found: Vec<_> = toolchains(place.join("linked/bin/rustc").as_os_str().as_bytes()).collect();
+        let expect = ["linked", "real"].map(|name| place.join(name).into_os_string().as_bytes().to_vec());
+        assert_eq!(found, expect);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use zccache_actors::plan::{Caution, DeclaredInputs, PassThrough, Plan, Planned, 
 
 use super::command_line::{CommandLine, without_incremental};
 use super::names::{self, Driver};
-use super::{argument_files, environment, judgement, review, target_dir};
+use super::{argument_files, checkout, environment, judgement, review, target_dir};
 
 /// Reads that say nothing of the result: seeds, what the allocator and the threads ask of the kernel (how many
 /// processors may be used decides how work is split over threads, not what comes of it), clang and lld looking for
@@ -56,6 +56,8 @@ fn try_plan(invocation: &Invocation, driver: Driver, strip_incremental: bool) ->
     }
     let line = command_line(argv.as_ref().unwrap_or(&invocation.argv), invocation.cwd_path())?;
     judgement::judge(&line)?;
+    let target = target_dir::target_dir(&line);
+    let checkout = checkout::checkout(&line, &invocation.argv, invocation.cwd_path(), target.as_deref());
     Ok(Plan {
         policy: &RUST,
         key_env: environment::key_entries(&invocation.env, driver),
@@ -71,7 +73,8 @@ fn try_plan(invocation: &Invocation, driver: Driver, strip_incremental: bool) ->
         time_is_fixed: false,
         sharing: None,
         reads_input: false,
-        target: target_dir::target_dir(&line),
+        target,
+        checkout,
     })
 }
 

@@ -28,8 +28,10 @@ pub fn review(
     crates::narrow_listings(&line, observed, stderr);
     note_replacements(observed);
     forget_own_outputs(observed, cwd);
-    let loaded = macros::loaded(&observed.sightings, observed.programs.iter().map(|p| &p.0[..]));
-    if loaded.iter().any(|(path, signature)| macros::tells_time(path, cwd, *signature)) {
+    let loaded = macros::loaded(&observed.sightings, observed.programs.iter().map(|p| &p.0[..]), cwd);
+    if let Some((path, _)) = loaded.iter().find(|(path, signature)| macros::tells_time(path, cwd, *signature))
+    {
+        tracing::debug!(library = %path.escape_ascii(), "the time may have been asked for");
         return Err(Unstorable::AskedTime);
     }
     if let Some((path, _)) = loaded.first() {
