@@ -42,6 +42,13 @@ pub fn entry(pid: i32) -> PathBuf {
     path
 }
 
+/// Whether a process is stopped, as by SIGSTOP.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state stands behind the name in parentheses.
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+}
+
 /// The session that a process belongs to.
 ///
 /// # Panics
