@@ -20,8 +20,8 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(600);
 /// After which waiting is told.
 const STOP_SILENCE: Duration = Duration::from_secs(2);
-/// How long a process may take to be gone whose lock is free: the system closes its files a moment before. One that
-/// nobody reaps (a container without an `init`) stays to be seen for ever, and is not waited for any longer.
+/// How long a process may take to be gone whose lock is free: the system closes its files a moment before. Where it
+/// cannot be told from one that nobody reaps (before Linux 5.3), it stays to be seen, and is not waited for any longer.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -132,7 +132,8 @@ fn pid_of(endpoint: &Endpoint) -> Option<String> {
 fn wait_until_gone(endpoint: &Endpoint, asked: Option<&str>, running: u64) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut told = !std::io::stderr().is_terminal() && running == 0;
-    let is_there = || lock_is_held(endpoint) && pid_of(endpoint).as_deref() == asked;
+    // It takes its pid file away just before it lets go of the lock.
+    let is_there = || lock_is_held(endpoint) && pid_of(endpoint).is_none_or(|pid| Some(&*pid) == asked);
     while is_there() {
         if begun.elapsed() > STOP_PATIENCE {
             bail!("the service still runs after {} s", STOP_PATIENCE.as_secs());
