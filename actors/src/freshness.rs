@@ -84,7 +84,9 @@ pub struct Broken {
 
 impl LiveRecord {
     /// Prepares `record` for checking.
-    pub fn new(record: Record) -> Self {
+    pub fn new(mut record: Record) -> Self {
+        // It stays in memory for long.
+        record.observations.shrink_to_fit();
         let groups = groups(&record.observations);
         let observations = record.observations.iter().map(|o| match o.fact {
             Fact::Content { signature, .. } => Some(signature),

@@ -16,7 +16,7 @@ use zccache_proto::message::Evict;
 use zccache_proto::report::{AllTimeReport, StoreReport};
 
 use crate::blobs::{Blobs, PendingBlob};
-use crate::index::IndexError;
+use crate::index::{Entry, IndexError};
 use crate::key::RequestKey;
 use crate::manifest::{HotManifests, Manifest, now_ms};
 use crate::record::{Record, RecordUse};
@@ -137,16 +137,21 @@ impl Storage {
     /// # Errors
     /// If the index cannot be used.
     pub fn manifest(&mut self, key: RequestKey) -> Result<Option<Arc<Manifest>>, StorageError> {
+        let is_hot = self.hot.get(key).is_some();
+        let found = self.find(key)?;
+        if let Some(manifest) = found.as_ref().filter(|_| !is_hot) {
+            self.keep_hot(key, Arc::clone(manifest));
+        }
+        Ok(found)
+    }
+
+    /// The manifest of `key`, from memory or from the index.
+    fn find(&mut self, key: RequestKey) -> Result<Option<Arc<Manifest>>, StorageError> {
         if let Some(manifest) = self.hot.get(key) {
             return Ok(Some(manifest));
         }
-        let entry = self.with_open(|accounts| Ok(accounts.index().entry(key)?))?;
-        if entry.records.is_empty() {
-            return Ok(None);
-        }
-        let manifest = Arc::new(Manifest::new(entry.records));
-        self.keep_hot(key, Arc::clone(&manifest));
-        Ok(Some(manifest))
+        let Entry { records, .. } = self.with_open(|accounts| Ok(accounts.index().entry(key)?))?;
+        Ok((!records.is_empty()).then(|| Arc::new(Manifest::new(records))))
     }
 
     /// Stores `record` and the contents it names, of a request made in the directory `root`.
@@ -161,7 +166,9 @@ impl Storage {
         contents: &[PendingBlob],
     ) -> Result<(), StorageError> {
         self.make_room(contents)?;
-        let manifest = self.manifest(key)?.unwrap_or_else(|| Arc::new(Manifest::new([])));
+        // What is shared with requests from elsewhere is in memory when one of them has asked, and not before.
+        let stays = record.origin.is_none() || self.hot.get(key).is_some();
+        let manifest = self.find(key)?.unwrap_or_else(|| Arc::new(Manifest::new([])));
         let used = RecordUse { last_use_ms: self.hot.clock.stamp(), places: places(&record, root) };
         let inserted = self.with_open(|accounts| accounts.insert(key, &manifest, record, used, contents));
         if inserted.is_err() {
@@ -169,7 +176,9 @@ impl Storage {
             self.hot.remove(key);
         }
         inserted?;
-        self.keep_hot(key, manifest);
+        if stays {
+            self.keep_hot(key, manifest);
+        }
         Ok(())
     }
 
