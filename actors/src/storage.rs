@@ -137,11 +137,8 @@ impl Storage {
     /// # Errors
     /// If the index cannot be used.
     pub fn manifest(&mut self, key: RequestKey) -> Result<Option<Arc<Manifest>>, StorageError> {
-        let is_hot = self.hot.get(key).is_some();
         let found = self.find(key)?;
-        if let Some(manifest) = found.as_ref().filter(|_| !is_hot) {
-            self.keep_hot(key, Arc::clone(manifest));
-        }
+        found.iter().for_each(|manifest| self.keep_hot(key, Arc::clone(manifest)));
         Ok(found)
     }
 

@@ -20,7 +20,8 @@ const SOURCE: &str = "int f(void) { int unused; return 1; }\n";
 const WORDS: [&str; 5] = ["gcc", "-Wall", "-MD", "-c", "a.c"];
 
 /// Steps of putting a result into the store, in their order.
-const STORE_POINTS: [&str; 21] = [
+const STORE_POINTS: [&str; 22] = [
+    "accept",
     "acceptor",
     "connection",
     "coordinator",
@@ -477,6 +478,27 @@ fn no_space_is_left_at_any_write_and_no_file_can_be_opened() {
 }
 
 #[test]
+fn no_file_can_be_opened_in_the_whole_system_and_clients_are_let_in_afterwards() {
+    let faulty = Faulty::new();
+    faulty.is_whole("before");
+    let (pid, before) = (faulty.sandbox.service_pid(), faulty.sandbox.stats().counters);
+    faulty.arm("accept", "files always");
+    // The acceptor waits for somebody already, who is let in.
+    faulty.sandbox.client("status").expect_success();
+    for _ in 0..2 {
+        let took = faulty.compiles_as_bare("with nobody let in");
+        assert!(took < Duration::from_secs(3), "the wrapper took {took:?}");
+    }
+    faulty.has_struck("accept");
+    faulty.is_whole("after that");
+    let after = faulty.sandbox.stats().counters;
+    assert_eq!(after.fallbacks_reported - before.fallbacks_reported, 2);
+    assert_eq!(faulty.sandbox.service_pid(), pid);
+    let said = "clients cannot be let in for now";
+    assert_eq!(faulty.sandbox.log().matches(said).count(), 1, "{}", faulty.sandbox.log());
+}
+
+#[test]
 fn every_actor_panics_while_others_are_at_work() {
     let points =
         ["connection", "coordinator", "store", "runner", "hasher", "journal", "acceptor", "root", "settle"];
@@ -681,6 +703,9 @@ fn a_wrapper_killed_at_any_moment_leaves_nothing_behind() {
     let sandbox = &faulty.sandbox;
     sandbox.start();
     sandbox.write("slow.c", sources::slow());
+    run(sandbox.command("gcc").args(["-c", "slow.c"])).expect_success();
+    let object = sandbox.work().join("slow.o");
+    let expected = std::fs::read(&object).unwrap();
     // The service sleeps at a step of the request, and the wrapper is killed meanwhile.
     for (stored, point) in [
         (false, "connection"),
@@ -705,6 +730,7 @@ fn a_wrapper_killed_at_any_moment_leaves_nothing_behind() {
         } else {
             sandbox.client("clear").expect_success();
         }
+        let _ = std::fs::remove_file(&object);
         faulty.arm(point, "sleep:300");
         let mut child = sandbox.wrapper(["gcc", "-c", "slow.c"]).spawn().unwrap();
         faulty.has_struck(point);
@@ -714,6 +740,11 @@ fn a_wrapper_killed_at_any_moment_leaves_nothing_behind() {
         wait::until("no compiler is left", || {
             processes::working_in(&sandbox.work()).is_empty().then_some(())
         });
+        let idle = || sandbox.client("status --json").out().contains("\"running\": 0");
+        wait::until("the service has done with it", || idle().then_some(()));
+        if stored && let Ok(delivered) = std::fs::read(&object) {
+            assert!(delivered == expected, "{point}: the object is not whole");
+        }
         let leftover =
             files_below(&sandbox.work()).into_iter().find(|p| p.extension().is_some_and(|e| e == "tmp"));
         assert_eq!(leftover, None, "{point}");
