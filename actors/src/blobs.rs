@@ -229,7 +229,9 @@ impl Blobs {
         is_known: impl Fn(Digest) -> bool,
     ) -> (u64, u64) {
         let mut deleted = (0, 0);
-        for directory in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+        let ours = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        // A link that somebody has put there leads to what is not ours to delete.
+        for directory in ours.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             let directory = directory.path();
             for file in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let known = file.file_name().to_str().and_then(|n| blake3::Hash::from_hex(n).ok());
@@ -303,6 +305,33 @@ mod tests {
         assert_eq!(read(&blobs, &file).unwrap(), b"object");
         assert_eq!(read(&Blobs::new(temp.path()), &file).unwrap(), b"object");
         assert_eq!(std::fs::read_dir(temp.path().join("blobs/tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn so_many_verified_contents_are_known_and_then_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(temp.path());
+        let signature = Signature::of(temp.path()).unwrap();
+        for number in 0..VERIFIED_MAX {
+            blobs.remember(Digest::of(&number.to_le_bytes()), signature);
+        }
+        assert_eq!(blobs.verified.len(), VERIFIED_MAX);
+        blobs.remember(Digest::of(b"one more"), signature);
+        assert_eq!(blobs.verified.len(), 1);
+    }
+
+    #[test]
+    fn what_a_planted_directory_leads_to_is_not_swept() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(&temp.path().join("cache"));
+        store(&blobs, temp.path(), b"object");
+        let elsewhere = temp.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("precious"), "").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, temp.path().join("cache/blobs/zz")).unwrap();
+        blobs.sweep(i64::MAX, |_| false);
+        blobs.delete_unknown(|_| false);
+        assert!(elsewhere.join("precious").exists());
     }
 
     #[test]

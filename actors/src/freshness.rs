@@ -330,6 +330,25 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_of_more_names_than_are_compared_has_no_digest() {
+        // In memory, where a hundred thousand names are soon made. Two of those that are there are the directory itself
+        // and the one above.
+        let place = if cfg!(target_os = "linux") { "/dev/shm".into() } else { std::env::temp_dir() };
+        let temp = tempfile::tempdir_in(place).unwrap();
+        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
+        let first = temp.path().join("0");
+        std::fs::create_dir(&first).unwrap();
+        let open = |at: &std::path::Path| WorkingDirectory::open(at.as_os_str().as_bytes()).unwrap();
+        let below = open(&first);
+        for number in 2..LISTED_NAMES_MAX {
+            rustix::fs::symlinkat("x", below.fd(), number.to_string()).unwrap();
+        }
+        assert!(listing_digest(cwd.fd(), "0").is_ok());
+        rustix::fs::symlinkat("x", below.fd(), "one more").unwrap();
+        assert!(listing_digest(cwd.fd(), "0").is_err());
+    }
+
+    #[test]
     fn a_large_record_is_checked_whole_and_what_is_done_beside_counts_only_if_it_holds() {
         const DIRECTORIES: usize = 40;
         let names: Vec<String> =

@@ -161,4 +161,13 @@ mod tests {
         let words = [&b"gcc"[..], &[b'x'; COMMAND_BYTES_MAX]];
         assert_eq!(command_line(words.into_iter()).len(), COMMAND_BYTES_MAX);
     }
+
+    #[actix::test]
+    async fn a_journal_takes_so_many_messages_and_no_more() {
+        let temp = tempfile::tempdir().unwrap();
+        let addr = Journal::new(temp.path(), temp.path().join("fallbacks")).start();
+        let taken = crate::test_support::mailbox_takes(&addr, || Probe).await;
+        // One more than it says, by the way these are counted.
+        assert!((MAILBOX..=MAILBOX + 1).contains(&taken), "{taken}");
+    }
 }

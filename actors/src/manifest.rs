@@ -284,6 +284,33 @@ mod tests {
     }
 
     #[test]
+    fn a_large_result_is_not_written_before_its_record_holds() {
+        let files = Arc::<FileTable>::default();
+        let temp = tempfile::tempdir().unwrap();
+        use std::os::unix::ffi::OsStrExt;
+        let cwd = Arc::new(WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap());
+        // As many as are checked while something else is done, and all of them broken.
+        let missing = |n| Observation {
+            path: Spelled(format!("{n}.h").into_bytes()),
+            fact: Fact::Kind { follow: true, kind: crate::signature::FileKind::File },
+        };
+        for (bytes, is_early) in [(EARLY_BYTES_MAX, true), (EARLY_BYTES_MAX + 1, false)] {
+            let file =
+                crate::record::OutputFile { digest: Digest([0; 32]), bytes, mode: 0o644, replaces: false };
+            let output = crate::record::Output { path: Spelled(b"a.o".to_vec()), file: Some(file) };
+            let mut large = record(0);
+            large.observations = (0..1000).map(missing).collect();
+            large.identities = vec![crate::record::NO_FILE; 1000];
+            large.result.outputs.push(output);
+            let manifest = Manifest::new([(large, RecordUse::default())]);
+            let written = AtomicBool::new(false);
+            let found = manifest.find(&cwd, &files, |_| true, |_| written.store(true, Ordering::Relaxed));
+            assert!(found.is_err());
+            assert_eq!(written.into_inner(), is_early, "{bytes}");
+        }
+    }
+
+    #[test]
     fn so_many_manifests_stay_in_memory_and_the_longest_unused_go() {
         let hot = HotManifests::default();
         let key = |n: usize| RequestKey(Digest::of(&n.to_le_bytes()));
@@ -314,9 +341,10 @@ mod tests {
         };
         let tenth = HOT_OBSERVATIONS_MAX / 10;
         for n in 0..10 {
-            assert!(hot.put(key(n), manifest(n, tenth)).is_empty());
+            let manifest = manifest(n, tenth);
+            assert!(hot.put(key(n), Arc::clone(&manifest)).is_empty());
             // The same once more weighs nothing.
-            assert!(hot.put(key(n), manifest(n, tenth)).is_empty());
+            assert!(hot.put(key(n), manifest).is_empty());
         }
         let gone: Vec<RequestKey> =
             hot.put(key(10), manifest(10, tenth)).into_iter().map(|(k, _)| k).collect();

@@ -293,4 +293,15 @@ mod tests {
         }
         assert_eq!(passed_on, KEPT_OUTPUT_BYTES_MAX + 1);
     }
+
+    #[actix::test]
+    async fn a_runner_takes_so_many_messages_and_no_more() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Arc::new(Blobs::new(temp.path()));
+        let observer = crate::observe_none::Unobserved { why: "a test".into() };
+        let addr = Runner::new(Arc::new(observer), blobs).start();
+        let taken = crate::test_support::mailbox_takes(&addr, || Probe).await;
+        // One more than it says, by the way these are counted.
+        assert!((MAILBOX..=MAILBOX + 1).contains(&taken), "{taken}");
+    }
 }

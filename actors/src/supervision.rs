@@ -325,21 +325,28 @@ mod tests {
 
     #[actix::test]
     async fn a_stuck_actor_is_given_up_or_replaced() {
-        for when_stuck in [WhenStuck::Escalate, WhenStuck::WaitFor(STUCK_AFTER + Duration::from_millis(100))]
-        {
+        let is_given_up = |when_stuck| async move {
             let supervised = fragile();
             supervised.addr().do_send(Block(LONG));
             assert!(supervised.watch(when_stuck).await.contains("the fragile has not answered"));
-        }
-        let supervised = fragile();
-        let watch = actix::spawn(supervised.clone().watch(WhenStuck::Restart));
-        let stuck = supervised.addr();
-        stuck.do_send(Block(LONG));
-        while supervised.addr() == stuck {
-            tokio::time::sleep(Duration::from_millis(10)).await; // until it was replaced
-        }
-        assert_eq!(supervised.send(Probe).await, Ok(()));
-        watch.abort();
+        };
+        let is_replaced = async {
+            let supervised = fragile();
+            let watch = actix::spawn(supervised.clone().watch(WhenStuck::Restart));
+            let stuck = supervised.addr();
+            stuck.do_send(Block(LONG));
+            while supervised.addr() == stuck {
+                tokio::time::sleep(Duration::from_millis(10)).await; // until it was replaced
+            }
+            assert_eq!(supervised.send(Probe).await, Ok(()));
+            watch.abort();
+        };
+        // They mostly wait, so all at once.
+        tokio::join!(
+            is_given_up(WhenStuck::Escalate),
+            is_given_up(WhenStuck::WaitFor(STUCK_AFTER + Duration::from_millis(100))),
+            is_replaced
+        );
     }
 
     #[actix::test]

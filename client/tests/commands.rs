@@ -246,6 +246,15 @@ fn start_tells_why_it_failed() {
 }
 
 #[test]
+fn a_service_that_does_not_come_to_answer_is_not_waited_for_longer_than_ten_seconds() {
+    let fixture = Fixture::new();
+    fixture.service_program("exit 0");
+    let begun = std::time::Instant::now();
+    fixture.check(&["start"], 1, "", "the service does not answer within 10 s");
+    assert!((10..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn start_returns_when_the_service_answers() {
     let fixture = Fixture::new();
     fixture.service_program(r#"test "$*" = --daemon && touch "$(dirname "$0")/started""#);

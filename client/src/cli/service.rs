@@ -119,7 +119,7 @@ pub fn stop(endpoint: &Endpoint) -> Outcome {
         Err(Failure::NotRunning) => return print("not running"),
         Err(failure) => return Err(failure),
     };
-    wait_until_gone(endpoint, asked.as_deref(), running)?;
+    wait_until_gone(endpoint, asked.as_deref(), running, STOP_PATIENCE)?;
     print("stopped")
 }
 
@@ -129,14 +129,19 @@ fn pid_of(endpoint: &Endpoint) -> Option<String> {
 }
 
 /// Waits until the service that was `asked` has gone; a build under way may have started the next one by then.
-fn wait_until_gone(endpoint: &Endpoint, asked: Option<&str>, running: u64) -> anyhow::Result<()> {
+fn wait_until_gone(
+    endpoint: &Endpoint,
+    asked: Option<&str>,
+    running: u64,
+    patience: Duration,
+) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut told = !std::io::stderr().is_terminal() && running == 0;
     // It takes its pid file away just before it lets go of the lock.
     let is_there = || lock_is_held(endpoint) && pid_of(endpoint).is_none_or(|pid| Some(&*pid) == asked);
     while is_there() {
-        if begun.elapsed() > STOP_PATIENCE {
-            bail!("the service still runs after {} s", STOP_PATIENCE.as_secs());
+        if begun.elapsed() > patience {
+            bail!("the service still runs after {} s", patience.as_secs());
         }
         if !told && begun.elapsed() > STOP_SILENCE {
             told = true;
@@ -178,4 +183,22 @@ fn find_program() -> anyhow::Result<PathBuf> {
     directories.map(|d| d.join(SERVICE_NAME)).find(|p| program::is_executable(p)).ok_or_else(|| {
         anyhow!("{SERVICE_NAME} is neither beside {} nor on PATH; install it there", own.display())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_does_not_finish_is_not_waited_for_longer_than_the_patience() {
+        let temp = tempfile::tempdir().expect("a directory can be made");
+        let endpoint = Endpoint::in_directory(temp.path().to_owned());
+        let lock = File::create(endpoint.service_lock()).expect("a file can be made");
+        lock.lock().expect("a file can be locked");
+        let begun = Instant::now();
+        let patience = Duration::from_secs(1);
+        let waited = wait_until_gone(&endpoint, None, 1, patience).expect_err("it is there still");
+        assert_eq!(waited.to_string(), "the service still runs after 1 s");
+        assert!((patience..patience * 5).contains(&begun.elapsed()));
+    }
 }
