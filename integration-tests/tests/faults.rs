@@ -854,3 +854,49 @@ fn the_clock_is_set_back_and_forward() {
     faulty.compiles_as_bare("a failure in the future");
     assert!(sandbox.service_pid().is_some(), "no service was started");
 }
+
+#[test]
+fn a_disk_that_hangs_holds_nobody_up_for_longer_than_it_takes_to_notice() {
+    let points = [
+        (false, "receive.create"),
+        (false, "receive.write"),
+        (false, "commit"),
+        (false, "index.read"),
+        (false, "index.write"),
+        (false, "index.flush"),
+        (false, "journal.write"),
+        (true, "deliver.begin"),
+        (true, "deliver.write"),
+        (true, "deliver.staged"),
+    ];
+    // Each with a service of its own, and all at once: they mostly wait.
+    std::thread::scope(|scope| {
+        for (stored, point) in points {
+            scope.spawn(move || {
+                let faulty = Faulty::new();
+                faulty.is_whole(point);
+                if !stored {
+                    faulty.sandbox.client("clear").expect_success();
+                }
+                faulty.arm(point, "sleep:14000");
+                // Whoever meets it first, and whoever comes after it.
+                for who in ["first", "second"] {
+                    let took = faulty.compiles_as_bare(point);
+                    assert!(took < Duration::from_secs(8), "{point}: the {who} waited for {took:?}");
+                }
+                faulty.has_struck(point);
+                if point.starts_with("receive") {
+                    let said = faulty.sandbox.client("status").out();
+                    assert!(said.contains("the disk does not answer"), "{point}: {said}");
+                    let stats = faulty.sandbox.stats();
+                    assert_eq!(stats.reasons("degraded")["capture_slow"], 1, "{point}: {}", stats.json);
+                }
+                wait::until("the disk has answered", || {
+                    let said = faulty.sandbox.client("status --json").out();
+                    (said.contains("\"running\": 0") && !said.contains("does not answer")).then_some(())
+                });
+                faulty.is_whole(point);
+            });
+        }
+    });
+}
