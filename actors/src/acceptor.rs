@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use zccache_proto::async_transport::Listener;
+use zccache_proto::async_transport::{AcceptError, Incoming, Listener};
 use zccache_proto::endpoint::Endpoint;
 
 use crate::connection::{Connection, Peers};
@@ -103,24 +103,33 @@ fn next_turn(turn: usize, workers: &[Worker]) -> usize {
 /// Accepts for as long as that is possible; returns why it is not any more.
 async fn accept(listener: Listener, workers: Vec<Worker>, peers: Arc<Peers>) -> String {
     let mut turn = 0usize;
+    let mut lacks = false;
     loop {
-        match listener.accept().await {
+        match next_client(&listener).await {
             Ok(incoming) => {
                 faults::pass("acceptor");
+                lacks = false;
                 let peers = Arc::clone(&peers);
                 turn = next_turn(turn, &workers);
                 let thread = &workers[turn].thread;
                 Connection::start_in_arbiter(thread, move |_| Connection::new(incoming, peers));
             }
             Err(e) if e.is_fatal() => return e.to_string(),
-            Err(e) => {
-                tracing::warn!(%e, "a connection was not accepted");
-                if e.is_shortage() {
-                    tokio::time::sleep(SHORTAGE_PAUSE).await;
+            Err(e) if e.is_shortage() => {
+                // Once, and not twenty times a second for as long as it lasts.
+                if !std::mem::replace(&mut lacks, true) {
+                    tracing::warn!(%e, "clients cannot be let in for now; trying again and again");
                 }
+                tokio::time::sleep(SHORTAGE_PAUSE).await;
             }
+            Err(e) => tracing::warn!(%e, "a connection was not accepted"),
         }
     }
+}
+
+async fn next_client(listener: &Listener) -> Result<Incoming, AcceptError> {
+    faults::check("accept").map_err(AcceptError::Passing)?;
+    listener.accept().await
 }
 
 impl Handler<StopAccepting> for Acceptor {

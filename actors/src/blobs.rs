@@ -32,6 +32,10 @@ pub struct Blobs {
     next_temporary: AtomicU64,
     /// Bytes of contents on their way in.
     pending_bytes: Arc<AtomicU64>,
+    /// Bytes that ever came in.
+    received_bytes: AtomicU64,
+    /// How many runs wait for a disk that does not answer.
+    overdue: AtomicU64,
     verified: DashMap<Digest, Signature>,
     trouble: Mutex<Option<String>>,
 }
@@ -55,6 +59,15 @@ impl Drop for PendingBlob {
     }
 }
 
+/// A content that does not come in; see [`Blobs::note_overdue`].
+pub struct Overdue(Arc<Blobs>);
+
+impl Drop for Overdue {
+    fn drop(&mut self) {
+        self.0.overdue.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Blobs {
     /// The blobs below `cache_dir`. Makes no directory yet: the cache may be unwritable.
     pub fn new(cache_dir: &Path) -> Self {
@@ -62,6 +75,8 @@ impl Blobs {
             directory: cache_dir.join("blobs"),
             next_temporary: AtomicU64::new(0),
             pending_bytes: Arc::default(),
+            received_bytes: AtomicU64::new(0),
+            overdue: AtomicU64::new(0),
             verified: DashMap::new(),
             trouble: Mutex::new(None),
         }
@@ -69,7 +84,21 @@ impl Blobs {
 
     /// Why the last content could not be written, if it could not: for `status`.
     pub fn trouble(&self) -> Option<String> {
+        if self.overdue.load(Ordering::Relaxed) > 0 {
+            return Some(format!("{}: the disk does not answer", self.directory.display()));
+        }
         self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Bytes of contents that ever came in: whether this number grows tells a slow disk from one that hangs.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a content does not come in, until what is returned is dropped.
+    pub fn note_overdue(self: &Arc<Self>) -> Overdue {
+        self.overdue.fetch_add(1, Ordering::Relaxed);
+        Overdue(Arc::clone(self))
     }
 
     /// Bytes of contents that are on their way in, whether or not they will stay.
@@ -104,6 +133,9 @@ impl Blobs {
     }
 
     fn receive_noting(&self, source: &mut impl Read, read_failed: &mut bool) -> io::Result<PendingBlob> {
+        if self.overdue.load(Ordering::Relaxed) > 0 {
+            return Err(io::Error::other("the disk does not answer"));
+        }
         faults::check("receive.create")?;
         let temporary = self.new_temporary();
         let mut file = match create(&temporary) {
@@ -127,6 +159,7 @@ impl Blobs {
             file.write_all(&buffer[..n])?;
             pending.bytes += n as u64;
             self.pending_bytes.fetch_add(n as u64, Ordering::Relaxed);
+            self.received_bytes.fetch_add(n as u64, Ordering::Relaxed);
         }
         pending.digest = Digest(*hasher.finalize().as_bytes());
         Ok(pending)
@@ -229,7 +262,9 @@ impl Blobs {
         is_known: impl Fn(Digest) -> bool,
     ) -> (u64, u64) {
         let mut deleted = (0, 0);
-        for directory in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+        let ours = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        // A link that somebody has put there leads to what is not ours to delete.
+        for directory in ours.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             let directory = directory.path();
             for file in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let known = file.file_name().to_str().and_then(|n| blake3::Hash::from_hex(n).ok());
@@ -303,6 +338,33 @@ mod tests {
         assert_eq!(read(&blobs, &file).unwrap(), b"object");
         assert_eq!(read(&Blobs::new(temp.path()), &file).unwrap(), b"object");
         assert_eq!(std::fs::read_dir(temp.path().join("blobs/tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn so_many_verified_contents_are_known_and_then_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(temp.path());
+        let signature = Signature::of(temp.path()).unwrap();
+        for number in 0..VERIFIED_MAX {
+            blobs.remember(Digest::of(&number.to_le_bytes()), signature);
+        }
+        assert_eq!(blobs.verified.len(), VERIFIED_MAX);
+        blobs.remember(Digest::of(b"one more"), signature);
+        assert_eq!(blobs.verified.len(), 1);
+    }
+
+    #[test]
+    fn what_a_planted_directory_leads_to_is_not_swept() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(&temp.path().join("cache"));
+        store(&blobs, temp.path(), b"object");
+        let elsewhere = temp.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("precious"), "").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, temp.path().join("cache/blobs/zz")).unwrap();
+        blobs.sweep(i64::MAX, |_| false);
+        blobs.delete_unknown(|_| false);
+        assert!(elsewhere.join("precious").exists());
     }
 
     #[test]

@@ -37,10 +37,11 @@ use crate::key::RequestKey;
 use crate::lease::Lease;
 use crate::look_up;
 use crate::observer::{Job, Unstorable};
+use crate::overdue;
 use crate::plan::{Plan, Planned};
 use crate::record::RunResult;
 use crate::runner::{Run, RunEvent};
-use crate::settle::{Settlement, prepare, settle};
+use crate::settle::{NotStored, Settlement, prepare, settle};
 use crate::standard_input::StandardInput;
 use crate::turn::{Entry, Turn, follow};
 use crate::work::WorkGuard;
@@ -333,8 +334,13 @@ async fn run(
         Ok(Err(e)) => return refuse(peers, "tool_not_started", &e),
         Err(e) => return refuse(peers, "runner_gone", &e),
     };
+    let mut ended = None;
     while let Some(event) = running.events.recv().await {
         let news = match event {
+            RunEvent::Ended(exit) => {
+                ended = Some(exit);
+                break;
+            }
             RunEvent::Starting { pid, told } => News { reply: Reply::Started { pid }, told: Some(told) },
             RunEvent::Output(stream, bytes) => News { reply: Reply::Output { stream, bytes }, told: None },
         };
@@ -342,20 +348,28 @@ async fn run(
             break;
         }
     }
-    let report = match running.report.await {
-        Ok(Ok(report)) => report,
-        Ok(Err(e)) => return refuse(peers, "tool_not_started", &e),
-        Err(e) => return refuse(peers, "runner_gone", &e),
+    let report = match ended {
+        Some(exit) => overdue::in_time(running.report, &peers.blobs).await.ok_or(exit),
+        None => Ok(running.report.await),
     };
-    if report.observed.unstorable == Some(Unstorable::Cancelled) {
+    let report = match report {
+        Ok(Ok(Ok(report))) => Ok(report),
+        Ok(Ok(Err(e))) => return refuse(peers, "tool_not_started", &e),
+        Ok(Err(e)) => return refuse(peers, "runner_gone", &e),
+        Err(exit) => Err(exit),
+    };
+    if report.as_ref().is_ok_and(|report| report.observed.unstorable == Some(Unstorable::Cancelled)) {
         return refuse(peers, "cancelled", &"the run was cancelled");
     }
     count(&peers.counters.misses);
     faults::pass("run.reported");
-    let exit = report.observed.exit;
-    let prepared = match &order.input {
-        Some(input) if !input.is_used_up() => Err(Unstorable::ReadStdin.into()),
-        _ => prepare(&order.invocation, &order.plan, Arc::clone(&order.cwd), report, peers).await,
+    let exit = report.as_ref().map_or_else(|exit| *exit, |report| report.observed.exit);
+    let prepared = match (&order.input, report) {
+        (_, Err(_)) => Err(NotStored::Degraded("capture_slow", "the disk does not answer".into())),
+        (Some(input), _) if !input.is_used_up() => Err(Unstorable::ReadStdin.into()),
+        (_, Ok(report)) => {
+            prepare(&order.invocation, &order.plan, Arc::clone(&order.cwd), report, peers).await
+        }
     };
     let settlement = Settlement {
         key: order.key,

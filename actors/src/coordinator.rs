@@ -116,3 +116,16 @@ impl Drop for Flight {
         self.coordinator.do_send(Landed { key: self.key, landing: self.landing });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix::test]
+    async fn a_coordinator_takes_so_many_messages_and_no_more() {
+        let addr = Coordinator::default().start();
+        let taken = crate::test_support::mailbox_takes(&addr, || Probe).await;
+        // One more than it says, by the way these are counted.
+        assert!((MAILBOX..=MAILBOX + 1).contains(&taken), "{taken}");
+    }
+}

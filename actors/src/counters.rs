@@ -130,6 +130,19 @@ mod tests {
     }
 
     #[test]
+    fn so_many_reasons_are_counted_and_no_others() {
+        let reasons = Reasons::default();
+        for number in 0..=REASONS_MAX {
+            reasons.count(&format!("{number:04}"));
+            reasons.count("0000");
+        }
+        let read = reasons.read(false);
+        assert_eq!(read.len(), REASONS_MAX);
+        assert_eq!(read["0000"], REASONS_MAX as u64 + 2, "those that are known are counted on");
+        assert!(!read.contains_key(&format!("{REASONS_MAX:04}")));
+    }
+
+    #[test]
     fn what_earlier_services_counted_is_added_once() {
         let counters = Counters::default();
         count(&counters.hits);

@@ -90,7 +90,9 @@ pub struct Broken {
 
 impl LiveRecord {
     /// Prepares `record` for checking.
-    pub fn new(record: Record) -> Self {
+    pub fn new(mut record: Record) -> Self {
+        // It stays in memory for long.
+        record.observations.shrink_to_fit();
         let groups = groups(&record.observations);
         let observations = record.observations.iter().map(|o| match o.fact {
             Fact::Content { signature, .. } => Some(signature),
@@ -406,6 +408,25 @@ mod tests {
         std::fs::remove_file(f.path("link")).unwrap();
         std::os::unix::fs::symlink("b.h", f.path("link")).unwrap();
         assert!(!f.holds());
+    }
+
+    #[test]
+    fn a_directory_of_more_names_than_are_compared_has_no_digest() {
+        // In memory, where a hundred thousand names are soon made. Two of those that are there are the directory itself
+        // and the one above.
+        let place = if cfg!(target_os = "linux") { "/dev/shm".into() } else { std::env::temp_dir() };
+        let temp = tempfile::tempdir_in(place).unwrap();
+        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
+        let first = temp.path().join("0");
+        std::fs::create_dir(&first).unwrap();
+        let open = |at: &std::path::Path| WorkingDirectory::open(at.as_os_str().as_bytes()).unwrap();
+        let below = open(&first);
+        for number in 2..LISTED_NAMES_MAX {
+            rustix::fs::symlinkat("x", below.fd(), number.to_string()).unwrap();
+        }
+        assert!(listing_digest(cwd.fd(), "0").is_ok());
+        rustix::fs::symlinkat("x", below.fd(), "one more").unwrap();
+        assert!(listing_digest(cwd.fd(), "0").is_err());
     }
 
     #[test]

@@ -66,7 +66,8 @@ fn find(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<(Arc<LiveRe
         record.variables.iter().all(|variable| variable.holds_in(&order.invocation.env))
             && record.environment.is_none_or(|recorded| recorded == digest())
     };
-    let may_write = |output: &Output| reach::allows(&output.path.0, &order.invocation, &order.plan);
+    let may_write =
+        |output: &Output| reach::allows(&output.path.0, &order.invocation, &order.plan, &order.cwd);
     let staged = |record: &Record| {
         let outputs = &record.result.outputs;
         // Out of reach: see below.

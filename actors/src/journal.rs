@@ -54,12 +54,14 @@ pub struct Journal {
     path: PathBuf,
     fallbacks: PathBuf,
     file: Option<File>,
+    /// The last line could not be written.
+    is_failing: bool,
 }
 
 impl Journal {
     /// A journal in `cache_dir`, with the fallbacks that wrappers report in `fallbacks`.
     pub fn new(cache_dir: &std::path::Path, fallbacks: PathBuf) -> Self {
-        Self { path: cache_dir.join("journal.jsonl"), fallbacks, file: None }
+        Self { path: cache_dir.join("journal.jsonl"), fallbacks, file: None, is_failing: false }
     }
 
     fn write(&mut self, line: &str) -> std::io::Result<()> {
@@ -108,9 +110,15 @@ impl Handler<Note> for Journal {
             "outcome": message.outcome,
             "detail": message.detail,
         });
-        if let Err(e) = self.write(&line.to_string()) {
-            tracing::debug!(%e, "the journal could not be written");
-            self.file = None;
+        match self.write(&line.to_string()) {
+            Ok(()) => self.is_failing = false,
+            Err(e) => {
+                // Once, and not for every line of a full disk.
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::warn!(%e, path = %self.path.display(), "the journal could not be written");
+                }
+                self.file = None;
+            }
         }
     }
 }
@@ -152,5 +160,14 @@ mod tests {
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 2, "older ones are gone");
         let words = [&b"gcc"[..], &[b'x'; COMMAND_BYTES_MAX]];
         assert_eq!(command_line(words.into_iter()).len(), COMMAND_BYTES_MAX);
+    }
+
+    #[actix::test]
+    async fn a_journal_takes_so_many_messages_and_no_more() {
+        let temp = tempfile::tempdir().unwrap();
+        let addr = Journal::new(temp.path(), temp.path().join("fallbacks")).start();
+        let taken = crate::test_support::mailbox_takes(&addr, || Probe).await;
+        // One more than it says, by the way these are counted.
+        assert!((MAILBOX..=MAILBOX + 1).contains(&taken), "{taken}");
     }
 }

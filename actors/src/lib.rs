@@ -52,6 +52,7 @@ pub mod observe_declared;
 pub mod observe_linux;
 pub mod observe_none;
 pub mod observer;
+pub mod overdue;
 pub mod passing;
 pub mod plan;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -3,7 +3,7 @@
 //! Each record knows when it was last used, since that is the order of evictions. The index is told now and then
 //! (`Storage::tidy`), not at every hit.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,9 +16,12 @@ use crate::freshness::{Broken, LiveRecord, WorkingDirectory};
 use crate::key::RequestKey;
 use crate::record::{RECORDS_PER_KEY_MAX, Record, RecordUse};
 
-/// How many manifests are kept in memory. One of a C file with 50 observations takes about 10 KB, one with 300
-/// about 50 KB; the least recently used tenth goes when the number is reached.
+/// How many manifests are kept in memory; the least recently used tenth goes when the number is reached.
 const HOT_MANIFESTS_MAX: usize = 4_000;
+
+/// How many observations these have together: each takes some 250 bytes with its path and signature, so all take 125 MB
+/// at most. A C file has 100 to 500 of them, so this is a thousand files and more.
+const HOT_OBSERVATIONS_MAX: usize = 500_000;
 
 /// The most bytes of output that are written before it is known whether the record holds: where it does not, that was
 /// for nothing, and took a millisecond.
@@ -108,6 +111,12 @@ impl Manifest {
         Err(broken)
     }
 
+    /// How many observations its records have.
+    fn observations(&self) -> usize {
+        let records = self.records.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        records.iter().map(|held| held.live.record.observations.len()).sum()
+    }
+
     /// Notes that `live`, one of these records, was used at `at_ms`.
     pub fn note_use(&self, live: &Arc<LiveRecord>, at_ms: u64) {
         let records = self.records.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -153,10 +162,19 @@ impl UseClock {
     }
 }
 
+/// A manifest in memory.
+struct Hot {
+    manifest: Arc<Manifest>,
+    /// How many observations it had when it was put there.
+    observations: usize,
+}
+
 /// The manifests that are in memory. Read by everybody, written by the store.
 #[derive(Default)]
 pub struct HotManifests {
-    map: DashMap<RequestKey, Arc<Manifest>>,
+    map: DashMap<RequestKey, Hot>,
+    /// What all of them weigh.
+    observations: AtomicUsize,
     /// Tells the moments of uses.
     pub clock: UseClock,
 }
@@ -164,40 +182,61 @@ pub struct HotManifests {
 impl HotManifests {
     /// The manifest of `key`, if it is in memory.
     pub fn get(&self, key: RequestKey) -> Option<Arc<Manifest>> {
-        self.map.get(&key).map(|m| Arc::clone(&m))
+        self.map.get(&key).map(|hot| Arc::clone(&hot.manifest))
     }
 
-    /// Keeps a manifest. Returns those that had to go.
+    /// Keeps a manifest, or what has become of one that is kept. Returns those that had to go.
     pub fn put(&self, key: RequestKey, manifest: Arc<Manifest>) -> Vec<(RequestKey, Arc<Manifest>)> {
-        let gone = if self.map.len() >= HOT_MANIFESTS_MAX { self.shrink() } else { Vec::new() };
-        self.map.insert(key, manifest);
+        let observations = manifest.observations();
+        let before = self.map.get(&key).map(|hot| hot.observations);
+        // What it was is not in the way of what it is.
+        let more = observations.saturating_sub(before.unwrap_or(0));
+        let is_full = before.is_none() && self.map.len() >= HOT_MANIFESTS_MAX;
+        let gone = match is_full || self.observations().saturating_add(more) > HOT_OBSERVATIONS_MAX {
+            true => self.shrink(more),
+            false => Vec::new(),
+        };
+        self.observations.fetch_add(observations, Ordering::Relaxed);
+        if let Some(before) = self.map.insert(key, Hot { manifest, observations }) {
+            self.observations.fetch_sub(before.observations, Ordering::Relaxed);
+        }
         gone
+    }
+
+    fn observations(&self) -> usize {
+        self.observations.load(Ordering::Relaxed)
     }
 
     /// The manifests of which some record was used since the last call.
     pub fn take_used(&self) -> Vec<(RequestKey, Arc<Manifest>)> {
-        let used = self.map.iter().filter(|e| e.value().is_used.swap(false, Ordering::AcqRel));
-        used.map(|e| (*e.key(), Arc::clone(e.value()))).collect()
+        let used = self.map.iter().filter(|e| e.manifest.is_used.swap(false, Ordering::AcqRel));
+        used.map(|e| (*e.key(), Arc::clone(&e.manifest))).collect()
     }
 
     /// Forgets one.
-    pub fn remove(&self, key: RequestKey) {
-        self.map.remove(&key);
+    pub fn remove(&self, key: RequestKey) -> Option<Arc<Manifest>> {
+        let (_, hot) = self.map.remove(&key)?;
+        self.observations.fetch_sub(hot.observations, Ordering::Relaxed);
+        Some(hot.manifest)
     }
 
     /// Forgets all.
     pub fn clear(&self) {
         self.map.clear();
+        self.observations.store(0, Ordering::Relaxed);
     }
 
-    fn shrink(&self) -> Vec<(RequestKey, Arc<Manifest>)> {
-        let looked_at = |e: dashmap::mapref::multiple::RefMulti<'_, RequestKey, Arc<Manifest>>| {
-            (e.value().looked_at_ms.load(Ordering::Relaxed), *e.key())
-        };
-        let mut oldest: Vec<_> = self.map.iter().map(looked_at).collect();
+    /// Forgets the least recently used, until there is room for a tenth, and for so many observations more.
+    fn shrink(&self, observations: usize) -> Vec<(RequestKey, Arc<Manifest>)> {
+        let mut oldest: Vec<_> =
+            self.map.iter().map(|e| (e.manifest.looked_at_ms.load(Ordering::Relaxed), *e.key())).collect();
         oldest.sort_unstable();
-        oldest.truncate(HOT_MANIFESTS_MAX / 10);
-        oldest.into_iter().filter_map(|(_, key)| self.map.remove(&key)).collect()
+        let is_enough = || {
+            let all = self.observations().saturating_add(observations);
+            self.map.len() <= HOT_MANIFESTS_MAX / 10 * 9 && all <= HOT_OBSERVATIONS_MAX / 10 * 9
+        };
+        let going = oldest.into_iter().map_while(|(_, key)| (!is_enough()).then_some(key));
+        going.filter_map(|key| self.remove(key).map(|manifest| (key, manifest))).collect()
     }
 }
 
@@ -216,6 +255,7 @@ pub fn now_ms() -> u64 {
 mod tests {
     use super::*;
     use crate::digest::Digest;
+    use crate::observation::{Fact, Observation, Spelled};
     use crate::record::{RunResult, Variable};
     use zccache_proto::message::Exit;
 
@@ -245,6 +285,33 @@ mod tests {
     }
 
     #[test]
+    fn a_large_result_is_not_written_before_its_record_holds() {
+        let files = Arc::<FileTable>::default();
+        let temp = tempfile::tempdir().unwrap();
+        use std::os::unix::ffi::OsStrExt;
+        let cwd = Arc::new(WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap());
+        // As many as are checked while something else is done, and all of them broken.
+        let missing = |n| Observation {
+            path: Spelled(format!("{n}.h").into_bytes()),
+            fact: Fact::Kind { follow: true, kind: crate::signature::FileKind::File },
+        };
+        for (bytes, is_early) in [(EARLY_BYTES_MAX, true), (EARLY_BYTES_MAX + 1, false)] {
+            let file =
+                crate::record::OutputFile { digest: Digest([0; 32]), bytes, mode: 0o644, replaces: false };
+            let output = crate::record::Output { path: Spelled(b"a.o".to_vec()), file: Some(file) };
+            let mut large = record(0);
+            large.observations = (0..1000).map(missing).collect();
+            large.identities = vec![crate::record::NO_FILE; 1000];
+            large.result.outputs.push(output);
+            let manifest = Manifest::new([(large, RecordUse::default())]);
+            let written = AtomicBool::new(false);
+            let found = manifest.find(&cwd, &files, |_| true, |_| written.store(true, Ordering::Relaxed));
+            assert!(found.is_err());
+            assert_eq!(written.into_inner(), is_early, "{bytes}");
+        }
+    }
+
+    #[test]
     fn so_many_manifests_stay_in_memory_and_the_longest_unused_go() {
         let hot = HotManifests::default();
         let key = |n: usize| RequestKey(Digest::of(&n.to_le_bytes()));
@@ -260,6 +327,36 @@ mod tests {
         assert_eq!(gone.len(), HOT_MANIFESTS_MAX / 10);
         assert!((0..gone.len()).all(|n| hot.get(key(n)).is_none()), "the oldest should have gone");
         assert!((gone.len()..=HOT_MANIFESTS_MAX).all(|n| hot.get(key(n)).is_some()));
+    }
+
+    #[test]
+    fn so_many_observations_stay_in_memory_and_the_longest_unused_go() {
+        let hot = HotManifests::default();
+        let key = |n: usize| RequestKey(Digest::of(&n.to_le_bytes()));
+        let manifest = |looked_at_ms: usize, observations: usize| {
+            let observation = Observation { path: Spelled(b"a.h".to_vec()), fact: Fact::Absent };
+            let record = Record { observations: vec![observation; observations], ..record(0) };
+            let manifest = Manifest::new([(record, RecordUse::default())]);
+            manifest.looked_at_ms.store(looked_at_ms as u64, Ordering::Relaxed);
+            Arc::new(manifest)
+        };
+        let tenth = HOT_OBSERVATIONS_MAX / 10;
+        for n in 0..10 {
+            let manifest = manifest(n, tenth);
+            assert!(hot.put(key(n), Arc::clone(&manifest)).is_empty());
+            // The same once more weighs nothing.
+            assert!(hot.put(key(n), manifest).is_empty());
+        }
+        let gone: Vec<RequestKey> =
+            hot.put(key(10), manifest(10, tenth)).into_iter().map(|(k, _)| k).collect();
+        assert_eq!(gone, [key(0), key(1)]);
+        assert_eq!(hot.observations(), HOT_OBSERVATIONS_MAX / 10 * 9);
+        hot.remove(key(10));
+        assert!(hot.put(key(11), manifest(11, 2 * tenth)).is_empty());
+        // One that is over the limit by itself is all there is.
+        assert_eq!(hot.put(key(12), manifest(12, HOT_OBSERVATIONS_MAX + 1)).len(), 9);
+        hot.clear();
+        assert_eq!(hot.observations(), 0);
     }
 
     #[test]

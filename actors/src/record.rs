@@ -140,7 +140,15 @@ pub fn decode_manifest(bytes: &[u8]) -> Vec<Record> {
     let Some((&RECORD_VERSION, body)) = bytes.split_first() else { return Vec::new() };
     let mut records: Vec<Record> = rmp_serde::from_slice(body).unwrap_or_default();
     records.truncate(RECORDS_PER_KEY_MAX);
-    records.retain(Record::is_sound);
+    records.retain(|record| {
+        let is_sound = record.is_sound();
+        if !is_sound {
+            tracing::warn!(
+                "a stored record is not sound, so it is not used: somebody else has written to the index"
+            );
+        }
+        is_sound
+    });
     records
 }
 

@@ -16,7 +16,7 @@ use crate::sys::fs::AtFlags;
 use crate::sys::io::Errno;
 use actix::prelude::*;
 use tokio::sync::{mpsc, oneshot};
-use zccache_proto::message::{OUTPUT_CHUNK_BYTES_MAX, OutputStream};
+use zccache_proto::message::{Exit, OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 
 use crate::blobs::Blobs;
 use crate::capture::{Captured, capture};
@@ -66,6 +66,8 @@ pub enum RunEvent {
     },
     /// The tool wrote this.
     Output(OutputStream, Vec<u8>),
+    /// The tool has ended so. The last event; the report follows when its outputs are captured.
+    Ended(Exit),
 }
 
 /// What a run came to.
@@ -153,6 +155,8 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     faults::pass("run.begin");
     let mut observed = observer.run(message.job, tap)?;
     faults::pass("run.ended");
+    // A closed channel means that the client has gone.
+    let _ = tap.events.blocking_send(RunEvent::Ended(observed.exit));
     if let (Some(declared), Some(inputs)) = (declaration, inputs) {
         declared.add_to(&mut observed, inputs, &message.cwd, &directory);
     }
@@ -292,5 +296,16 @@ mod tests {
             passed_on += bytes.len();
         }
         assert_eq!(passed_on, KEPT_OUTPUT_BYTES_MAX + 1);
+    }
+
+    #[actix::test]
+    async fn a_runner_takes_so_many_messages_and_no_more() {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = Arc::new(Blobs::new(temp.path()));
+        let observer = crate::observe_none::Unobserved { why: "a test".into() };
+        let addr = Runner::new(Arc::new(observer), blobs).start();
+        let taken = crate::test_support::mailbox_takes(&addr, || Probe).await;
+        // One more than it says, by the way these are counted.
+        assert!((MAILBOX..=MAILBOX + 1).contains(&taken), "{taken}");
     }
 }

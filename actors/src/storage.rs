@@ -18,7 +18,7 @@ use zccache_proto::report::{AllTimeReport, StoreReport};
 
 use crate::blobs::{Blobs, PendingBlob};
 use crate::freshness::LiveRecord;
-use crate::index::IndexError;
+use crate::index::{Entry, IndexError};
 use crate::key::RequestKey;
 use crate::manifest::{HotManifests, Manifest, now_ms};
 use crate::record::{Record, RecordUse};
@@ -120,19 +120,17 @@ impl Storage {
     /// # Errors
     /// If the index cannot be used.
     pub fn manifest(&mut self, key: RequestKey) -> Result<Option<Arc<Manifest>>, StorageError> {
+        let found = self.find(key)?;
+        found.iter().for_each(|manifest| self.keep_hot(key, Arc::clone(manifest)));
+        Ok(found)
+    }
+
+    /// The manifest of `key`, from memory or from the index.
+    fn find(&mut self, key: RequestKey) -> Result<Option<Arc<Manifest>>, StorageError> {
         if let Some(manifest) = self.hot.get(key) {
             return Ok(Some(manifest));
         }
-        let manifest = self.indexed(key)?;
-        if let Some(manifest) = &manifest {
-            self.keep_hot(key, Arc::clone(manifest));
-        }
-        Ok(manifest)
-    }
-
-    /// The manifest of `key` as the index has it.
-    fn indexed(&mut self, key: RequestKey) -> Result<Option<Arc<Manifest>>, StorageError> {
-        let records = self.with_open(|accounts| Ok(accounts.index().entry(key)?.records))?;
+        let Entry { records, .. } = self.with_open(|accounts| Ok(accounts.index().entry(key)?))?;
         Ok((!records.is_empty()).then(|| Arc::new(Manifest::new(records))))
     }
 
@@ -148,13 +146,9 @@ impl Storage {
         contents: &[PendingBlob],
     ) -> Result<(), StorageError> {
         self.make_room(contents)?;
-        let hot = self.hot.get(key);
-        // What is for requests from elsewhere waits in the index until one comes.
-        let keep = hot.is_some() || record.record.origin.is_none();
-        let manifest = match hot {
-            Some(manifest) => manifest,
-            None => self.indexed(key)?.unwrap_or_else(|| Arc::new(Manifest::new([]))),
-        };
+        // What is shared with requests from elsewhere is in memory when one of them has asked, and not before.
+        let stays = record.record.origin.is_none() || self.hot.get(key).is_some();
+        let manifest = self.find(key)?.unwrap_or_else(|| Arc::new(Manifest::new([])));
         let used = RecordUse { last_use_ms: self.hot.clock.stamp(), places: places(&record.record, root) };
         let inserted = self.with_open(|accounts| accounts.insert(key, &manifest, record, used, contents));
         if inserted.is_err() {
@@ -162,7 +156,7 @@ impl Storage {
             self.hot.remove(key);
         }
         inserted?;
-        if keep {
+        if stays {
             self.keep_hot(key, manifest);
         }
         Ok(())

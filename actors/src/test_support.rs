@@ -1,5 +1,7 @@
 //! What several unit tests build on: a plain invocation, a plan for it, a policy that knows every program.
 
+use actix::dev::ToEnvelope;
+use actix::prelude::*;
 use zccache_proto::message::{Stdio, StreamKind};
 
 use crate::invocation::Invocation;
@@ -45,4 +47,19 @@ pub fn plan() -> Plan {
         checkout: None,
         time_is_fixed: false,
     }
+}
+
+/// How many messages an actor that is at something else takes, until it takes no more; they are answered afterwards.
+pub async fn mailbox_takes<A, M>(addr: &Addr<A>, message: impl Fn() -> M) -> usize
+where
+    A: Actor + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Message<Result = ()> + Send + 'static,
+{
+    // Once it has answered, it has started, and said how many it takes.
+    addr.send(message()).await.unwrap();
+    // It lives on this thread, which does not come to it before the end of this.
+    let taken = (0..100_000).take_while(|_| addr.try_send(message()).is_ok()).count();
+    addr.send(message()).await.unwrap();
+    taken
 }

@@ -215,19 +215,23 @@ fn stop_returns_when_the_lock_is_free() {
 
 #[test]
 fn stop_returns_when_the_process_is_gone_and_not_with_its_lock() {
-    let fixture = Fixture::new();
-    let lock = File::create(fixture.endpoint.service_lock()).unwrap();
-    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
-    // Somebody who takes a while to leave after the lock was let go of.
-    let mut leaving = std::process::Command::new("sleep").arg("0.5").spawn().unwrap();
-    std::fs::write(fixture.endpoint.pid_file(), format!("{}\n", leaving.id())).unwrap();
-    let pid = rustix::process::Pid::from_child(&leaving);
-    let reaper = std::thread::spawn(move || leaving.wait().unwrap());
-    fixture.serve(reports);
-    drop(lock);
-    fixture.check(&["stop"], 0, "stopped", "");
-    assert!(rustix::process::test_kill_process(pid).is_err(), "it is there still");
-    reaper.join().unwrap();
+    // Somebody who takes a while to leave after the lock was let go of, and somebody who does not leave at all. Neither
+    // is reaped by anybody, which makes no difference.
+    for (seconds, at_least, at_most) in [("0.5", 300, 1900), ("60", 2000, 10_000)] {
+        let fixture = Fixture::new();
+        let lock = File::create(fixture.endpoint.service_lock()).unwrap();
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let mut leaving = std::process::Command::new("sleep").arg(seconds).spawn().unwrap();
+        std::fs::write(fixture.endpoint.pid_file(), format!("{}\n", leaving.id())).unwrap();
+        fixture.serve(reports);
+        drop(lock);
+        let begun = std::time::Instant::now();
+        fixture.check(&["stop"], 0, "stopped", "");
+        let took = begun.elapsed().as_millis();
+        assert!((at_least..at_most).contains(&took), "{seconds} s: stopped after {took} ms");
+        leaving.kill().unwrap();
+        leaving.wait().unwrap();
+    }
 }
 
 #[test]
@@ -239,6 +243,15 @@ fn start_tells_why_it_failed() {
     let others = Endpoint::in_directory(fixture.endpoint.directory());
     std::fs::set_permissions(others.directory(), PermissionsExt::from_mode(0o777)).unwrap();
     fixture.check(&["start"], 1, "", "can be written by others");
+}
+
+#[test]
+fn a_service_that_does_not_come_to_answer_is_not_waited_for_longer_than_ten_seconds() {
+    let fixture = Fixture::new();
+    fixture.service_program("exit 0");
+    let begun = std::time::Instant::now();
+    fixture.check(&["start"], 1, "", "the service does not answer within 10 s");
+    assert!((10..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
 #[test]

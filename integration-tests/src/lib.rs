@@ -5,6 +5,8 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod fault_points;
+pub mod memory_group;
 pub mod outcome;
 pub mod processes;
 pub mod sandbox;
@@ -13,6 +15,8 @@ pub mod sources;
 pub mod stats;
 pub mod wait;
 
+pub use fault_points::fault_points;
+pub use memory_group::MemoryGroup;
 pub use outcome::{Outcome, Tree};
 pub use sandbox::Sandbox;
 pub use scenario::{Expect, Scenario};

@@ -42,6 +42,28 @@ pub fn entry(pid: i32) -> PathBuf {
     path
 }
 
+/// The processes that `parent` has started and not reaped, ended ones included.
+///
+/// # Panics
+/// If there is no `/proc`.
+pub fn children_of(parent: i32) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").expect("/proc is there").filter_map(Result::ok);
+    let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    // Behind the name in parentheses: state, parent.
+    let is_child = |stat: &String| {
+        let parent_of = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+        parent_of == Some(&parent.to_string())
+    };
+    stats.filter(is_child).collect()
+}
+
+/// Whether a process is stopped, as by SIGSTOP.
+pub fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state stands behind the name in parentheses.
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+}
+
 /// The session that a process belongs to.
 ///
 /// # Panics

@@ -94,12 +94,16 @@ impl Sandbox {
         PathBuf::from(self.var("ZCCACHE_RUNTIME_DIR"))
     }
 
-    /// The last lines of the service's log, for a test that is about to fail; empty if there is none.
-    pub fn end_of_log(&self) -> String {
+    /// All that services here have logged.
+    pub fn log(&self) -> String {
         let directory = self.path("home").join(".local/state/zccache");
         let files = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
-        let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
-        let text: String = texts.collect();
+        files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
+    }
+
+    /// The last lines of the service's log, for a test that is about to fail; empty if there is none.
+    pub fn end_of_log(&self) -> String {
+        let text = self.log();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }

@@ -5,25 +5,31 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use zccache_integration_tests::sandbox::{run, send};
-use zccache_integration_tests::{Outcome, Sandbox, Tree, processes, sources, wait};
+use zccache_integration_tests::{Outcome, Sandbox, Tree, fault_points, processes, sources, wait};
 
 /// A source with a warning, so that output is compared as well, and a command with two outputs.
 const SOURCE: &str = "int f(void) { int unused; return 1; }\n";
 const WORDS: [&str; 5] = ["gcc", "-Wall", "-MD", "-c", "a.c"];
 
 /// Steps of putting a result into the store, in their order.
-const STORE_POINTS: [&str; 18] = [
+const STORE_POINTS: [&str; 22] = [
+    "accept",
+    "acceptor",
     "connection",
     "coordinator",
     "store",
+    "index.read",
     "runner",
     "run.begin",
+    "run.starting",
     "run.started",
     "run.let_go",
     "run.ended",
@@ -39,8 +45,9 @@ const STORE_POINTS: [&str; 18] = [
     "insert.committed",
 ];
 
-/// The rest of them: behind the reply, which the client need not notice.
-const STORE_POINTS_BEHIND: [&str; 7] = [
+/// The rest of them: behind the reply, or beside it. The client need not notice.
+const STORE_POINTS_BEHIND: [&str; 9] = [
+    "root",
     "change.begin",
     "index.write",
     "change.applied",
@@ -48,18 +55,48 @@ const STORE_POINTS_BEHIND: [&str; 7] = [
     "index.flush",
     "insert.flushed",
     "journal",
+    "journal.write",
 ];
 
 /// Steps of serving a result.
-const DELIVERY_POINTS: [&str; 7] = [
+const DELIVERY_POINTS: [&str; 8] = [
     "connection",
     "deliver.begin",
     "deliver.write",
     "deliver.staged",
     "deliver.unlinked",
+    "deliver.placing",
     "deliver.placed",
     "replay",
 ];
+
+/// Those that are passed only where an older output is in the way.
+const REPLACEMENT_POINTS: [&str; 2] = ["deliver.removing", "deliver.unlinked"];
+
+/// Steps of an eviction.
+const EVICTION_POINTS: [&str; 5] = ["change.begin", "index.write", "change.applied", "remove", "index.flush"];
+
+/// What a service says of one before it that was killed, or gave up.
+const SAID_OF_THE_DEAD: &str = "the last service here did not end by itself";
+
+/// How many of the cases of a test are tried at a time: they mostly wait for services to come and go.
+const AT_A_TIME: usize = 4;
+
+/// Tries each case in a sandbox that it has for itself meanwhile.
+fn each<C: Send>(cases: impl IntoIterator<Item = C>, attempt: impl Fn(&Faulty, C) + Sync) {
+    let cases = Mutex::new(cases.into_iter().collect::<std::collections::VecDeque<C>>());
+    let next = || cases.lock().unwrap().pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                let faulty = Faulty::new();
+                while let Some(case) = next() {
+                    attempt(&faulty, case);
+                }
+            });
+        }
+    });
+}
 
 /// A sandbox whose service can be told to fail.
 struct Faulty {
@@ -112,10 +149,31 @@ impl Faulty {
         wait::until(&format!("the fault at {point} has struck"), || self.mark(point).exists().then_some(()));
     }
 
+    /// Waits until the service has stopped itself, and lets it go on. Its mark is there before it stops.
+    #[track_caller]
+    fn go_on(&self, pid: i32) {
+        wait::until("the service has stopped", || processes::is_stopped(pid).then_some(()));
+        send(pid, Signal::CONT);
+    }
+
+    /// The next service has said of this one that it did not end by itself.
+    #[track_caller]
+    fn death_was_noted(&self, pid: i32, what: &str) {
+        let log = self.sandbox.log();
+        let noted = |line: &str| line.contains(SAID_OF_THE_DEAD) && line.contains(&format!("before={pid}"));
+        assert!(log.lines().any(noted), "{what}: nothing is said of the end of {pid}:\n{log}");
+    }
+
     /// Compiles, and compares everything with what the bare tool did.
     #[track_caller]
     fn compiles_as_bare(&self, what: &str) -> Duration {
         self.remove_outputs();
+        self.replaces_as_bare(what)
+    }
+
+    /// The same where older outputs may be in the way.
+    #[track_caller]
+    fn replaces_as_bare(&self, what: &str) -> Duration {
         let from = Instant::now();
         let outcome = run(&mut self.sandbox.wrapper(WORDS));
         let took = from.elapsed();
@@ -147,57 +205,83 @@ impl Faulty {
 }
 
 #[test]
+fn every_fault_point_has_its_kill() {
+    let killed: BTreeSet<&str> = STORE_POINTS
+        .into_iter()
+        .chain(STORE_POINTS_BEHIND)
+        .chain(DELIVERY_POINTS)
+        .chain(REPLACEMENT_POINTS)
+        .chain(EVICTION_POINTS)
+        .collect();
+    let points = fault_points();
+    assert_eq!(points.iter().map(String::as_str).collect::<BTreeSet<_>>(), killed);
+}
+
+#[test]
 fn killed_at_every_step_of_a_store() {
-    let faulty = Faulty::new();
-    for point in STORE_POINTS.into_iter().chain(STORE_POINTS_BEHIND) {
+    each(STORE_POINTS.into_iter().chain(STORE_POINTS_BEHIND), |faulty, point| {
         // A first start, so that what is killed is a service at work, with nothing stored.
         faulty.sandbox.start();
         faulty.sandbox.client("clear").expect_success();
+        let pid = faulty.sandbox.service_pid().unwrap();
         faulty.arm(point, "kill");
         faulty.compiles_as_bare(point);
         faulty.has_struck(point);
+        wait::until("the service is gone", || (!wait::is_alive(pid)).then_some(()));
+        faulty.disarm();
+        faulty.sandbox.start();
+        faulty.death_was_noted(pid, point);
         faulty.is_whole(point);
-    }
+    });
 }
 
 #[test]
 fn killed_at_every_step_of_a_delivery() {
-    let faulty = Faulty::new();
-    for point in DELIVERY_POINTS {
+    let points = DELIVERY_POINTS.map(|point| (point, false)).into_iter();
+    each(points.chain(REPLACEMENT_POINTS.map(|point| (point, true))), |faulty, (point, is_replaced)| {
         faulty.is_whole(point);
+        let pid = faulty.sandbox.service_pid().unwrap();
         faulty.arm(point, "kill");
-        faulty.compiles_as_bare(point);
+        if is_replaced {
+            // What the last compile left is there.
+            faulty.replaces_as_bare(point);
+        } else {
+            faulty.compiles_as_bare(point);
+        }
         faulty.has_struck(point);
+        faulty.disarm();
+        faulty.sandbox.start();
+        faulty.death_was_noted(pid, point);
         faulty.is_whole(point);
-    }
+    });
 }
 
 #[test]
 fn killed_at_every_step_of_an_eviction() {
-    let faulty = Faulty::new();
-    for point in ["change.begin", "index.write", "change.applied", "remove", "index.flush"] {
+    each(EVICTION_POINTS, |faulty, point| {
         faulty.is_whole(point);
         // A service that has no uses to write down: what strikes is the eviction itself.
         faulty.sandbox.client("stop").expect_success();
         faulty.sandbox.start();
+        let pid = faulty.sandbox.service_pid().unwrap();
         faulty.arm(point, "kill");
         faulty.sandbox.client("evict --older-than 0s");
         faulty.has_struck(point);
         faulty.disarm();
         faulty.sandbox.start();
+        faulty.death_was_noted(pid, point);
         // Until the index knows of it, nothing is taken away; what it knows may not be on the disk yet, and the contents gone.
         if ["change.begin", "index.write"].contains(&point) {
             let found = faulty.sandbox.client("gc").expect_success().out();
             assert!(found.starts_with("forgot 0 results, deleted 0 files"), "{point}: {found}");
         }
         faulty.is_whole(point);
-    }
+    });
 }
 
 #[test]
 fn stopped_and_continued_at_steps_of_both() {
-    let faulty = Faulty::new();
-    for (stored, point) in [
+    let points = [
         (false, "run.begin"),
         (false, "run.ended"),
         (false, "finish"),
@@ -207,27 +291,30 @@ fn stopped_and_continued_at_steps_of_both() {
         (true, "deliver.staged"),
         (true, "deliver.unlinked"),
         (true, "replay"),
-    ] {
+    ];
+    each(points, |faulty, (stored, point)| {
         faulty.is_whole(point);
         if !stored {
             faulty.sandbox.client("clear").expect_success();
         }
-        let pid = faulty.sandbox.service_pid().unwrap();
+        let (pid, before) = (faulty.sandbox.service_pid().unwrap(), faulty.sandbox.stats().counters);
         faulty.arm(point, "stop");
         faulty.compiles_as_bare(point);
         faulty.has_struck(point);
         faulty.disarm();
-        send(pid, Signal::CONT);
+        faulty.go_on(pid);
         faulty.is_whole(point);
         assert_eq!(faulty.sandbox.service_pid(), Some(pid), "{point}");
-    }
+        // Behind the reply nobody noticed anything.
+        let noticed = u64::from(!["insert.begin", "change.applied"].contains(&point));
+        let fallbacks = faulty.sandbox.stats().counters.fallbacks_reported - before.fallbacks_reported;
+        assert_eq!(fallbacks, noticed, "{point}");
+    });
 }
 
 #[test]
 fn a_service_that_wakes_up_late_touches_nothing() {
-    let faulty = Faulty::new();
-    let work = faulty.sandbox.work();
-    for (stored, point) in [
+    let points = [
         (true, "connection"),
         (true, "deliver.begin"),
         (true, "deliver.staged"),
@@ -238,7 +325,9 @@ fn a_service_that_wakes_up_late_touches_nothing() {
         (false, "runner"),
         (false, "run.begin"),
         (false, "run.starting"),
-    ] {
+    ];
+    each(points, |faulty, (stored, point)| {
+        let work = faulty.sandbox.work();
         faulty.is_whole(point);
         if !stored {
             faulty.sandbox.client("clear").expect_success();
@@ -252,7 +341,7 @@ fn a_service_that_wakes_up_late_touches_nothing() {
         for output in ["a.o", "a.d"] {
             std::fs::write(work.join(output), "what came after").unwrap();
         }
-        send(pid, Signal::CONT);
+        faulty.go_on(pid);
         wait::until("the service answers", || faulty.sandbox.client("status").success().then_some(()));
         let idle = || faulty.sandbox.client("status --json").out().contains("\"running\": 0");
         wait::until("the service has done with it", || idle().then_some(()));
@@ -260,7 +349,7 @@ fn a_service_that_wakes_up_late_touches_nothing() {
         for output in ["a.o", "a.d"] {
             assert_eq!(std::fs::read(work.join(output)).unwrap(), b"what came after", "{point}: {output}");
         }
-    }
+    });
 }
 
 #[test]
@@ -289,7 +378,7 @@ fn a_tool_whose_client_was_not_told_of_it_never_runs() {
         compile();
         faulty.has_struck(point);
         assert_eq!(runs(), 1, "{point}: it ran although nobody had been told, or did not run");
-        send(pid, Signal::CONT);
+        faulty.go_on(pid);
         wait::until("the service answers", || sandbox.client("status").success().then_some(()));
         let idle = || sandbox.client("status --json").out().contains("\"running\": 0");
         wait::until("the service has done with it", || idle().then_some(()));
@@ -328,7 +417,7 @@ fn an_older_output_is_taken_away_or_what_came_in_its_place_stays() {
         for output in ["a.o", "a.d"] {
             std::fs::write(work.join(output), "what came after").unwrap();
         }
-        send(pid, Signal::CONT);
+        faulty.go_on(pid);
         wait::until("the service answers", || faulty.sandbox.client("status").success().then_some(()));
         let idle = || faulty.sandbox.client("status --json").out().contains("\"running\": 0");
         wait::until("the service has done with it", || idle().then_some(()));
@@ -342,8 +431,7 @@ fn an_older_output_is_taken_away_or_what_came_in_its_place_stays() {
 
 #[test]
 fn no_space_is_left_at_any_write_and_no_file_can_be_opened() {
-    let faulty = Faulty::new();
-    for (point, action) in [
+    let writes = [
         ("receive.create", "full always"),
         ("receive.create", "files always"),
         ("receive.write", "full always"),
@@ -353,7 +441,8 @@ fn no_space_is_left_at_any_write_and_no_file_can_be_opened() {
         ("index.write", "full always"),
         ("index.flush", "full always"),
         ("journal.write", "full always"),
-    ] {
+    ];
+    each(writes, |faulty, (point, action)| {
         faulty.is_whole(point);
         faulty.sandbox.client("clear").expect_success();
         let pid = faulty.sandbox.service_pid();
@@ -362,7 +451,11 @@ fn no_space_is_left_at_any_write_and_no_file_can_be_opened() {
             faulty.compiles_as_bare(point);
         }
         faulty.has_struck(point);
-        if point != "journal.write" {
+        if point == "journal.write" {
+            let log = faulty.sandbox.log();
+            let said = log.lines().filter(|line| line.contains("the journal could not be written")).count();
+            assert_eq!(said, 1, "{log}");
+        } else {
             let stats = faulty.sandbox.stats();
             let told = stats.reasons("not_stored").values().sum::<u64>();
             assert!(told >= 1, "{point}: {}", stats.json);
@@ -375,8 +468,9 @@ fn no_space_is_left_at_any_write_and_no_file_can_be_opened() {
             (faulty.sandbox.stats().json["store"]["records"] == 1).then_some(())
         });
         faulty.is_whole(point);
-    }
-    let point = "deliver.write";
+    });
+    let (faulty, point) = (Faulty::new(), "deliver.write");
+    faulty.is_whole(point);
     faulty.arm(point, "full always");
     faulty.compiles_as_bare(point);
     faulty.has_struck(point);
@@ -384,45 +478,85 @@ fn no_space_is_left_at_any_write_and_no_file_can_be_opened() {
 }
 
 #[test]
-fn every_actor_panics_while_others_are_at_work() {
+fn no_file_can_be_opened_in_the_whole_system_and_clients_are_let_in_afterwards() {
     let faulty = Faulty::new();
-    for point in
-        ["connection", "coordinator", "store", "runner", "hasher", "journal", "acceptor", "root", "settle"]
-    {
-        faulty.is_whole(point);
-        faulty.sandbox.client("clear").expect_success();
-        faulty.arm(point, "panic");
-        under_load(&faulty, point);
-        faulty.has_struck(point);
-        faulty.is_whole(point);
+    faulty.is_whole("before");
+    let (pid, before) = (faulty.sandbox.service_pid(), faulty.sandbox.stats().counters);
+    faulty.arm("accept", "files always");
+    // The acceptor waits for somebody already, who is let in.
+    faulty.sandbox.client("status").expect_success();
+    for _ in 0..2 {
+        let took = faulty.compiles_as_bare("with nobody let in");
+        assert!(took < Duration::from_secs(3), "the wrapper took {took:?}");
     }
+    faulty.has_struck("accept");
+    faulty.is_whole("after that");
+    let after = faulty.sandbox.stats().counters;
+    assert_eq!(after.fallbacks_reported - before.fallbacks_reported, 2);
+    assert_eq!(faulty.sandbox.service_pid(), pid);
+    let said = "clients cannot be let in for now";
+    assert_eq!(faulty.sandbox.log().matches(said).count(), 1, "{}", faulty.sandbox.log());
 }
 
 #[test]
-fn every_actor_hangs_while_others_are_at_work() {
-    // Each with a service of its own, and all at once: they mostly wait.
+fn every_actor_panics_while_others_are_at_work() {
+    let points =
+        ["connection", "coordinator", "store", "runner", "hasher", "journal", "acceptor", "root", "settle"];
+    each(points, |faulty, point| {
+        faulty.is_whole(point);
+        faulty.sandbox.client("clear").expect_success();
+        faulty.arm(point, "panic");
+        under_load(faulty, point);
+        faulty.has_struck(point);
+        let said = format!("a fault at {point}, on purpose");
+        wait::until("the log says so", || faulty.sandbox.log().contains(&said).then_some(()));
+        faulty.is_whole(point);
+    });
+}
+
+/// Within which somebody who is stuck is found out.
+const STUCK_IS_FOUND_WITHIN: Duration = Duration::from_secs(5);
+
+#[test]
+fn every_actor_that_hangs_is_found_within_five_seconds_while_others_are_at_work() {
+    // Longer than any actor may be silent: whoever could be replaced was, whoever could not took the process along.
+    let hangs = "sleep:8000";
+    // Coordinator and runner share a thread: either may be the one who is missed.
+    const DESK: &str = "r has not answered for 4 s";
     let points = [
-        "connection",
-        "coordinator",
-        "store",
-        "runner",
-        "hasher",
-        "journal",
-        "acceptor",
-        "root",
-        "insert.begin",
+        ("connection", hangs, "actor=\"worker\""),
+        ("settle", hangs, "actor=\"worker\""),
+        ("coordinator", hangs, DESK),
+        ("store", hangs, "actor=\"store\""),
+        ("insert.begin", hangs, "actor=\"store\""),
+        ("runner", hangs, DESK),
+        // A pool: it is stuck when all of its threads are.
+        ("hasher", "sleep:8000 always", "actor=\"hasher\""),
+        ("journal", hangs, "actor=\"journal\""),
+        ("acceptor", hangs, "the acceptor has not answered"),
+        ("root", hangs, "root does not answer"),
     ];
+    // Each with a service of its own, and all at once: they mostly wait.
     std::thread::scope(|scope| {
-        for point in points {
+        for (point, action, said) in points {
             scope.spawn(move || {
-                let faulty = Faulty::new();
+                let faulty = &Faulty::new();
                 faulty.is_whole(point);
                 faulty.sandbox.client("clear").expect_success();
-                // Longer than any actor may be silent: whoever could be replaced was, whoever could not took the
-                // process along.
-                faulty.arm(point, "sleep:8000");
-                under_load(&faulty, point);
-                faulty.has_struck(point);
+                faulty.arm(point, action);
+                let found_after = std::thread::scope(|scope| {
+                    let found = scope.spawn(|| {
+                        faulty.has_struck(point);
+                        let from = Instant::now();
+                        let what = format!("{point}: somebody says {said}");
+                        wait::until(&what, || faulty.sandbox.log().contains(said).then_some(()));
+                        from.elapsed()
+                    });
+                    under_load(faulty, point);
+                    found.join().unwrap()
+                });
+                println!("{point}: found after {found_after:?}");
+                assert!(found_after <= STUCK_IS_FOUND_WITHIN, "{point}: only after {found_after:?}");
                 faulty.is_whole(point);
             });
         }
@@ -491,10 +625,9 @@ impl Reasons for Sandbox {
 
 #[test]
 fn the_index_is_deleted_under_a_running_service() {
-    let faulty = Faulty::new();
-    for (path, recreated) in
-        [("index", false), ("index/db", false), ("blobs", false), ("", false), ("", true), ("index", true)]
-    {
+    let deleted =
+        [("index", false), ("index/db", false), ("blobs", false), ("", false), ("", true), ("index", true)];
+    each(deleted, |faulty, (path, recreated)| {
         faulty.is_whole(path);
         let path = faulty.sandbox.cache_dir().join(path);
         wait::until("it is deleted", || {
@@ -511,7 +644,7 @@ fn the_index_is_deleted_under_a_running_service() {
         faulty.sandbox.client("stop").expect_success();
         faulty.sandbox.start();
         faulty.is_whole("after that");
-    }
+    });
 }
 
 /// Every regular file below a directory.
@@ -570,6 +703,9 @@ fn a_wrapper_killed_at_any_moment_leaves_nothing_behind() {
     let sandbox = &faulty.sandbox;
     sandbox.start();
     sandbox.write("slow.c", sources::slow());
+    run(sandbox.command("gcc").args(["-c", "slow.c"])).expect_success();
+    let object = sandbox.work().join("slow.o");
+    let expected = std::fs::read(&object).unwrap();
     // The service sleeps at a step of the request, and the wrapper is killed meanwhile.
     for (stored, point) in [
         (false, "connection"),
@@ -587,11 +723,14 @@ fn a_wrapper_killed_at_any_moment_leaves_nothing_behind() {
         (true, "replay"),
     ] {
         if stored {
-            sandbox.compile("gcc -c slow.c").expect_success();
-            assert!(sandbox.stats().json["store"]["records"] == 1, "{point}");
+            wait::until("it is stored", || {
+                sandbox.compile("gcc -c slow.c").expect_success();
+                (sandbox.stats().json["store"]["records"] == 1).then_some(())
+            });
         } else {
             sandbox.client("clear").expect_success();
         }
+        let _ = std::fs::remove_file(&object);
         faulty.arm(point, "sleep:300");
         let mut child = sandbox.wrapper(["gcc", "-c", "slow.c"]).spawn().unwrap();
         faulty.has_struck(point);
@@ -601,6 +740,11 @@ fn a_wrapper_killed_at_any_moment_leaves_nothing_behind() {
         wait::until("no compiler is left", || {
             processes::working_in(&sandbox.work()).is_empty().then_some(())
         });
+        let idle = || sandbox.client("status --json").out().contains("\"running\": 0");
+        wait::until("the service has done with it", || idle().then_some(()));
+        if stored && let Ok(delivered) = std::fs::read(&object) {
+            assert!(delivered == expected, "{point}: the object is not whole");
+        }
         let leftover =
             files_below(&sandbox.work()).into_iter().find(|p| p.extension().is_some_and(|e| e == "tmp"));
         assert_eq!(leftover, None, "{point}");
@@ -709,4 +853,50 @@ fn the_clock_is_set_back_and_forward() {
     std::fs::File::options().write(true).open(&lock).unwrap().set_modified(ahead).unwrap();
     faulty.compiles_as_bare("a failure in the future");
     assert!(sandbox.service_pid().is_some(), "no service was started");
+}
+
+#[test]
+fn a_disk_that_hangs_holds_nobody_up_for_longer_than_it_takes_to_notice() {
+    let points = [
+        (false, "receive.create"),
+        (false, "receive.write"),
+        (false, "commit"),
+        (false, "index.read"),
+        (false, "index.write"),
+        (false, "index.flush"),
+        (false, "journal.write"),
+        (true, "deliver.begin"),
+        (true, "deliver.write"),
+        (true, "deliver.staged"),
+    ];
+    // Each with a service of its own, and all at once: they mostly wait.
+    std::thread::scope(|scope| {
+        for (stored, point) in points {
+            scope.spawn(move || {
+                let faulty = Faulty::new();
+                faulty.is_whole(point);
+                if !stored {
+                    faulty.sandbox.client("clear").expect_success();
+                }
+                faulty.arm(point, "sleep:14000");
+                // Whoever meets it first, and whoever comes after it.
+                for who in ["first", "second"] {
+                    let took = faulty.compiles_as_bare(point);
+                    assert!(took < Duration::from_secs(8), "{point}: the {who} waited for {took:?}");
+                }
+                faulty.has_struck(point);
+                if point.starts_with("receive") {
+                    let said = faulty.sandbox.client("status").out();
+                    assert!(said.contains("the disk does not answer"), "{point}: {said}");
+                    let stats = faulty.sandbox.stats();
+                    assert_eq!(stats.reasons("degraded")["capture_slow"], 1, "{point}: {}", stats.json);
+                }
+                wait::until("the disk has answered", || {
+                    let said = faulty.sandbox.client("status --json").out();
+                    (said.contains("\"running\": 0") && !said.contains("does not answer")).then_some(())
+                });
+                faulty.is_whole(point);
+            });
+        }
+    });
 }

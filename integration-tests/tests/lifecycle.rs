@@ -63,6 +63,8 @@ fn stop_returns_when_the_service_is_gone_and_its_files_released() {
         assert!(!wait::is_alive(pid));
         assert!(!Endpoint::in_directory(sandbox.runtime_dir()).socket().exists());
         assert_eq!(sandbox.service_pid(), None);
+        // It ended by itself, so nobody will say that it did not.
+        assert!(!sandbox.log().contains("did not end by itself"), "{}", sandbox.log());
     }
     std::fs::remove_dir_all(sandbox.cache_dir()).unwrap();
 }

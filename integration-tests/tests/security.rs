@@ -334,3 +334,82 @@ fn links_planted_in_the_store_are_not_followed() {
     wait::until("the service has stored the content again", || blob.is_file().then_some(()));
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
 }
+
+/// The last `old` in `bytes`, replaced; whether there was one.
+fn replace_last(bytes: &mut Vec<u8>, old: &[u8], new: &[u8]) -> bool {
+    let Some(at) = bytes.windows(old.len()).rposition(|window| window == old) else { return false };
+    bytes.splice(at..at + old.len(), new.iter().copied());
+    true
+}
+
+/// A path as records hold it: its length, then its bytes.
+fn in_record(path: &str) -> Vec<u8> {
+    [&[0xc4, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat()
+}
+
+/// Replaces bytes in every record of a cache whose service has stopped.
+fn doctor(sandbox: &Sandbox, old: &[u8], new: &[u8]) {
+    let index = sled::open(sandbox.cache_dir().join("index")).unwrap();
+    let records = index.open_tree("records").unwrap();
+    let mut doctored = 0;
+    for (key, value) in records.iter().map(Result::unwrap).collect::<Vec<_>>() {
+        let mut value = value.to_vec();
+        if replace_last(&mut value, old, new) {
+            records.insert(key, value).unwrap();
+            doctored += 1;
+        }
+    }
+    index.flush().unwrap();
+    assert!(doctored > 0, "no record names this output: have they changed their shape?");
+}
+
+#[test]
+fn a_doctored_record_writes_nothing_where_its_request_could_not() {
+    let outside = Sandbox::new();
+    let [victim, none] = ["victim", "none"].map(|name| outside.path(name));
+    std::fs::write(&victim, "precious").unwrap();
+    std::fs::set_permissions(&victim, PermissionsExt::from_mode(0o644)).unwrap();
+    let names = |path: &Path| path.to_str().unwrap().to_owned();
+    let mut paths = vec![names(&victim), names(&none), "a.o/../../a.o".into()];
+    for name in ["victim", "none"] {
+        // Up to the root and down again; up from below; and through a link, which anybody may have in his project.
+        let outside = names(&outside.path(name));
+        paths.push(format!("../../../../../../../../..{outside}"));
+        paths.push(format!("below/../../../../../../../../../..{outside}"));
+        paths.push(format!("below/link/{name}"));
+    }
+    let sandbox = Sandbox::new();
+    std::fs::create_dir(sandbox.work().join("below")).unwrap();
+    symlink(outside.path(""), sandbox.work().join("below/link")).unwrap();
+    compiles(&sandbox);
+    let object = sandbox.work().join("a.o");
+    let expected = std::fs::read(&object).unwrap();
+    for path in paths {
+        sandbox.client("clear").expect_success();
+        compiles(&sandbox);
+        sandbox.client("stop").expect_success();
+        doctor(&sandbox, &in_record("a.o"), &in_record(&path));
+        sandbox.start();
+        for _ in 0..2 {
+            std::fs::remove_file(&object).unwrap();
+            compiles(&sandbox);
+            assert_eq!(std::fs::read(&object).unwrap(), expected, "{path}");
+            assert_eq!(std::fs::read(&victim).unwrap(), b"precious", "{path}");
+            assert!(!none.exists(), "{path}");
+        }
+        // The first was not served, and its run has put things right.
+        let stats = sandbox.stats();
+        assert_eq!((stats.counters.hits, stats.counters.misses), (1, 1), "{path}");
+        assert!(stats.reasons("degraded")["record_out_of_reach"] >= 1, "{path}: {}", stats.json);
+    }
+    // A mode by which a program would run as its owner: 04755 for 0644, as records hold it.
+    sandbox.client("clear").expect_success();
+    compiles(&sandbox);
+    sandbox.client("stop").expect_success();
+    doctor(&sandbox, &[0xcd, 0x01, 0xa4], &[0xcd, 0x09, 0xed]);
+    sandbox.start();
+    std::fs::remove_file(&object).unwrap();
+    compiles(&sandbox);
+    assert_eq!((mode(&object), sandbox.stats().counters.hits), (0o644, 0));
+    assert!(sandbox.log().contains("a stored record is not sound"), "{}", sandbox.log());
+}

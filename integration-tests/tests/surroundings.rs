@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use zccache_integration_tests::sandbox::{run, send, system_tool};
-use zccache_integration_tests::{Outcome, Sandbox, binaries, processes, sources, wait};
+use zccache_integration_tests::{MemoryGroup, Outcome, Sandbox, binaries, processes, sources, wait};
 
 /// A sandbox with a running service, `a.c`, and a script in the compiler's place.
 fn with_compiler(script: &str) -> Sandbox {
@@ -153,6 +153,78 @@ fn a_compiler_killed_for_want_of_memory_is_the_builds_own_trouble() {
     // It is not remembered.
     sandbox.compile("gcc -O3 -c slow.c").expect_success();
     without_fallbacks(&sandbox);
+}
+
+/// A group of processes with so much memory, or none, with a word: then the test before shows what can be shown there,
+/// with a kill that looks the same to everybody but the kernel.
+fn memory_group(bytes: u64) -> Option<MemoryGroup> {
+    let group = MemoryGroup::new(bytes);
+    if group.is_none() {
+        println!("there are no control groups for memory here, or there is no leave to make one");
+    }
+    group
+}
+
+#[test]
+fn a_machine_without_memory_kills_the_compiler_as_it_would_the_bare_one() {
+    let Some(group) = memory_group(160 << 20) else { return };
+    let sandbox = Sandbox::new();
+    // Ten million numbers: more than the group may have.
+    let mut text = String::from("#define A0 1,\n");
+    for level in 1..8 {
+        text += &format!("#define A{level} {}\n", format!("A{} ", level - 1).repeat(10));
+    }
+    sandbox.write("large.c", text + "int large[] = { A7 };\n");
+    sandbox.write("a.c", sources::SMALL);
+    let words = ["-c", "large.c"];
+    let bare = run(group.command(&sandbox, "gcc").args(words));
+    assert!(!bare.success() && bare.err().contains("Killed signal terminated program cc1"), "{bare:?}");
+    assert_eq!(group.kills(), 1);
+    run(group.command(&sandbox, binaries::directory().join("zccache-client")).arg("start")).expect_success();
+    let pid = sandbox.service_pid().unwrap();
+    for time in 1..3 {
+        let wrapped = run(&mut sandbox.wrapper(["gcc", "-c", "large.c"]));
+        assert_eq!(wrapped, bare);
+        assert!(!sandbox.work().join("large.o").exists());
+        assert_eq!(group.kills(), 1 + time, "the kernel has killed somebody else, or nobody");
+    }
+    // It was not the service, and nothing of it is remembered.
+    assert_eq!(sandbox.service_pid(), Some(pid));
+    let stats = sandbox.stats();
+    assert_eq!((stats.counters.misses, stats.counters.stored), (2, 0), "{}", stats.json);
+    assert_eq!(stats.reasons("not_stored").values().sum::<u64>(), 2, "{}", stats.json);
+    sandbox.compile("gcc -c a.c").expect_success();
+    without_fallbacks(&sandbox);
+}
+
+#[test]
+fn a_machine_without_memory_kills_the_service_and_the_build_goes_on() {
+    let Some(group) = memory_group(1 << 30) else { return };
+    let sandbox = Sandbox::new();
+    sandbox.write("slow.c", sources::slow());
+    let words = ["gcc", "-O1", "-c", "slow.c"];
+    let bare = run(sandbox.command(words[0]).args(&words[1..]));
+    let object = sandbox.work().join("slow.o");
+    let expected = std::fs::read(&object).unwrap();
+    std::fs::remove_file(&object).unwrap();
+    run(group.command(&sandbox, binaries::directory().join("zccache-client")).arg("start")).expect_success();
+    let mut wrapper = sandbox.wrapper(words).spawn().unwrap();
+    wait::until("a compiler is at work", || {
+        processes::working_in(&sandbox.work()).iter().any(|p| p.name == "cc1").then_some(())
+    });
+    let pid = sandbox.service_pid().unwrap();
+    group.shrink_until_killed(pid);
+    assert!(wait::for_exit(&mut wrapper, "the wrapper").success());
+    assert!(std::fs::read(&object).unwrap() == expected, "the object differs from the bare one");
+    wait::until("no compiler is left", || processes::working_in(&sandbox.work()).is_empty().then_some(()));
+    // The next one serves, and says what became of the last.
+    assert_eq!(run(&mut sandbox.wrapper(words)), bare);
+    assert_eq!(run(&mut sandbox.wrapper(words)), bare);
+    assert!(std::fs::read(&object).unwrap() == expected, "the object differs from the bare one");
+    assert!(sandbox.stats().counters.hits >= 1);
+    let said =
+        format!("the last service here did not end by itself: it was killed, or had given up before={pid}");
+    assert!(sandbox.log().contains(&said), "{}", sandbox.log());
 }
 
 #[test]

@@ -71,11 +71,14 @@ fn serve(detached: bool) -> anyhow::Result<()> {
         daemon::detach()?;
     }
     daemon::reset_process_state();
-    lock.write_pid(&endpoint)?;
+    let before = lock.write_pid(&endpoint)?;
     let log_file = logging::start(&config.log_dir, &config.log_level);
+    if let Some(before) = before {
+        tracing::warn!(%before, "the last service here did not end by itself: it was killed, or had given up");
+    }
     let ended = system::run(&config, &endpoint, log_file);
     // Only now may the next service come: everything of this one is written and closed.
-    drop(lock);
+    lock.release(&endpoint);
     ended
 }
 

@@ -39,13 +39,22 @@ impl ServiceLock {
         Ok(Self { _file: file })
     }
 
-    /// Writes the process id for people and scripts. To be called by the process that stays.
+    /// Writes the process id for people and scripts. To be called by the process that stays. Returns that of the last
+    /// service here, if it did not end by itself.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn write_pid(&self, endpoint: &Endpoint) -> io::Result<()> {
-        let mut file =
-            File::options().create(true).truncate(true).write(true).mode(0o600).open(endpoint.pid_file())?;
-        writeln!(file, "{}", std::process::id())
+    pub fn write_pid(&self, endpoint: &Endpoint) -> io::Result<Option<String>> {
+        let path = endpoint.pid_file();
+        let before = std::fs::read_to_string(&path).map(|text| text.trim().to_owned());
+        let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(before.ok().filter(|pid| !pid.is_empty()))
+    }
+
+    /// Ends being the service here, everything being written and closed.
+    pub fn release(self, endpoint: &Endpoint) {
+        // Before the lock is free, or it might be the next service's. One that stays only has the next one say so.
+        let _ = std::fs::remove_file(endpoint.pid_file());
     }
 }

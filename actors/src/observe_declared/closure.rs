@@ -129,13 +129,17 @@ impl Scans {
         }
         let scan = Arc::new(source_scan::scan(&text));
         if before.is_settled(now_ns) {
-            let mut scans = self.by_file.lock().unwrap_or_else(PoisonError::into_inner);
-            if scans.len() >= SCANS_MAX {
-                scans.clear();
-            }
-            scans.insert((before.dev, before.ino), (before, Arc::clone(&scan)));
+            self.remember(before, &scan);
         }
         Ok(scan)
+    }
+
+    fn remember(&self, file: Signature, scan: &Arc<Scan>) {
+        let mut scans = self.by_file.lock().unwrap_or_else(PoisonError::into_inner);
+        if scans.len() >= SCANS_MAX {
+            scans.clear();
+        }
+        scans.insert((file.dev, file.ino), (file, Arc::clone(scan)));
     }
 }
 
@@ -180,5 +184,23 @@ impl Work<'_> {
         for extension in [&b".gch"[..], b".pch"] {
             self.has_precompiled |= self.facts.look(&[header, extension].concat()) != Found::Nothing;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_texts_are_known_and_then_none() {
+        let (scans, scan) = (Scans::default(), Arc::new(source_scan::scan(b"")));
+        let file = Signature::of(Path::new("/")).unwrap();
+        let known = || scans.by_file.lock().unwrap().len();
+        for ino in 0..SCANS_MAX as u64 {
+            scans.remember(Signature { ino, ..file }, &scan);
+        }
+        assert_eq!(known(), SCANS_MAX);
+        scans.remember(Signature { ino: u64::MAX, ..file }, &scan);
+        assert_eq!(known(), 1);
     }
 }

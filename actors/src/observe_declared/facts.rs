@@ -234,3 +234,21 @@ pub fn directory_of(path: &[u8]) -> &[u8] {
 pub fn bytes_of(path: PathBuf) -> Vec<u8> {
     path.into_os_string().into_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_facts_than_a_record_takes_are_trouble() {
+        let mut facts = Facts::new(Path::new("/"));
+        let have = facts.sightings.len();
+        for number in have..FACTS_MAX {
+            facts.add(format!("{number}").as_bytes(), Seen::Absent);
+        }
+        assert!(facts.trouble.is_none());
+        facts.add(b"one more", Seen::Absent);
+        assert!(matches!(facts.trouble, Some(Unstorable::TooMany("observations"))), "{:?}", facts.trouble);
+        assert_eq!(facts.sightings.len(), FACTS_MAX);
+    }
+}

@@ -163,3 +163,17 @@ impl Sightings {
 fn is_reading_of(seen: &Seen, file: &Signature) -> bool {
     matches!(seen, Seen::Read { signature, .. } if (signature.dev, signature.ino) == (file.dev, file.ino))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_sightings_are_kept_and_one_more_is_told() {
+        let mut sightings = Sightings::default();
+        let mut add = |number: usize| sightings.add(&number.to_le_bytes(), Question::Read, Seen::Absent);
+        assert!((0..SIGHTINGS_MAX).all(&mut add));
+        assert!(!add(SIGHTINGS_MAX));
+        assert_eq!(sightings.seen().len(), SIGHTINGS_MAX);
+    }
+}

@@ -317,3 +317,21 @@ fn is_temporary_path(place: &Place, touch: Option<&Touch>) -> bool {
 fn is_temporary(place: &Place, touch: &Touch) -> bool {
     matches!(touch.before, Before::Absent) && place.signature(&touch.path, false).is_err()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_changed_files_are_kept_track_of_and_one_more_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        use std::os::unix::ffi::OsStrExt;
+        let place = Place::new(temp.path().as_os_str().as_bytes()).unwrap();
+        let mut touched = Touched::default();
+        let mut note = |number: usize| touched.note(&place, format!("{number}").as_bytes(), Deed::Write);
+        assert!((0..TOUCHED_MAX).all(&mut note));
+        assert!(!note(TOUCHED_MAX));
+        // One that is known is still noted.
+        assert!(note(0));
+    }
+}

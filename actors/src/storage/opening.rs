@@ -4,9 +4,6 @@ use std::path::Path;
 
 use crate::index::{Index, IndexError};
 
-/// How many damaged indexes are set aside in a row before a start gives up: each is a renamed directory.
-const SET_ASIDE_MAX: u32 = 100;
-
 /// The index below `cache_dir`; an empty one in the place of one that is damaged or of another version.
 ///
 /// # Errors
@@ -40,16 +37,14 @@ pub fn open_index(cache_dir: &Path) -> Result<Index, String> {
     Index::open(&directory).map_err(|e| explain(&e))
 }
 
-/// Renames a damaged index, so that nothing a person may want to look at is lost; an older one goes.
+/// Renames a damaged index, so that nothing a person may want to look at is lost; an older one goes. Where that
+/// cannot be, the damaged one goes itself: nobody else can use it.
 fn set_aside(directory: &Path) -> Result<(), String> {
     let aside = directory.with_extension("damaged");
-    for _ in 0..SET_ASIDE_MAX {
-        let _ = std::fs::remove_dir_all(&aside).or_else(|_| std::fs::remove_file(&aside));
-        match std::fs::rename(directory, &aside) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => continue,
-            other => return other.map_err(|e| format!("{}: {e}", directory.display())),
-        }
+    let _ = std::fs::remove_dir_all(&aside).or_else(|_| std::fs::remove_file(&aside));
+    match std::fs::rename(directory, &aside) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(_) => std::fs::remove_dir_all(directory).map_err(|e| format!("{}: {e}", directory.display())),
+        Ok(()) => Ok(()),
     }
-    Err(format!("{}: cannot be set aside", directory.display()))
 }

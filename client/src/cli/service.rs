@@ -20,8 +20,8 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 const STOP_PATIENCE: Duration = Duration::from_secs(600);
 /// After which waiting is told.
 const STOP_SILENCE: Duration = Duration::from_secs(2);
-/// How long a process may take to be gone whose lock is free: the system closes its files a moment before. One that
-/// nobody reaps (a container without an `init`) stays to be seen for ever, and is not waited for any longer.
+/// How long a process may take to be gone whose lock is free: the system closes its files a moment before. Where it
+/// cannot be told from one that nobody reaps (before Linux 5.3), it stays to be seen, and is not waited for any longer.
 const EXIT_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -119,7 +119,7 @@ pub fn stop(endpoint: &Endpoint) -> Outcome {
         Err(Failure::NotRunning) => return print("not running"),
         Err(failure) => return Err(failure),
     };
-    wait_until_gone(endpoint, asked.as_deref(), running)?;
+    wait_until_gone(endpoint, asked.as_deref(), running, STOP_PATIENCE)?;
     print("stopped")
 }
 
@@ -129,13 +129,19 @@ fn pid_of(endpoint: &Endpoint) -> Option<String> {
 }
 
 /// Waits until the service that was `asked` has gone; a build under way may have started the next one by then.
-fn wait_until_gone(endpoint: &Endpoint, asked: Option<&str>, running: u64) -> anyhow::Result<()> {
+fn wait_until_gone(
+    endpoint: &Endpoint,
+    asked: Option<&str>,
+    running: u64,
+    patience: Duration,
+) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut told = !std::io::stderr().is_terminal() && running == 0;
-    let is_there = || lock_is_held(endpoint) && pid_of(endpoint).as_deref() == asked;
+    // It takes its pid file away just before it lets go of the lock.
+    let is_there = || lock_is_held(endpoint) && pid_of(endpoint).is_none_or(|pid| Some(&*pid) == asked);
     while is_there() {
-        if begun.elapsed() > STOP_PATIENCE {
-            bail!("the service still runs after {} s", STOP_PATIENCE.as_secs());
+        if begun.elapsed() > patience {
+            bail!("the service still runs after {} s", patience.as_secs());
         }
         if !told && begun.elapsed() > STOP_SILENCE {
             told = true;
@@ -177,4 +183,22 @@ fn find_program() -> anyhow::Result<PathBuf> {
     directories.map(|d| d.join(SERVICE_NAME)).find(|p| program::is_executable(p)).ok_or_else(|| {
         anyhow!("{SERVICE_NAME} is neither beside {} nor on PATH; install it there", own.display())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_does_not_finish_is_not_waited_for_longer_than_the_patience() {
+        let temp = tempfile::tempdir().expect("a directory can be made");
+        let endpoint = Endpoint::in_directory(temp.path().to_owned());
+        let lock = File::create(endpoint.service_lock()).expect("a file can be made");
+        lock.lock().expect("a file can be locked");
+        let begun = Instant::now();
+        let patience = Duration::from_secs(1);
+        let waited = wait_until_gone(&endpoint, None, 1, patience).expect_err("it is there still");
+        assert_eq!(waited.to_string(), "the service still runs after 1 s");
+        assert!((patience..patience * 5).contains(&begun.elapsed()));
+    }
 }
