@@ -290,7 +290,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         use std::os::unix::ffi::OsStrExt;
         let cwd = Arc::new(WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap());
-        // As many as are checked while something else is done, and all of them broken.
+        // As many as are checked while something else is done, and broken all but the one that is looked at before.
+        std::fs::write(temp.path().join("999.h"), "").unwrap();
         let missing = |n| Observation {
             path: Spelled(format!("{n}.h").into_bytes()),
             fact: Fact::Kind { follow: true, kind: crate::signature::FileKind::File },
