@@ -39,8 +39,9 @@ pub struct Scope {
     pub chance: bool,
 }
 
-/// The program, made once for each scope. It finds a call's number by halving, since the kernel runs it for every number there is when it is
-/// installed (to know which are always let go): comparing with one number after the other takes 0.5 ms then.
+/// The program, made once for each scope. It finds a call's number by halving, since the kernel runs it for every
+/// number there is when it is installed (to know which are always let go): comparing with one number after the other
+/// takes 0.5 ms then.
 pub fn program(scope: Scope) -> &'static [libc::sock_filter] {
     static MADE: [OnceLock<Vec<libc::sock_filter>>; 8] = [const { OnceLock::new() }; 8];
     let number =
