@@ -176,6 +176,9 @@ fn a_machine_without_memory_kills_the_compiler_as_it_would_the_bare_one() {
     }
     sandbox.write("large.c", text + "int large[] = { A7 };\n");
     sandbox.write("a.c", sources::SMALL);
+    // Outside of the group, to which the programs' own pages would be counted otherwise.
+    sandbox.compile("gcc -c a.c").expect_success();
+    sandbox.client("stop").expect_success();
     let words = ["-c", "large.c"];
     let bare = run(group.command(&sandbox, "gcc").args(words));
     assert!(!bare.success() && bare.err().contains("Killed signal terminated program cc1"), "{bare:?}");
