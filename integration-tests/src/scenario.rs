@@ -240,6 +240,20 @@ impl Scenario {
         )
     }
 
+    /// One step of a command that is the same for both twins, but that the wrapper is switched off for the bare one.
+    ///
+    /// # Panics
+    /// As [`step`](Self::step).
+    #[track_caller]
+    pub fn switched_off_and_on(&mut self, expect: Expect, command: impl Fn(&Sandbox) -> Command) -> Outcome {
+        let bare = |sandbox: &Sandbox| {
+            let mut command = command(sandbox);
+            command.env("ZCCACHE_DISABLE", "1");
+            command
+        };
+        self.compare(expect, bare, &command)
+    }
+
     /// One step of any command, built by `bare` and by `cached` for their twin. The environment's `PATH` is all
     /// that tells a child process of the bare one from the cached one's.
     ///

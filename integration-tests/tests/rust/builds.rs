@@ -180,12 +180,7 @@ fn the_job_server_is_the_callers_own() {
         command.args(["-s", "-j2"]).env("RUSTC_WRAPPER", "zccache");
         command
     };
-    let bare = |sandbox: &zccache_integration_tests::Sandbox| {
-        let mut command = make(sandbox);
-        command.env("ZCCACHE_DISABLE", "1");
-        command
-    };
-    s.compare(misses(CRATES + 1), bare, make).expect_success();
+    s.switched_off_and_on(misses(CRATES + 1), make).expect_success();
     forget_results(&s);
-    s.compare(hits(CRATES + 1), bare, make).expect_success();
+    s.switched_off_and_on(hits(CRATES + 1), make).expect_success();
 }

@@ -85,12 +85,7 @@ fn links_named_like_the_tools_are_the_tools() {
             command.args(line.split(' ')).env("RUSTC", "rustc").env("RUSTDOC", "rustdoc");
             command
         };
-        let bare = |sandbox: &Sandbox| {
-            let mut command = command(sandbox);
-            command.env("ZCCACHE_DISABLE", "1");
-            command
-        };
-        s.compare(expect, bare, command)
+        s.switched_off_and_on(expect, command)
     };
     step(&mut s, misses(2), "build -q -j1").expect_success();
     s.edit(|work| std::fs::remove_dir_all(work.join("target")).unwrap());
@@ -116,12 +111,7 @@ fn a_wrapper_may_be_for_the_workspace_alone_or_be_named_twice() {
                 command.envs(workspace.map(|wrapper| ("RUSTC_WORKSPACE_WRAPPER", wrapper)));
                 command
             };
-            let bare = |sandbox: &Sandbox| {
-                let mut command = command(sandbox);
-                command.env("ZCCACHE_DISABLE", "1");
-                command
-            };
-            s.compare(expect, bare, command).expect_success();
+            s.switched_off_and_on(expect, command).expect_success();
         }
     }
 }

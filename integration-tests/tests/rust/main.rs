@@ -70,12 +70,7 @@ impl Cargo<'_> {
             command.env("RUSTC_WRAPPER", "zccache").envs(vars.clone());
             command
         };
-        let bare = |sandbox: &Sandbox| {
-            let mut command = command(sandbox);
-            command.env("ZCCACHE_DISABLE", "1");
-            command
-        };
-        self.s.compare(expect, bare, command)
+        self.s.switched_off_and_on(expect, command)
     }
 }
 
@@ -94,12 +89,7 @@ fn cargo_test(s: &mut Scenario, expect: Expect, line: &str) -> Outcome {
         command.args(["-c", SCRIPT, line]).env("RUSTC_WRAPPER", "zccache");
         command
     };
-    let bare = |sandbox: &Sandbox| {
-        let mut command = wrapped(sandbox);
-        command.env("ZCCACHE_DISABLE", "1");
-        command
-    };
-    s.compare(expect, bare, wrapped)
+    s.switched_off_and_on(expect, wrapped)
 }
 
 fn hits(hits: u64) -> Expect {
