@@ -19,9 +19,7 @@ use serde_bytes::ByteBuf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use zccache_proto::async_transport::Connection as Stream;
-use zccache_proto::message::{
-    Compile, Finished, HEARTBEAT_INTERVAL_MS, OUTPUT_CHUNK_BYTES_MAX, OutputStream, Reply, Request,
-};
+use zccache_proto::message::{Compile, Finished, HEARTBEAT_INTERVAL_MS, Reply, Request};
 use zccache_proto::transport::{RecvError, Timeout};
 
 use crate::connection::{End, Peers, send};
@@ -39,18 +37,15 @@ use crate::look_up;
 use crate::observer::{Job, Unstorable};
 use crate::overdue;
 use crate::plan::{Plan, Planned};
-use crate::record::RunResult;
 use crate::runner::{Run, RunEvent};
 use crate::settle::{NotStored, Settlement, prepare, settle};
 use crate::standard_input::StandardInput;
 use crate::turn::{Entry, Turn, follow};
+use crate::units;
 use crate::work::WorkGuard;
 
-/// Replayed output up to this many bytes goes within the `Finished` frame: one write, one read.
-const INLINE_OUTPUT_BYTES_MAX: usize = 256 * 1024;
-
 /// What is sent while the work goes on may wait for a slow client here.
-const OUTBOX: usize = 8;
+pub const OUTBOX: usize = 8;
 
 /// A request on its way.
 pub struct Order {
@@ -64,18 +59,32 @@ pub struct Order {
     pub cwd: Arc<WorkingDirectory>,
     /// How long the client is sure to wait still.
     pub lease: Arc<Lease>,
-    recache: bool,
+    /// Nothing is to be served.
+    pub recache: bool,
     client_pid: Option<u32>,
     /// What there is to read on standard input, if that is part of the request.
     pub input: Option<StandardInput>,
     _work: WorkGuard,
 }
 
+impl Order {
+    /// The order of a part of this one, for the same client.
+    pub fn of_unit(&self, invocation: Invocation, plan: Plan, key: RequestKey, peers: &Peers) -> Self {
+        let (cwd, lease) = (Arc::clone(&self.cwd), Arc::clone(&self.lease));
+        let (recache, client_pid, _work) = (self.recache, self.client_pid, peers.work.begin_request());
+        Self { invocation, plan, key, cwd, lease, recache, client_pid, input: None, _work }
+    }
+}
+
 /// How the work on a request ended.
-enum Outcome {
+pub enum Outcome {
+    /// A stored result is in place.
     Hit(Arc<LiveRecord>),
+    /// The tool was run.
     Finished(Finished),
+    /// The client is to run the tool, since something went wrong.
     Refused(String),
+    /// The client is to run the tool, since it cannot be served.
     PassedThrough(&'static str),
 }
 
@@ -104,7 +113,7 @@ pub async fn serve(
         && let Some(manifest) = peers.hot.get(order.key)
         && let Some(live) = hit::at_once(&order, &manifest, peers)
     {
-        return replay(stream, &live.record.result).await;
+        return hit::replay(stream, &live.record.result).await;
     }
     if numbers.len() != descriptors.len() {
         return send(stream, &Reply::Refused { reason: "descriptors are missing".into() }).await;
@@ -150,23 +159,6 @@ fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Order,
     Ok(Order { invocation, plan, key, cwd, lease, recache, client_pid, input: None, _work })
 }
 
-/// Sends a stored result's output and end.
-async fn replay(stream: &mut Stream, result: &RunResult) -> Result<(), End> {
-    let mut end = Finished { exit: result.exit, stdout: ByteBuf::new(), stderr: ByteBuf::new() };
-    if result.stdout.len() + result.stderr.len() <= INLINE_OUTPUT_BYTES_MAX {
-        (end.stdout, end.stderr) = (result.stdout.clone(), result.stderr.clone());
-    } else {
-        for (which, bytes) in [(OutputStream::Stdout, &result.stdout), (OutputStream::Stderr, &result.stderr)]
-        {
-            for chunk in bytes.chunks(OUTPUT_CHUNK_BYTES_MAX) {
-                send(stream, &Reply::Output { stream: which, bytes: chunk.to_vec() }).await?;
-            }
-        }
-    }
-    faults::pass("replay");
-    send(stream, &Reply::Finished(end)).await
-}
-
 /// Works on an order while talking with its client: heartbeats and output go out, a hang-up cancels.
 async fn converse(
     order: Order,
@@ -203,7 +195,7 @@ async fn converse(
         tell(stream, news, &lease.0).await?;
     }
     match outcome {
-        Outcome::Hit(live) => replay(stream, &live.record.result).await,
+        Outcome::Hit(live) => hit::replay(stream, &live.record.result).await,
         Outcome::Finished(end) => {
             faults::pass("finish");
             send(stream, &Reply::Finished(end)).await
@@ -214,10 +206,11 @@ async fn converse(
 }
 
 /// Something to tell the client while the work goes on.
-struct News {
-    reply: Reply,
+pub struct News {
+    /// What.
+    pub reply: Reply,
     /// Who waits for it to be sent.
-    told: Option<oneshot::Sender<()>>,
+    pub told: Option<oneshot::Sender<()>>,
 }
 
 /// Sends news, and says so. What was sent before the client hung up, it reads, if only then.
@@ -256,7 +249,8 @@ async fn check_presence(stream: &mut Stream) -> Result<(), End> {
     }
 }
 
-async fn work(
+/// Works on an order: looks it up, or has the tool run. News for the client go to `outbox`.
+pub async fn work(
     mut order: Order,
     descriptors: Vec<(i32, OwnedFd)>,
     outbox: mpsc::Sender<News>,
@@ -267,6 +261,9 @@ async fn work(
     {
         tracing::debug!(%e, "standard input cannot be known beforehand");
         return Outcome::PassedThrough("source_on_stdin");
+    }
+    if let Some(outcome) = units::serve(&order, &descriptors, &outbox, peers).await {
+        return outcome;
     }
     let mut flight = None;
     if !order.recache {

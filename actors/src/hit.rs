@@ -1,23 +1,31 @@
-//! Hit: the first record that holds, delivered.
+//! Hit: the first record that holds, delivered and replayed.
 //!
 //! Small results are delivered on the connection's own thread, which is what makes a hit fast. A large one takes a
 //! thread of its own, so that the client hears heartbeats meanwhile, and so do all others that this thread serves.
 
 use std::sync::Arc;
 
+use serde_bytes::ByteBuf;
+use zccache_proto::async_transport::Connection as Stream;
+use zccache_proto::message::{Finished, OUTPUT_CHUNK_BYTES_MAX, OutputStream, Reply};
+
 use crate::compile::Order;
-use crate::connection::Peers;
+use crate::connection::{End, Peers, send};
 use crate::counters::count;
 use crate::delivery::{Delivery, DeliveryError, stage};
+use crate::faults;
 use crate::freshness::LiveRecord;
 use crate::key::environment_digest;
 use crate::manifest::Manifest;
 use crate::reach;
-use crate::record::{Output, Record};
+use crate::record::{Output, Record, RunResult};
 
 /// The most bytes of outputs that are delivered on the connection's thread: copied within some 20 ms by any disk's
 /// cache, a small part of a client's patience.
 const AT_ONCE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Replayed output up to this many bytes goes within the `Finished` frame: one write, one read.
+const INLINE_OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// The first record that holds, delivered at once; `None` if none does, or if it would take a while.
 pub fn at_once(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
@@ -116,4 +124,21 @@ fn settle(
             None
         }
     }
+}
+
+/// Sends a stored result's output and end.
+pub async fn replay(stream: &mut Stream, result: &RunResult) -> Result<(), End> {
+    let mut end = Finished { exit: result.exit, stdout: ByteBuf::new(), stderr: ByteBuf::new() };
+    if result.stdout.len() + result.stderr.len() <= INLINE_OUTPUT_BYTES_MAX {
+        (end.stdout, end.stderr) = (result.stdout.clone(), result.stderr.clone());
+    } else {
+        for (which, bytes) in [(OutputStream::Stdout, &result.stdout), (OutputStream::Stderr, &result.stderr)]
+        {
+            for chunk in bytes.chunks(OUTPUT_CHUNK_BYTES_MAX) {
+                send(stream, &Reply::Output { stream: which, bytes: chunk.to_vec() }).await?;
+            }
+        }
+    }
+    faults::pass("replay");
+    send(stream, &Reply::Finished(end)).await
 }

@@ -88,6 +88,7 @@ pub mod tool_run;
 #[path = "tool_run_portable.rs"]
 pub mod tool_run;
 mod turn;
+mod units;
 pub mod work;
 pub mod world;
 

@@ -16,8 +16,13 @@ use crate::store::{FindManifest, Insert};
 
 /// Looks under the request's own key, and delivers what holds.
 pub async fn here(order: &Order, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let (_, manifest) = first(&[order.key], peers).await?;
+    let manifest = stored(order, peers).await?;
     hit::however_long(order, &manifest, peers).await
+}
+
+/// What is stored under the request's own key, whether or not it holds.
+pub async fn stored(order: &Order, peers: &Peers) -> Option<Arc<Manifest>> {
+    first(&[order.key], peers).await.map(|(_, manifest)| manifest)
 }
 
 /// Looks under the request's own key, then for a result that equal requests from elsewhere share. One of those that

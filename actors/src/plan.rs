@@ -8,7 +8,8 @@ use crate::invocation::Invocation;
 use crate::observation::Spelled;
 use crate::observer::{Observed, Unstorable};
 
-/// Turns invocations into plans. Pure but for reading response files and checking `PWD`: equal invocations give equal plans.
+/// Turns invocations into plans. Pure but for reading response files, checking `PWD` and asking whether sources are there:
+/// equal invocations give equal plans.
 pub trait Planner: Send + Sync {
     /// What this invocation means.
     fn plan(&self, invocation: &Invocation) -> Planned;
@@ -42,6 +43,9 @@ pub struct Plan {
     pub declared: DeclaredInputs,
     /// The arguments to run and to key instead of those that were typed, where the user wants others.
     pub argv: Option<ByteStrings>,
+    /// Commands (their arguments, `argv[0]` first) that one after another make the same files, so long as each of them
+    /// succeeds without a word. None, where there is but one thing to be done.
+    pub units: Vec<ByteStrings>,
     /// Outputs that the command line names or implies, as spelled (object file, dependency file).
     pub outputs: Vec<Spelled>,
     /// The command asks for standard input to be read to its end: what is there is part of the request.

@@ -44,6 +44,7 @@ pub fn plan() -> Plan {
         foreign_code: false,
         sharing: None,
         target: None,
+        units: Vec::new(),
         checkout: None,
         time_is_fixed: false,
     }

@@ -5,7 +5,7 @@
 //! environment, the processor behind `-march=native`. In doubt they pass through.
 //!
 //! The pipeline is the file list: `names` → `response_files` → `options` → `command_line` → `judgement` (and `link`) →
-//! `outputs`, `environment`, `declared`, `sharing`, `times` → `plan`.
+//! `outputs`, `environment`, `declared`, `sharing`, `times`, `units` → `plan`.
 
 pub mod command_line;
 pub mod declared;
@@ -21,3 +21,4 @@ pub mod plan;
 pub mod response_files;
 pub mod sharing;
 pub mod times;
+pub mod units;

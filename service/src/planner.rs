@@ -71,6 +71,8 @@ impl Planner for ToolPlanner {
             (&mut planned, Declaration::in_environment(&invocation.env))
         {
             plan.key_env.extend(declared.key_entries(&invocation.env));
+            // It is said of the whole.
+            plan.units.clear();
         }
         planned
     }

@@ -172,6 +172,8 @@ fn render_plan(plan: &Plan) -> String {
     list("pins mtimes", plan.pin_mtimes.then(|| "yes".into()).into_iter().collect());
     list("timeless", paths(&plan.timeless));
     list("time is fixed", plan.time_is_fixed.then(|| "yes".into()).into_iter().collect());
+    let unit = |argv: &ByteStrings| argv.iter().map(show).collect::<Vec<_>>().join("_");
+    list("units", plan.units.iter().map(unit).collect());
     list("undeclared", declared.unsupported.iter().map(|what| what.to_string()).collect());
     text
 }

@@ -70,6 +70,7 @@ fn try_plan(invocation: &Invocation, real: Option<&Resolved>) -> Result<Plan, &'
         sharing: None,
         argv: None,
         target: None,
+        units: Vec::new(),
         checkout: None,
         time_is_fixed: false,
     })

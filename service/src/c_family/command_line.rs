@@ -40,6 +40,8 @@ pub struct Source {
     pub path: Vec<u8>,
     /// What the compiler takes it for.
     pub language: Language,
+    /// The argument's number, from 0.
+    pub argument: usize,
 }
 
 /// A path in an argument: one that may lie below the requester's own directories.
@@ -158,7 +160,7 @@ impl CommandLine {
             parser.line.asks_processor |= names_native(argument);
             if argument.len() < 2 || argument[0] != b'-' {
                 parser.line.places.push(Place { argument: number, offset: 0, purpose: Purpose::Input });
-                parser.input(argument);
+                parser.input(number, argument);
                 continue;
             }
             let Some(found) = options::find(argument, compiler) else {
@@ -248,7 +250,7 @@ struct Parser {
 }
 
 impl Parser {
-    fn input(&mut self, path: &[u8]) {
+    fn input(&mut self, argument: usize, path: &[u8]) {
         self.line.names_device |= is_device(path);
         let language = self.language.unwrap_or_else(|| Language::of_path(path, self.line.compiler));
         // Standard input has no extension; without `-x` the compiler says so itself.
@@ -256,7 +258,7 @@ impl Parser {
             self.line.has_linker_inputs = true;
             self.undeclared("a file for the linker");
         } else {
-            self.line.sources.push(Source { path: path.to_vec(), language });
+            self.line.sources.push(Source { path: path.to_vec(), language, argument });
         }
     }
 

@@ -11,7 +11,7 @@ use super::command_line::CommandLine;
 use super::judgement::Judged;
 use super::names::{self, Compiler};
 use super::times::TELLS_TIMES;
-use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing};
+use super::{declared, environment, judgement, link, native_cpu, outputs, response_files, sharing, units};
 use crate::any_tool::known;
 
 /// Reads that say nothing of the result: random numbers for names that must be unique, and clang asking where its
@@ -110,7 +110,6 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
             let declared = declared::declared(&line, source, dependencies, &invocation.env);
             (declared, outputs.main.into_iter().chain(outputs.dependencies).collect(), sharing)
         }
-        // One run, so one entry: what the driver makes of a unit that fails, and what it says once for all, is its own.
         Judged::CompileEach => {
             let each = line.sources.iter().map(|source| outputs::outputs(&line, source));
             let outputs = each.flat_map(|outputs| outputs.main.into_iter().chain(outputs.dependencies));
@@ -118,11 +117,16 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         }
         Judged::Link => (declared::undeclared("a link"), vec![link::output(&line)], None),
     };
+    let units = match judged {
+        Judged::CompileEach => units::units(invocation, &arguments, &line),
+        Judged::Compile(_) | Judged::Link => Vec::new(),
+    };
     Ok(Plan {
         policy: policy(compiler, judged),
         key_env: key_env(invocation, &line, asks_processor),
         declared,
         argv: None,
+        units,
         outputs: outputs.into_iter().map(Spelled).collect(),
         reads_input: line.sources.iter().any(|source| source.path == b"-"),
         pin_mtimes: pins_mtimes(invocation, &line),

@@ -74,6 +74,7 @@ fn try_plan(invocation: &Invocation, driver: Driver, strip_incremental: bool) ->
         sharing: None,
         reads_input: false,
         target,
+        units: Vec::new(),
         checkout,
     })
 }
