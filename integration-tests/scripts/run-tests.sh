@@ -3,14 +3,17 @@
 # The same tests either way; nextest lacks only the examples in the documentation, which are run after it.
 set -euo pipefail
 cargo=${CARGO:-cargo}
+# What compares with the bare tool, but for the tools of which all is known by what the kernel shows. Run once more with the observer of systems on which tools cannot be watched.
+scenarios=(environment file_systems generated hits inputs linking links modes options outputs places precompiled search
+  several_sources sharing)
 
 if "$cargo" nextest --version >/dev/null 2>&1; then
   "$cargo" nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level flaky
   "$cargo" test --locked --workspace --doc --quiet
-  # The scenarios once more, with the observer of systems on which tools cannot be watched.
-  ZCCACHE_TEST_OBSERVER=declared "$cargo" nextest run --locked -p zccache-integration-tests --test hits \
-    --no-fail-fast --status-level fail --final-status-level flaky
+  ZCCACHE_TEST_OBSERVER=declared "$cargo" nextest run --locked -p zccache-integration-tests \
+    "${scenarios[@]/#/--test=}" --no-fail-fast --status-level fail --final-status-level flaky
 else
   "$cargo" test --locked --workspace --no-fail-fast
-  ZCCACHE_TEST_OBSERVER=declared "$cargo" test --locked -p zccache-integration-tests --test hits --no-fail-fast
+  ZCCACHE_TEST_OBSERVER=declared "$cargo" test --locked -p zccache-integration-tests \
+    "${scenarios[@]/#/--test=}" --no-fail-fast
 fi

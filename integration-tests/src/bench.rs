@@ -83,10 +83,13 @@ fn compiles(contestants: &[Contestant], lua: &Path, place: &Path) -> io::Result<
     for at_a_time in [1, 2] {
         let title = format!("cold build of Lua, {} small C files, {at_a_time} at a time", lua.count());
         let write = |round| lua.write(place, at_a_time * (COLD_ROUNDS + 1) + round);
-        cold(&title, contestants, place, at_a_time, write)?;
+        cold(&title, contestants, place, at_a_time, Budget::COLD, write)?;
     }
     let title = format!("cold build of {} trivial C files", workload::TRIVIAL_FILES);
-    cold(&title, contestants, place, 1, |round| workload::trivial_files(place, round))?;
+    cold(&title, contestants, place, 1, Budget::COLD, |round| workload::trivial_files(place, round))?;
+    let title = format!("cold compile, C++ of {} headers", cpp.headers);
+    let write = |round| workload::new_headers_cpp(place, round);
+    cold(&title, contestants, place, 1, Budget::COLD_LARGE, write)?;
     restart::run(contestants, place)
 }
 
@@ -137,10 +140,11 @@ fn cold(
     contestants: &[Contestant],
     place: &Path,
     at_a_time: usize,
+    budget: Budget,
     write: impl Fn(usize) -> io::Result<Vec<Vec<String>>>,
 ) -> io::Result<()> {
     let title = format!("{title} ({COLD_ROUNDS} rounds)");
-    let mut table = Table::new(title, "bare", Some(Budget::COLD));
+    let mut table = Table::new(title, "bare", Some(budget));
     // The first round is not measured: it starts what is started only once.
     for round in 0..=COLD_ROUNDS {
         let files = write(round)?;

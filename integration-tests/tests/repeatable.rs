@@ -196,11 +196,24 @@ fn further_descriptors_are_the_tools_own() {
 /// A tool that asks at the terminal, whatever its streams are, is answered there.
 #[test]
 fn who_opens_the_terminal_gets_the_users_own() {
+    asks_at_the_terminal("observed", (2, 0));
+}
+
+/// Nothing is known there of what it opens, so it is not run by the service at all, which has no terminal.
+#[test]
+fn who_opens_the_terminal_gets_the_users_own_under_the_declared_observer_too() {
+    asks_at_the_terminal("declared", (0, 2));
+}
+
+fn asks_at_the_terminal(observer: &str, (misses, passed_through): (u64, u64)) {
     system_tool("script");
-    let s = with_program(
+    let mut s = with_program(
         "FILE *t = fopen(\"/dev/tty\", \"r+\"); char b[9]; \
          puts(t && fgets(b, 9, t) ? b : \"nobody\"); return 0;",
     );
+    s.stop();
+    s.set("ZCCACHE_OBSERVER", observer);
+    s.start();
     let before = s.stats();
     let at_terminal = |line: &str| {
         let mut command = s.command("script");
@@ -218,7 +231,7 @@ fn who_opens_the_terminal_gets_the_users_own() {
         assert_eq!(at_terminal("zccache ./asks"), "yes\n\n");
     }
     let delta = s.stats().counters - before.counters;
-    assert_eq!((delta.misses, delta.hits, delta.stored), (2, 0, 0), "{delta:?}");
+    assert_eq!((delta.misses, delta.passed_through, delta.stored), (misses, passed_through, 0), "{delta:?}");
 }
 
 /// A terminal on standard input is never looked at beforehand, and a tool that reads it is not stored.

@@ -20,3 +20,4 @@ pub mod service_lock;
 #[cfg_attr(windows, path = "signals_windows.rs")]
 mod signals;
 pub mod system;
+pub mod unwatched;

@@ -5,18 +5,19 @@
 
 use std::sync::Arc;
 
-use zccache_actors::invocation::Invocation;
 use zccache_actors::observe_none::Unobserved;
 use zccache_actors::observer::Observer;
-use zccache_actors::plan::{PassThrough, Planned, Planner};
+use zccache_actors::plan::Planner;
 
-use crate::config::{Config, ObserverKind};
-use crate::planner::UNOBSERVED_SYSTEM;
+use crate::config::Config;
+use crate::unwatched::Nothing;
 
 /// The observer in use.
 pub struct Chosen {
     /// It.
     pub observer: Arc<dyn Observer>,
+    /// Who says what invocations mean, and what of them can be observed.
+    pub planner: Box<dyn Planner>,
     /// Its name, for `status`.
     pub name: &'static str,
     /// Why it is not the one that was hoped for.
@@ -24,22 +25,14 @@ pub struct Chosen {
 }
 
 /// Chooses; there is no choice.
-pub fn choose(_: ObserverKind) -> Chosen {
+pub fn choose(_: &Config) -> Chosen {
     let why =
         "zccache cannot observe tools on this system yet, so nothing is cached: every tool runs by itself";
     let observer = Unobserved { why: why.into() };
-    Chosen { observer: Arc::new(observer), name: "none", trouble: Some(why.into()) }
-}
-
-/// Who says what invocations mean: whatever it is, the client runs it.
-pub fn planner(_: &Config) -> Box<dyn Planner> {
-    Box::new(Nothing)
-}
-
-struct Nothing;
-
-impl Planner for Nothing {
-    fn plan(&self, _: &Invocation) -> Planned {
-        Planned::PassThrough(PassThrough { reason: UNOBSERVED_SYSTEM })
+    Chosen {
+        observer: Arc::new(observer),
+        planner: Box::new(Nothing),
+        name: "none",
+        trouble: Some(why.into()),
     }
 }

@@ -10,11 +10,14 @@ use zccache_actors::plan::Planner;
 
 use crate::config::{Config, ObserverKind};
 use crate::planner::ToolPlanner;
+use crate::unwatched::{Declared, Nothing};
 
 /// The observer in use.
 pub struct Chosen {
     /// It.
     pub observer: Arc<dyn Observer>,
+    /// Who says what invocations mean, and what of them can be observed.
+    pub planner: Box<dyn Planner>,
     /// Its name, for `status`.
     pub name: &'static str,
     /// Why it is not the one that was hoped for, if it is not.
@@ -22,27 +25,27 @@ pub struct Chosen {
 }
 
 /// Chooses. Never fails: what cannot be observed still runs, it is only not stored.
-pub fn choose(kind: ObserverKind) -> Chosen {
-    if kind == ObserverKind::Declared {
-        return declared(None);
+pub fn choose(config: &Config) -> Chosen {
+    if config.observer == ObserverKind::Declared {
+        return declared(config, None);
     }
     match ObservedObserver::new() {
-        Ok(observer) => Chosen { observer: Arc::new(observer), name: "observed", trouble: None },
-        Err(why) if kind == ObserverKind::Auto => {
-            declared(Some(format!("tools cannot be observed, so less is stored: {why}")))
+        Ok(observer) => {
+            let planner = Box::new(ToolPlanner::new(config.strip_incremental));
+            Chosen { observer: Arc::new(observer), planner, name: "observed", trouble: None }
+        }
+        Err(why) if config.observer == ObserverKind::Auto => {
+            declared(config, Some(format!("tools cannot be observed, so less is stored: {why}")))
         }
         Err(why) => {
             let trouble = Some(format!("tools cannot be observed, so nothing is stored: {why}"));
-            Chosen { observer: Arc::new(Unobserved { why }), name: "none", trouble }
+            let observer = Arc::new(Unobserved { why });
+            Chosen { observer, planner: Box::new(Nothing), name: "none", trouble }
         }
     }
 }
 
-fn declared(trouble: Option<String>) -> Chosen {
-    Chosen { observer: Arc::new(DeclaredObserver::default()), name: "declared", trouble }
-}
-
-/// Who says what invocations mean.
-pub fn planner(config: &Config) -> Box<dyn Planner> {
-    Box::new(ToolPlanner::new(config.strip_incremental))
+fn declared(config: &Config, trouble: Option<String>) -> Chosen {
+    let planner = Box::new(Declared(ToolPlanner::new(config.strip_incremental)));
+    Chosen { observer: Arc::new(DeclaredObserver::default()), planner, name: "declared", trouble }
 }

@@ -22,9 +22,6 @@ use crate::c_family::names::{Compiler, Named, compiler_named};
 use crate::rust::names::{Driver, driver_named};
 use crate::{c_family, rust};
 
-/// Why everything is passed through on a system where no tool can be observed (`observers_elsewhere.rs`).
-pub const UNOBSERVED_SYSTEM: &str = "unobserved_system";
-
 /// Tools remembered at most. A machine has a few dozen; a client that makes up paths must not fill the memory.
 const TOOLS_MAX: usize = 1024;
 

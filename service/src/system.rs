@@ -58,7 +58,7 @@ async fn build(
     let (hot, files, work) =
         (Arc::<HotManifests>::default(), Arc::<FileTable>::default(), Arc::<Work>::default());
     let root = Root::new(Arc::clone(&work)).start();
-    let observers::Chosen { observer, name, trouble } = observers::choose(config.observer);
+    let observers::Chosen { observer, planner, name, trouble } = observers::choose(config);
 
     let bytes = config.limit_bytes.unwrap_or_else(|| default_limit_bytes(&config.cache_dir));
     let limits = Limits { bytes, age: config.max_age };
@@ -115,7 +115,7 @@ async fn build(
     }
     let known_files = Arc::clone(&files);
     let peers = Arc::new(Peers {
-        planner: observers::planner(config),
+        planner,
         hot,
         files,
         blobs,

@@ -3,8 +3,8 @@
 use zccache_service::any_tool::REASONS as OTHERS;
 use zccache_service::c_family::environment::{IGNORABLE, VARIABLES};
 use zccache_service::c_family::judgement::REASONS;
-use zccache_service::planner::UNOBSERVED_SYSTEM;
 use zccache_service::rust;
+use zccache_service::unwatched::{UNDECLARED, UNOBSERVED_SYSTEM};
 
 fn page(name: &str) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
@@ -20,7 +20,7 @@ fn every_pass_through_reason_has_its_row_and_no_row_is_without_a_reason() {
         .iter()
         .chain(OTHERS)
         .chain(rust::judgement::REASONS)
-        .chain(&[UNOBSERVED_SYSTEM])
+        .chain(&[UNDECLARED, UNOBSERVED_SYSTEM])
         .copied()
         .collect();
     known.sort_unstable();

@@ -16,6 +16,8 @@ impl Budget {
     pub const MANY: Self = Self { ratio: 1.67 };
     /// A cold build against the bare one.
     pub const COLD: Self = Self { ratio: 1.15 };
+    /// A cold compile of a large file against the bare one.
+    pub const COLD_LARGE: Self = Self { ratio: 1.02 };
     /// A cold build by Cargo against the bare one.
     pub const COLD_RUST: Self = Self { ratio: 1.05 };
     /// A warm build by Cargo into an empty target directory against the bare one: build scripts still run.

@@ -14,6 +14,9 @@ const INSTANTIATIONS: usize = 8;
 /// The standard library's headers that the C++ file includes: with all they include in turn, some 240.
 const STANDARD_HEADERS: [&str; 5] = ["iostream", "map", "regex", "string", "vector"];
 
+/// How the C++ file is compiled.
+const HEADERS_CPP: &str = "g++ -O1 -g0 -c headers.cpp -o out.o";
+
 /// A compile, and how much there is to it.
 pub struct Compile {
     /// The command line; the object is `out.o`.
@@ -29,7 +32,21 @@ pub struct Compile {
 /// # Errors
 /// If it cannot be written or the compiler fails.
 pub fn headers_cpp(place: &Path) -> io::Result<Compile> {
-    let mut text = String::new();
+    write_headers_cpp(place, 0)?;
+    compile(HEADERS_CPP, place)
+}
+
+/// Writes that file as no round before has had it, and says how it is compiled.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn new_headers_cpp(place: &Path, round: usize) -> io::Result<Vec<Vec<String>>> {
+    write_headers_cpp(place, round + 1)?;
+    Ok(vec![HEADERS_CPP.split(' ').map(String::from).collect()])
+}
+
+fn write_headers_cpp(place: &Path, round: usize) -> io::Result<()> {
+    let mut text = format!("extern int round_{round};\n");
     for header in STANDARD_HEADERS {
         let _ = writeln!(text, "#include <{header}>");
     }
@@ -42,8 +59,7 @@ pub fn headers_cpp(place: &Path) -> io::Result<Compile> {
              bool match{n}(const std::string &s) {{ return std::regex_match(s, std::regex(\"a+{n}\")); }}"
         );
     }
-    std::fs::write(place.join("headers.cpp"), text)?;
-    compile("g++ -O1 -g0 -c headers.cpp -o out.o", place)
+    std::fs::write(place.join("headers.cpp"), text)
 }
 
 /// A C file of one line.
