@@ -233,4 +233,25 @@ mod tests {
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         assert!(StandardInput::look(socket.into()).is_err());
     }
+
+    #[test]
+    fn a_file_that_stays_young_is_not_waited_for() {
+        let file = tempfile::tempfile().unwrap();
+        // Its stamps lie ahead of every clock for longer than anybody waits.
+        file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
+        let begun = Instant::now();
+        assert!(StandardInput::look(file.into()).is_err());
+        assert!(begun.elapsed() > SETTLE_MAX);
+    }
+
+    #[test]
+    fn more_than_a_pipe_holds_is_not_known_beforehand() {
+        for (bytes, is_taken) in [(PIPE_BYTES, true), (PIPE_BYTES + 1, false)] {
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            // Ends when all is written, or nobody is left to read.
+            let writes = std::thread::spawn(move || File::from(writer).write_all(&vec![b'x'; bytes]));
+            assert_eq!(StandardInput::look(reader).is_ok(), is_taken, "{bytes}");
+            assert_eq!(writes.join().unwrap().is_ok(), is_taken, "{bytes}");
+        }
+    }
 }

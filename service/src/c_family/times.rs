@@ -110,4 +110,11 @@ mod tests {
             assert!(!may_tell_times(text.as_bytes()), "{text}");
         }
     }
+
+    #[test]
+    fn what_is_looked_for_before_the_word_may_be_so_far_off() {
+        let text = |between: usize| format!("ragma{}dependency", " ".repeat(between));
+        assert!(holds_pragma(text(NEAR_BYTES - 5).as_bytes()));
+        assert!(!holds_pragma(text(NEAR_BYTES - 4).as_bytes()));
+    }
 }
