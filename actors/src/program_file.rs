@@ -20,7 +20,7 @@ pub enum Format {
 const HEAD_BYTES: usize = 4096;
 
 /// As much of a script's first line as the kernel takes, in bytes (linux/binfmts.h: `BINPRM_BUF_SIZE`).
-const SCRIPT_LINE_BYTES: usize = 256;
+const SCRIPT_LINE_BYTES_MAX: usize = 256;
 
 /// The longest loader path believed, in bytes (the kernel's own limit).
 const LOADER_BYTES_MAX: usize = 4096;
@@ -50,7 +50,7 @@ pub fn format_of(directory: impl AsFd, path: &[u8]) -> Format {
 
 fn parse(head: &[u8], read: impl Fn(u64, usize) -> Vec<u8>) -> Format {
     if let Some(line) = head.strip_prefix(b"#!") {
-        return script(&line[..line.len().min(SCRIPT_LINE_BYTES - 2)]);
+        return script(&line[..line.len().min(SCRIPT_LINE_BYTES_MAX - 2)]);
     }
     elf(head, read).unwrap_or(Format::Unknown)
 }
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn as_much_of_a_scripts_first_line_counts_as_the_kernel_takes() {
-        for (longer, expected) in [(0, SCRIPT_LINE_BYTES - 2), (1, SCRIPT_LINE_BYTES - 2), (0, 3)] {
+        for (longer, expected) in [(0, SCRIPT_LINE_BYTES_MAX - 2), (1, SCRIPT_LINE_BYTES_MAX - 2), (0, 3)] {
             let name = vec![b'x'; expected + longer];
             let head = [&b"#!"[..], &name, b"\n"].concat();
             let Format::Script(interpreter) = parse(&head, |_, _| Vec::new()) else { panic!("no script") };

@@ -139,11 +139,11 @@ enum Happening {
 }
 
 /// The most that can happen at once, the system call apart.
-const HAPPENINGS_MAX: usize = 5;
+const HAPPENINGS: usize = 5;
 
 impl Happening {
     /// All but the system call, in their order.
-    const OTHERS: [Self; HAPPENINGS_MAX] = [
+    const OTHERS: [Self; HAPPENINGS] = [
         Self::Cancelled,
         Self::Executed,
         Self::Output(OutputStream::Stdout),
@@ -153,7 +153,7 @@ impl Happening {
 
     /// As a number that the kernel keeps for us.
     fn token(self) -> epoll::EventData {
-        let index = Self::OTHERS.iter().position(|&h| h == self).unwrap_or(HAPPENINGS_MAX);
+        let index = Self::OTHERS.iter().position(|&h| h == self).unwrap_or(HAPPENINGS);
         epoll::EventData::new_u64(index as u64)
     }
 }
@@ -241,7 +241,7 @@ impl Run<'_> {
     fn most_urgent(&self) -> io::Result<Option<Happening>> {
         let nothing =
             || epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(u64::MAX) };
-        let mut events: [epoll::Event; HAPPENINGS_MAX] = std::array::from_fn(|_| nothing());
+        let mut events: [epoll::Event; HAPPENINGS] = std::array::from_fn(|_| nothing());
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let count = match epoll::wait(&self.others, &mut events, Some(&now)) {
             Err(rustix::io::Errno::INTR) => 0,

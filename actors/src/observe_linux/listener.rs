@@ -25,7 +25,7 @@ const FIRST_READ_BYTES: u64 = 256;
 pub const PATH_BYTES_MAX: usize = libc::PATH_MAX as usize;
 
 /// Room for the kernel's structure, in words of 8 bytes; today's is 10.
-const REQUEST_WORDS: usize = 64;
+const REQUEST_WORDS_MAX: usize = 64;
 
 /// A system call that waits for us.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ pub struct Notification {
 /// Receives and answers.
 pub struct Listener {
     fd: OwnedFd,
-    request: Box<[u64; REQUEST_WORDS]>,
+    request: Box<[u64; REQUEST_WORDS_MAX]>,
     request_bytes: usize,
 }
 
@@ -67,7 +67,7 @@ impl Listener {
         has_room_for(request_bytes)?;
         // SAFETY: takes a plain number. Older kernels refuse it, which costs time alone.
         unsafe { libc::ioctl(fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
-        Ok(Self { fd, request: Box::new([0; REQUEST_WORDS]), request_bytes })
+        Ok(Self { fd, request: Box::new([0; REQUEST_WORDS_MAX]), request_bytes })
     }
 
     /// The next call that waits. None if the one that was there is gone (its thread was killed).
@@ -144,7 +144,7 @@ impl AsFd for Listener {
 }
 
 fn has_room_for(request_bytes: usize) -> io::Result<()> {
-    if request_bytes > REQUEST_WORDS * 8 {
+    if request_bytes > REQUEST_WORDS_MAX * 8 {
         return Err(io::Error::other("the kernel's notifications are too large"));
     }
     Ok(())
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_kernel_whose_notifications_are_larger_than_the_room_for_them_is_not_listened_to() {
-        assert!(has_room_for(REQUEST_WORDS * 8).is_ok());
-        assert!(has_room_for(REQUEST_WORDS * 8 + 1).is_err());
+        assert!(has_room_for(REQUEST_WORDS_MAX * 8).is_ok());
+        assert!(has_room_for(REQUEST_WORDS_MAX * 8 + 1).is_err());
     }
 }
