@@ -474,6 +474,37 @@ fn no_length_of_time_is_without_a_name() {
     none("lengths of time that are no named constants", offenders.collect());
 }
 
+/// The reasons in the table of this heading in docs/contract.md.
+fn reasons_documented(heading: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(workspace().join("docs/contract.md")).unwrap();
+    let (_, section) = text.split_once(&format!("### {heading}\n")).unwrap();
+    let rows =
+        section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    rows.skip(2).filter_map(|row| Some(quoted(row).next()?.to_string())).collect()
+}
+
+#[test]
+fn every_reason_that_stats_tells_is_documented() {
+    let squeezed = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ").replace("( ", "(");
+    let code: String = shipped().map(|(_, text)| squeezed(text)).collect();
+    let behind = |start: &str| -> Vec<String> {
+        let literals = code.split(start).skip(1).filter_map(|rest| rest.strip_prefix('"')?.split('"').next());
+        literals.map(str::to_string).collect()
+    };
+    let labels =
+        code.split("fn label(why: &Unstorable)").nth(1).and_then(|rest| rest.split(" } }").next()).unwrap();
+    let labels = labels.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_string);
+    let not_stored: BTreeSet<String> = behind("not_stored.count(").into_iter().chain(labels).collect();
+    let degraded: BTreeSet<String> =
+        ["degraded.count(", "Degraded(", "refuse(peers, "].into_iter().flat_map(behind).collect();
+    assert!(
+        not_stored.len() > 15 && degraded.len() > 8,
+        "have they changed their shape? {not_stored:?} {degraded:?}"
+    );
+    assert_eq!(not_stored, reasons_documented("Why a result is not stored"));
+    assert_eq!(degraded, reasons_documented("Why the cache did not work"));
+}
+
 #[test]
 fn every_fault_point_is_struck_by_some_test() {
     let all = sources();
