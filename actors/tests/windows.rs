@@ -163,7 +163,7 @@ impl Watcher for Ear {
 const PIECE_BYTES: usize = 64 * 1024;
 const PIECES: usize = 200;
 
-/// Hears nothing for a while, and then how far the tool had come.
+/// Hears nothing for a while, and then slowly, and sees how far the tool has come.
 struct Slow {
     ear: Ear,
     said: PathBuf,
@@ -177,9 +177,8 @@ impl Watcher for Slow {
     }
 
     fn output(&mut self, _: OutputStream, bytes: &[u8]) {
-        if self.heard_bytes == 0 {
-            std::thread::sleep(Duration::from_secs(1));
-        }
+        // What waits when the tool ends takes longer than a tool's end is waited for.
+        std::thread::sleep(Duration::from_millis(if self.heard_bytes == 0 { 1000 } else { 10 }));
         let said = self.said.metadata().map_or(0, |file| file.len() as usize) * PIECE_BYTES;
         self.ahead_bytes_max = self.ahead_bytes_max.max(said.saturating_sub(self.heard_bytes));
         self.heard_bytes += bytes.len();
@@ -251,6 +250,23 @@ fn acting_as_a_tool() {
         }
         // The same, and it holds our output open.
         "hold" => drop(again("late").spawn().unwrap()),
+        // The same, and it never stops talking.
+        "chat" => {
+            drop(again("talk").spawn().unwrap());
+            while !Path::new("talking").exists() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        "talk" => {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(3) {
+                let mut out = std::io::stdout().lock();
+                out.write_all(b"y").and_then(|()| out.flush()).unwrap();
+                std::fs::write("talking", "").unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::fs::write("late", "").unwrap();
+        }
         // Counts in a file what it has said so far.
         "count" => {
             let mut said = std::fs::File::options().append(true).create(true).open("said").unwrap();
@@ -318,12 +334,14 @@ fn wait_for_the_late_one(cwd: &Path) {
 
 #[test]
 fn a_tool_whose_output_is_held_open_is_not_waited_for() {
-    let temp = tempfile::tempdir().unwrap();
-    let ended = run("hold", temp.path(), false, &mut Ear::new(None));
-    assert_eq!(ended.exit, Exit::Code(0));
-    // Who holds it goes on for seconds.
-    assert!(!temp.path().join("late").exists(), "it was waited for");
-    wait_for_the_late_one(temp.path());
+    for act in ["hold", "chat"] {
+        let temp = tempfile::tempdir().unwrap();
+        let ended = run(act, temp.path(), false, &mut Ear::new(None));
+        assert_eq!(ended.exit, Exit::Code(0));
+        // Who holds it goes on for seconds.
+        assert!(!temp.path().join("late").exists(), "{act}: it was waited for");
+        wait_for_the_late_one(temp.path());
+    }
 }
 
 #[test]
@@ -332,7 +350,7 @@ fn a_tool_waits_for_a_client_that_reads_nothing() {
     let said = temp.path().join("said");
     let mut slow = Slow { ear: Ear::new(None), said, heard_bytes: 0, ahead_bytes_max: 0 };
     run("count", temp.path(), false, &mut slow);
-    // Sixteen pieces may wait, and some more are on their way: in the pipe, and in hands.
+    // Nothing is lost, though the last of it came when the tool had ended. Sixteen pieces may wait, and some more are on their way: in the pipe, and in hands.
     assert!(slow.ahead_bytes_max <= 24 * PIECE_BYTES, "{} bytes", slow.ahead_bytes_max);
     assert!(slow.heard_bytes >= PIECES * PIECE_BYTES);
 }
