@@ -71,4 +71,21 @@ mod tests {
             !known.has_none_of(&after, &names(&[c"a.h"])) && known.has_none_of(&after, &names(&[c"c.h"]))
         );
     }
+
+    #[test]
+    fn so_many_names_of_a_directory_and_so_many_directories_are_remembered() {
+        let temp = tempfile::tempdir().unwrap();
+        let any = Signature::of(temp.path()).unwrap();
+        let directory = |ino: usize| Signature { ino: ino as u64, ..any };
+        let names: Vec<CString> = (0..=NAMES_MAX).map(|n| CString::new(n.to_string()).unwrap()).collect();
+        let known = AbsentNames::default();
+        known.remember(directory(1), &names);
+        assert!(known.has_none_of(&directory(1), &names[..NAMES_MAX]));
+        assert!(!known.has_none_of(&directory(1), &names[NAMES_MAX..]));
+        (2..=DIRECTORIES_MAX).for_each(|ino| known.remember(directory(ino), &names[..1]));
+        assert!((1..=DIRECTORIES_MAX).all(|ino| known.has_none_of(&directory(ino), &names[..1])));
+        known.remember(directory(DIRECTORIES_MAX + 1), &names[..1]);
+        assert!((1..=DIRECTORIES_MAX).all(|ino| !known.has_none_of(&directory(ino), &names[..1])));
+        assert!(known.has_none_of(&directory(DIRECTORIES_MAX + 1), &names[..1]));
+    }
 }

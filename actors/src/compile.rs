@@ -356,7 +356,9 @@ async fn run(
         Err(exit) => Err(exit),
     };
     if report.as_ref().is_ok_and(|report| report.observed.unstorable == Some(Unstorable::Cancelled)) {
-        return refuse(peers, "cancelled", &"the run was cancelled");
+        // Its client went away: no fault of the cache, and nobody hears the answer.
+        peers.counters.not_stored.count("cancelled");
+        return Outcome::Refused("cancelled".into());
     }
     count(&peers.counters.misses);
     faults::pass("run.reported");

@@ -62,7 +62,7 @@ impl FileTable {
     ) -> std::io::Result<Content> {
         // NONBLOCK: opening a FIFO that took the file's place must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        for _ in 0..READ_ATTEMPTS {
+        until_it_stands_still(|| {
             let file = std::fs::File::from(crate::sys::fs::openat(dir, path, flags, Mode::empty())?);
             let now_ns = coarse_now_ns();
             let signature = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
@@ -70,11 +70,11 @@ impl FileTable {
                 return Err(std::io::Error::other("not a regular file"));
             }
             if let Some(digest) = self.known(&signature) {
-                return Ok(Content { digest, signature, settled: true });
+                return Ok(Some(Content { digest, signature, settled: true }));
             }
             let (digest, bytes) = digest_of(&file)?;
             if Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)? != signature {
-                continue;
+                return Ok(None);
             }
             if bytes != signature.size {
                 // The kernel makes it up while it is read (`/proc`, cgroups), and its signature tells of no change.
@@ -84,9 +84,8 @@ impl FileTable {
             if settled {
                 self.remember(signature, digest);
             }
-            return Ok(Content { digest, signature, settled });
-        }
-        Err(std::io::Error::other("changes while it is read"))
+            Ok(Some(Content { digest, signature, settled }))
+        })
     }
 
     /// The content that a signature stands for, if that is known.
@@ -120,6 +119,12 @@ impl FileTable {
         }
         self.files.insert((signature.dev, signature.ino), (signature, digest));
     }
+}
+
+/// What `read` comes to, which says nothing of a file that changed meanwhile.
+fn until_it_stands_still<T>(mut read: impl FnMut() -> std::io::Result<Option<T>>) -> std::io::Result<T> {
+    let result = (0..READ_ATTEMPTS).find_map(|_| read().transpose());
+    result.unwrap_or_else(|| Err(std::io::Error::other("changes while it is read")))
 }
 
 /// All that is in a file; none if it is a program or a library, however long.
@@ -222,5 +227,18 @@ mod tests {
         assert!(table.content(rustix::fs::CWD, "/dev/null").is_err());
         assert!(table.content(rustix::fs::CWD, "/nonexistent").is_err());
         assert!(table.content(rustix::fs::CWD, "/proc/version").is_err());
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_read_again_so_often() {
+        for (changes, is_read) in [(0, true), (READ_ATTEMPTS - 1, true), (READ_ATTEMPTS, false)] {
+            let mut reads = 0;
+            let result = until_it_stands_still(|| {
+                reads += 1;
+                Ok((reads > changes).then_some(reads))
+            });
+            assert_eq!(result.ok(), is_read.then_some(changes + 1));
+            assert!(reads <= READ_ATTEMPTS);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! - Runs on: an arbiter of its own.
 //! - Receives: `Note` from settling, `TakeFallbacks` from connections.
 //! - Sends: replies only.
-//! - Mailbox: 4096; `do_send` passes it, so it bounds only those who wait.
+//! - Mailbox: 4096; further lines are lost.
 //! - On failure: rebuilt; lines are lost.
 //! - Never blocks a compile, and never writes the value of an environment variable.
 
@@ -42,6 +42,13 @@ pub struct Note {
     pub outcome: &'static str,
     /// More for people.
     pub detail: String,
+}
+
+impl Note {
+    /// Hands a line to the journal, or loses it: nobody waits, and neither may a hung disk fill the memory.
+    pub fn hand_to(self, journal: &Addr<Journal>) {
+        let _ = journal.try_send(self);
+    }
 }
 
 /// A connection wants the number of fallbacks reported since the last time.
@@ -169,5 +176,24 @@ mod tests {
         let taken = crate::test_support::mailbox_takes(&addr, || Probe).await;
         // One more than it says, by the way these are counted.
         assert!((MAILBOX..=MAILBOX + 1).contains(&taken), "{taken}");
+    }
+
+    #[actix::test]
+    async fn what_a_full_journal_does_not_take_is_lost() {
+        let temp = tempfile::tempdir().unwrap();
+        let addr = Journal::new(temp.path(), temp.path().join("fallbacks")).start();
+        let note = || Note {
+            key: RequestKey(crate::digest::Digest::of(b"key")),
+            invocation: crate::test_support::invocation(&["gcc"]),
+            outcome: "stored",
+            detail: String::new(),
+        };
+        addr.send(note()).await.unwrap();
+        // It lives on this thread, which does not come to it before the end of this.
+        (0..MAILBOX + 100).for_each(|_| note().hand_to(&addr));
+        addr.send(Probe).await.unwrap();
+        let lines = std::fs::read_to_string(temp.path().join("journal.jsonl")).unwrap().lines().count();
+        // With the first, and one more than it says, by the way these are counted.
+        assert!((1 + MAILBOX..=2 + MAILBOX).contains(&lines), "{lines}");
     }
 }

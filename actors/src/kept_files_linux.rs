@@ -95,7 +95,11 @@ impl Default for KeptFiles {
 impl KeptFiles {
     /// Keeps files of the mount that `path` is on: the root's, unless that mount goes before these do.
     pub fn on_the_mount_of(path: &CStr) -> Self {
-        let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self::with_descriptors(rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX), path)
+    }
+
+    /// The same for a process that may have descriptors below `limit`.
+    fn with_descriptors(limit: u64, path: &CStr) -> Self {
         let room = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(KEPT_FROM as usize);
         let mounts = Mounts::new(path).filter(|_| room >= FILES_MIN);
         let root_mount = mounts.as_ref().map_or(0, |mounts| mounts.root);
@@ -254,5 +258,39 @@ mod tests {
         };
         assert_eq!(kept_of(&names[1..]), files.most - 1);
         assert_eq!(kept_of(&names), 0);
+    }
+
+    #[test]
+    fn where_descriptors_are_few_nothing_is_kept() {
+        let few = KEPT_FROM as u64 + FILES_MIN as u64 - 1;
+        assert!(KeptFiles::with_descriptors(few, c"/").kept().is_none());
+        let enough = KeptFiles::with_descriptors(few + 1, c"/");
+        assert!(enough.kept().is_some());
+        assert_eq!(enough.most, FILES_MIN);
+        assert_eq!(KeptFiles::with_descriptors(u64::MAX, c"/").most, FILES_MAX);
+    }
+
+    #[test]
+    fn so_many_checks_come_first_and_so_many_directories_are_counted() {
+        raise_the_limit_of_descriptors();
+        let temp = tempfile::tempdir().unwrap();
+        let place = CString::new(temp.path().to_str().unwrap()).unwrap();
+        std::fs::write(temp.path().join("a.h"), "").unwrap();
+        let known = Signature::of(&place).unwrap();
+        let file = Signature::of(temp.path().join("a.h")).unwrap();
+        let base = rustix::fs::open(&place, OFlags::PATH, Mode::empty()).unwrap();
+        let files = KeptFiles::on_the_mount_of(&place);
+        let kept = files.kept().unwrap();
+        for check in 1..=CHECKS_MIN {
+            kept.note(known, base.as_fd(), [(c"a.h", file)].into_iter());
+            assert_eq!(kept.files.load(Ordering::Relaxed), usize::from(check == CHECKS_MIN));
+        }
+        let directories = || files.kept().unwrap().directories.len();
+        for number in 1..DIRECTORIES_MAX as u64 - 1 {
+            kept.note(Signature { dev: u64::MAX, ino: number, ..known }, base.as_fd(), [].into_iter());
+        }
+        assert_eq!(directories(), DIRECTORIES_MAX - 1);
+        kept.note(Signature { dev: u64::MAX, ino: u64::MAX, ..known }, base.as_fd(), [].into_iter());
+        assert_eq!(directories(), 0);
     }
 }

@@ -15,6 +15,8 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Threads of one kind that wait for a job, the one that began to wait last on top.
 pub struct KeptThreads {
     name: &'static str,
+    /// How long each waits for another job.
+    idle_max: Duration,
     idle: Mutex<Vec<Idle>>,
     next: AtomicU64,
 }
@@ -28,7 +30,11 @@ struct Idle {
 impl KeptThreads {
     /// None yet.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, idle: Mutex::new(Vec::new()), next: AtomicU64::new(0) }
+        Self::waiting(name, IDLE_MAX)
+    }
+
+    const fn waiting(name: &'static str, idle_max: Duration) -> Self {
+        Self { name, idle_max, idle: Mutex::new(Vec::new()), next: AtomicU64::new(0) }
     }
 
     /// Has `job` done, on a thread that waits or a new one. A panic ends the job alone.
@@ -54,7 +60,7 @@ impl KeptThreads {
             let (give, given) = sync_channel(1);
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             self.idle().push(Idle { number, give });
-            job = match given.recv_timeout(IDLE_MAX) {
+            job = match given.recv_timeout(self.idle_max) {
                 Ok(job) => job,
                 Err(_) if self.leaves(number) => return,
                 // Taken off the list just now: the job is on its way.
@@ -101,5 +107,26 @@ mod tests {
             }
         }
         assert_eq!(KEPT.idle().len(), 1);
+    }
+
+    #[test]
+    fn a_thread_that_gets_no_other_job_ends() {
+        static KEPT: KeptThreads = KeptThreads::waiting("kept-test", Duration::from_millis(1));
+        /// Tells that the thread which has it ends.
+        struct Last(SyncSender<()>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        thread_local! {
+            static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+        }
+        assert_eq!(KeptThreads::new("kept-test").idle_max, IDLE_MAX);
+        let (tell, told) = sync_channel(1);
+        KEPT.run(move || LAST.with(|last| *last.borrow_mut() = Some(Last(tell)))).unwrap();
+        // Far longer than it waits, to fail rather than to hang.
+        told.recv_timeout(Duration::from_secs(100)).unwrap();
+        assert!(KEPT.idle().is_empty());
     }
 }

@@ -93,4 +93,20 @@ mod tests {
         let any = NameFilter { prefixes: names(&[""]), suffixes: names(&[".so"]), ..Default::default() };
         assert!(any.takes(b"x.so") && !any.takes(b"x.o"));
     }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_directory_of_more_names_than_are_looked_at_is_not_listed() {
+        use crate::sys::AsFd;
+        // In memory, where a hundred thousand names are soon made. Two of those that are there are the directory itself
+        // and the one above.
+        let place = if cfg!(target_os = "linux") { "/dev/shm".into() } else { std::env::temp_dir() };
+        let temp = tempfile::tempdir_in(place).unwrap();
+        let directory = std::fs::File::open(temp.path()).unwrap();
+        let link = |name: &str| rustix::fs::symlinkat("x", &directory, name).unwrap();
+        (2..NAMES_MAX).for_each(|number| link(&number.to_string()));
+        assert_eq!(names_in(directory.as_fd(), ".").unwrap().len(), NAMES_MAX);
+        link("one more");
+        assert!(names_in(directory.as_fd(), ".").is_err());
+    }
 }

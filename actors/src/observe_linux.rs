@@ -34,6 +34,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -240,13 +241,16 @@ fn has_clear_source(job: &Job) -> bool {
     if !source.0.ends_with(b".c") {
         return false;
     }
-    let path = job.invocation.cwd_path().join(OsStr::from_bytes(&source.0));
-    let short = std::fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= SOURCE_BYTES_MAX);
+    names_what_it_includes(&job.invocation.cwd_path().join(OsStr::from_bytes(&source.0)))
+}
+
+fn names_what_it_includes(path: &Path) -> bool {
+    let short = std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() <= SOURCE_BYTES_MAX);
     let is_clear = |text: Vec<u8>| {
         let names = include_names::IncludeNames::of(&text);
         !names.unclear && names.computed.is_empty()
     };
-    short && std::fs::read(&path).is_ok_and(is_clear)
+    short && std::fs::read(path).is_ok_and(is_clear)
 }
 
 fn is_known_c(job: &Job, program: &[u8]) -> bool {
@@ -325,5 +329,21 @@ fn wave_through(mut listener: Listener) {
         } else if ready.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_longer_than_is_looked_through_is_watched_in_full() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a.c");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(SOURCE_BYTES_MAX).unwrap();
+        assert!(names_what_it_includes(&path));
+        file.set_len(SOURCE_BYTES_MAX + 1).unwrap();
+        assert!(!names_what_it_includes(&path));
     }
 }

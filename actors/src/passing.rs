@@ -139,4 +139,11 @@ mod tests {
             assert!(may_pass(&[b"error"], &HEARD, &env(other)), "{other:?}");
         }
     }
+
+    #[test]
+    fn a_status_tells_of_a_signal_that_there_is() {
+        let tells =
+            [0, 1, SIGNAL_MAX, SIGNAL_MAX + 1].map(|n| tells_of_signal(Exit::Code(SIGNAL_STATUS + n)));
+        assert_eq!(tells, [false, true, true, false]);
+    }
 }

@@ -20,7 +20,7 @@ pub enum Format {
 const HEAD_BYTES: usize = 4096;
 
 /// As much of a script's first line as the kernel takes, in bytes (linux/binfmts.h: `BINPRM_BUF_SIZE`).
-const SCRIPT_LINE_BYTES: usize = 256;
+const SCRIPT_LINE_BYTES_MAX: usize = 256;
 
 /// The longest loader path believed, in bytes (the kernel's own limit).
 const LOADER_BYTES_MAX: usize = 4096;
@@ -50,7 +50,7 @@ pub fn format_of(directory: impl AsFd, path: &[u8]) -> Format {
 
 fn parse(head: &[u8], read: impl Fn(u64, usize) -> Vec<u8>) -> Format {
     if let Some(line) = head.strip_prefix(b"#!") {
-        return script(&line[..line.len().min(SCRIPT_LINE_BYTES - 2)]);
+        return script(&line[..line.len().min(SCRIPT_LINE_BYTES_MAX - 2)]);
     }
     elf(head, read).unwrap_or(Format::Unknown)
 }
@@ -116,5 +116,40 @@ mod tests {
     fn a_dynamic_program_names_its_loader() {
         let Format::Elf(Some(loader)) = format_of(rustix::fs::CWD, b"/bin/sh") else { panic!("not dynamic") };
         assert!(loader.starts_with(b"/lib"), "{loader:?}");
+    }
+
+    #[test]
+    fn as_much_of_a_scripts_first_line_counts_as_the_kernel_takes() {
+        for (longer, expected) in [(0, SCRIPT_LINE_BYTES_MAX - 2), (1, SCRIPT_LINE_BYTES_MAX - 2), (0, 3)] {
+            let name = vec![b'x'; expected + longer];
+            let head = [&b"#!"[..], &name, b"\n"].concat();
+            let Format::Script(interpreter) = parse(&head, |_, _| Vec::new()) else { panic!("no script") };
+            assert_eq!(interpreter.len(), expected);
+        }
+    }
+
+    #[test]
+    fn no_more_of_a_loaders_path_is_read_than_any_path_has() {
+        // A header that says that its loader's path is very long; what is read for it never ends.
+        let mut head = vec![0; 64];
+        head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        head[18..20].copy_from_slice(&MACHINE.to_le_bytes());
+        head[32..40].copy_from_slice(&64_u64.to_le_bytes());
+        head[54..56].copy_from_slice(&56_u16.to_le_bytes());
+        head[56..58].copy_from_slice(&1_u16.to_le_bytes());
+        let mut segment = vec![0; 56];
+        segment[..4].copy_from_slice(&PT_INTERP.to_le_bytes());
+        segment[8..16].copy_from_slice(&1000_u64.to_le_bytes());
+        segment[32..40].copy_from_slice(&(1_u64 << 40).to_le_bytes());
+        let asked = std::cell::Cell::new(0);
+        let format = parse(&head, |offset, bytes| {
+            if offset == 64 {
+                return segment.clone();
+            }
+            asked.set(bytes);
+            b"/lib/ld.so\0".to_vec()
+        });
+        assert_eq!(format, Format::Elf(Some(b"/lib/ld.so".to_vec())));
+        assert_eq!(asked.get(), LOADER_BYTES_MAX);
     }
 }

@@ -166,3 +166,25 @@ impl Handler<Escalate> for Root {
         end(&message.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix::test]
+    async fn a_root_takes_so_many_messages_and_no_more() {
+        let root = Root::new(Arc::default());
+        root.work.drain(); // so that a further wish for an end is nothing
+        let pulse = Arc::clone(&root.pulse);
+        // Its watchdog outlives this test, and would end the other tests with it.
+        std::thread::spawn(move || {
+            loop {
+                pulse.beat();
+                std::thread::sleep(Pulse::INTERVAL);
+            }
+        });
+        let taken = crate::test_support::mailbox_takes(&root.start(), || BeginShutdown).await;
+        // One more than it says, by the way these are counted.
+        assert!((MAILBOX..=MAILBOX + 1).contains(&taken), "{taken}");
+    }
+}

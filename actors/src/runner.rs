@@ -308,4 +308,15 @@ mod tests {
         // One more than it says, by the way these are counted.
         assert!((MAILBOX..=MAILBOX + 1).contains(&taken), "{taken}");
     }
+
+    #[test]
+    fn output_goes_in_pieces_of_so_many_bytes() {
+        let (mut tap, mut taken, _alive) = Tap::new().unwrap();
+        tap.output(OutputStream::Stdout, &[b'x'; OUTPUT_CHUNK_BYTES_MAX + 1]);
+        let mut piece = || match taken.try_recv() {
+            Ok(RunEvent::Output(_, bytes)) => bytes.len(),
+            _ => 0,
+        };
+        assert_eq!([piece(), piece(), piece()], [OUTPUT_CHUNK_BYTES_MAX, 1, 0]);
+    }
 }

@@ -112,8 +112,8 @@ fn helpers() -> &'static SyncSender<Job> {
     HELPERS.get_or_init(|| {
         let (offer, offers) = sync_channel::<Job>(0);
         let offers = Arc::new(Mutex::new(offers));
-        let others = std::thread::available_parallelism().map_or(1, |n| n.get() - 1);
-        for _ in 0..others.min(HELPERS_MAX) {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..helpers_on(processors) {
             let offers = Arc::clone(&offers);
             let stand_by = move || {
                 loop {
@@ -130,9 +130,20 @@ fn helpers() -> &'static SyncSender<Job> {
     })
 }
 
+/// How many helpers stand by on a machine of so many processors: the caller has one of them.
+fn helpers_on(processors: usize) -> usize {
+    processors.saturating_sub(1).min(HELPERS_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_has_so_many_helpers_and_no_more() {
+        let counts = [0, 1, 2, HELPERS_MAX + 1, HELPERS_MAX + 2, 1000].map(helpers_on);
+        assert_eq!(counts, [0, 0, 1, HELPERS_MAX, HELPERS_MAX, HELPERS_MAX]);
+    }
 
     #[test]
     fn a_task_is_done_once_or_withdrawn() {

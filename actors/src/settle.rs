@@ -164,8 +164,7 @@ pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
         }
     };
     tracing::debug!(outcome, detail, key = %key.0.to_hex(), "a run was settled");
-    // `do_send`: nobody waits for the journal, and a full one loses lines, not results.
-    peers.journal.addr().do_send(Note { key, invocation, outcome, detail });
+    Note { key, invocation, outcome, detail }.hand_to(&peers.journal.addr());
     if let Some(flight) = flight {
         flight.land(landing);
     }

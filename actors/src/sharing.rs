@@ -390,3 +390,15 @@ impl Standpoint {
         self.is_named_in(content) || self.outputs.iter().any(is_named)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_longer_than_compilers_write_in_one_piece_is_not_looked_for() {
+        let base = |bytes: usize| format!("/{}", "x".repeat(bytes - 1)).into_bytes();
+        assert!(is_searchable(&base(BASE_BYTES_MAX)));
+        assert!(!is_searchable(&base(BASE_BYTES_MAX + 1)));
+    }
+}

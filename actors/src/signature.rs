@@ -111,3 +111,19 @@ pub fn exists(path: &Path) -> crate::sys::io::Result<bool> {
         Err(e) => Err(e),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_in_whole_seconds_settles_later() {
+        let at =
+            |ctime_ns: i64| Signature { ctime_ns, mtime_ns: 0, ..Signature::of(Path::new("/")).unwrap() };
+        let whole = 1_000_000_000_000;
+        assert!(!at(whole).is_settled(whole + COARSE_GRAIN_NS));
+        assert!(at(whole).is_settled(whole + COARSE_GRAIN_NS + 1));
+        assert!(!at(whole + 1).is_settled(whole + 1));
+        assert!(at(whole + 1).is_settled(whole + 2));
+    }
+}

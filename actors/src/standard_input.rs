@@ -22,7 +22,7 @@ use crate::signature::{FileKind, Signature, coarse_now_ns};
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// How much a pipe is asked to hold, in bytes: what Linux allows any user (`/proc/sys/fs/pipe-max-size`).
-const PIPE_BYTES: usize = 1 << 20;
+const PIPE_BYTES_MAX: usize = 1 << 20;
 
 /// How long a pipe's writers may take to write the next bytes, or to close it. Who is slower than that is waited for
 /// by the tool itself.
@@ -34,6 +34,9 @@ const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 /// How long a young file is waited for until any later change must show in its signature: a little more than the longest
 /// clock tick (10 ms at 100 Hz).
 const SETTLE_MAX: Duration = Duration::from_millis(12);
+
+/// The pause between two looks at its signature: as long as the shortest tick.
+const SETTLE_STEP: Duration = Duration::from_millis(1);
 
 /// An input that is known whole, and untouched as yet.
 #[derive(Debug)]
@@ -80,7 +83,7 @@ impl StandardInput {
         let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         // Larger is better; as large as it is will mostly do.
         for end in [pipe.as_fd(), writer.as_fd()] {
-            let _ = rustix::pipe::fcntl_setpipe_size(end, PIPE_BYTES);
+            let _ = rustix::pipe::fcntl_setpipe_size(end, PIPE_BYTES_MAX);
         }
         let length = wait_for_writers(&pipe)?;
         let mut content = vec![0; length];
@@ -134,7 +137,7 @@ fn settled_signature(file: &File) -> io::Result<Signature> {
         if start.elapsed() > SETTLE_MAX {
             return Err(io::Error::other("standard input is too young"));
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(SETTLE_STEP);
     }
 }
 
@@ -232,5 +235,26 @@ mod tests {
         assert!(StandardInput::look(File::open("/dev/zero").unwrap().into()).is_err());
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         assert!(StandardInput::look(socket.into()).is_err());
+    }
+
+    #[test]
+    fn a_file_that_stays_young_is_not_waited_for() {
+        let file = tempfile::tempfile().unwrap();
+        // Its stamps lie ahead of every clock for longer than anybody waits.
+        file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
+        let begun = Instant::now();
+        assert!(StandardInput::look(file.into()).is_err());
+        assert!(begun.elapsed() > SETTLE_MAX);
+    }
+
+    #[test]
+    fn more_than_a_pipe_holds_is_not_known_beforehand() {
+        for (bytes, is_taken) in [(PIPE_BYTES_MAX, true), (PIPE_BYTES_MAX + 1, false)] {
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            // Ends when all is written, or nobody is left to read.
+            let writes = std::thread::spawn(move || File::from(writer).write_all(&vec![b'x'; bytes]));
+            assert_eq!(StandardInput::look(reader).is_ok(), is_taken, "{bytes}");
+            assert_eq!(writes.join().unwrap().is_ok(), is_taken, "{bytes}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!   and `Close` from root.
 //! - Sends: replies only.
 //! - Mailbox: unbounded in practice, one message per miss.
-//! - On failure: the process exits; what is in memory cannot be vouched for.
+//! - On failure: rebuilt from the index; the manifests in memory, which nobody can vouch for, are forgotten.
 //! - Never fails a compile: without an index there are only misses.
 
 use std::sync::Arc;

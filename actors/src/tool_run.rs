@@ -14,6 +14,7 @@ mod exec_strings;
 pub mod inherited;
 mod spawn;
 mod tool_io;
+mod turns;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +29,7 @@ use crate::faults;
 use crate::observer::{Job, Watcher};
 use spawn::Started;
 use tool_io::ToolIo;
+use turns::Turns;
 
 /// How long after the tool's exit its output's end (and its last process's) is waited for: orphans that have
 /// ended but are not yet reaped by the system's `init` look alive for about this long.
@@ -81,7 +83,7 @@ pub fn run(job: Job, watcher: &mut dyn Watcher, attendant: Option<&mut dyn Atten
         buffer: Vec::new(),
         attendant,
         listening: true,
-        calls_in_a_row: 0,
+        turns: Turns::default(),
         cancelled: false,
         kill_at: None,
     };
@@ -119,8 +121,7 @@ struct Run<'a> {
     attendant: Option<&'a mut dyn Attendant>,
     /// Some process may have the filter.
     listening: bool,
-    /// System calls answered since anything else was looked for.
-    calls_in_a_row: u32,
+    turns: Turns,
     cancelled: bool,
     /// When a cancelled tool that has not ended by itself is killed.
     kill_at: Option<Instant>,
@@ -137,16 +138,12 @@ enum Happening {
     Exited,
 }
 
-/// How many system calls are answered before anything else gets its turn, should a tree of processes ask
-/// without a pause: a fraction of a millisecond's worth.
-const CALLS_IN_A_ROW_MAX: u32 = 64;
-
 /// The most that can happen at once, the system call apart.
-const HAPPENINGS_MAX: usize = 5;
+const HAPPENINGS: usize = 5;
 
 impl Happening {
     /// All but the system call, in their order.
-    const OTHERS: [Self; HAPPENINGS_MAX] = [
+    const OTHERS: [Self; HAPPENINGS] = [
         Self::Cancelled,
         Self::Executed,
         Self::Output(OutputStream::Stdout),
@@ -156,7 +153,7 @@ impl Happening {
 
     /// As a number that the kernel keeps for us.
     fn token(self) -> epoll::EventData {
-        let index = Self::OTHERS.iter().position(|&h| h == self).unwrap_or(HAPPENINGS_MAX);
+        let index = Self::OTHERS.iter().position(|&h| h == self).unwrap_or(HAPPENINGS);
         epoll::EventData::new_u64(index as u64)
     }
 }
@@ -224,9 +221,7 @@ impl Run<'_> {
                 Err(error) => return Err(error.into()),
             }
             let called = listener.is_some() && polled[1].revents().contains(PollFlags::IN);
-            let others_first = self.calls_in_a_row >= CALLS_IN_A_ROW_MAX;
-            self.calls_in_a_row = if called && !others_first { self.calls_in_a_row + 1 } else { 0 };
-            if called && !others_first {
+            if self.turns.is_calls(called) {
                 return Ok(Happening::SystemCall);
             }
             let hung_up = listener.is_some() && polled[1].revents().contains(PollFlags::HUP);
@@ -246,7 +241,7 @@ impl Run<'_> {
     fn most_urgent(&self) -> io::Result<Option<Happening>> {
         let nothing =
             || epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(u64::MAX) };
-        let mut events: [epoll::Event; HAPPENINGS_MAX] = std::array::from_fn(|_| nothing());
+        let mut events: [epoll::Event; HAPPENINGS] = std::array::from_fn(|_| nothing());
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let count = match epoll::wait(&self.others, &mut events, Some(&now)) {
             Err(rustix::io::Errno::INTR) => 0,

@@ -29,11 +29,16 @@ use tree::Tree;
 /// How often the tool's end and the client's are looked for while there is no output.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// How long after the tool's exit its output's end is waited for, should a process that it left behind hold it open.
+/// How long after the tool's exit, and after the last of its output, more is waited for, should a process that it left
+/// behind hold it open.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// Pieces of output that may wait for a slow client: then the tool waits too.
 const PIECES_MAX: usize = 16;
+
+/// Pieces of output that come after the tool's exit and may be its own: those that waited, and of each stream one in a
+/// thread's hands and what the pipe holds. Further ones are of a process that it left behind.
+const LATE_PIECES_MAX: usize = PIECES_MAX + 4;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +90,17 @@ struct Run {
 
 impl Run {
     fn attend(&mut self, watcher: &mut dyn Watcher) -> io::Result<ExitStatus> {
-        let mut ended: Option<(ExitStatus, Instant)> = None;
+        let mut ended: Option<ExitStatus> = None;
+        // Since when nothing has come, the exit included; and how much came after that.
+        let (mut quiet_since, mut late_pieces) = (Instant::now(), 0);
         loop {
             match self.told.recv_timeout(LOOK_EVERY) {
                 Ok((_, bytes)) if bytes.is_empty() => self.open -= 1,
-                Ok((stream, bytes)) => watcher.output(stream, &bytes),
+                Ok((stream, bytes)) => {
+                    watcher.output(stream, &bytes);
+                    quiet_since = Instant::now();
+                    late_pieces += usize::from(ended.is_some());
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK_EVERY),
             }
@@ -98,10 +109,11 @@ impl Run {
                 self.tree.kill();
             }
             if ended.is_none() {
-                ended = self.child.try_wait()?.map(|status| (status, Instant::now()));
+                ended = self.child.try_wait()?;
+                quiet_since = Instant::now();
             }
-            if let Some((status, at)) = ended
-                && (self.open == 0 || at.elapsed() > GRACE)
+            if let Some(status) = ended
+                && (self.open == 0 || quiet_since.elapsed() > GRACE || late_pieces > LATE_PIECES_MAX)
             {
                 return Ok(status);
             }

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,8 +159,38 @@ impl Watcher for Ear {
     }
 }
 
+/// What a tool that counts says: in pieces of so many bytes, and far more of them than may wait for a listener.
+const PIECE_BYTES: usize = 64 * 1024;
+const PIECES: usize = 200;
+
+/// Hears nothing for a while, and then slowly, and sees how far the tool has come.
+struct Slow {
+    ear: Ear,
+    said: PathBuf,
+    heard_bytes: usize,
+    ahead_bytes_max: usize,
+}
+
+impl Watcher for Slow {
+    fn starting(&mut self, pid: u32) -> std::io::Result<()> {
+        self.ear.starting(pid)
+    }
+
+    fn output(&mut self, _: OutputStream, bytes: &[u8]) {
+        // What waits when the tool ends takes longer than a tool's end is waited for.
+        std::thread::sleep(Duration::from_millis(if self.heard_bytes == 0 { 1000 } else { 10 }));
+        let said = self.said.metadata().map_or(0, |file| file.len() as usize) * PIECE_BYTES;
+        self.ahead_bytes_max = self.ahead_bytes_max.max(said.saturating_sub(self.heard_bytes));
+        self.heard_bytes += bytes.len();
+    }
+
+    fn cancelled(&self) -> BorrowedFd<'_> {
+        self.ear.cancelled()
+    }
+}
+
 /// This program as a tool: what it is to do is in its environment (see `acting_as_a_tool`).
-fn run(act: &str, cwd: &Path, merged: bool, ear: &mut Ear) -> Ended {
+fn run(act: &str, cwd: &Path, merged: bool, ear: &mut dyn Watcher) -> Ended {
     let tool = std::env::current_exe().unwrap();
     let argv = ["tool", "acting_as_a_tool", "--exact", "--ignored", "--nocapture", "--quiet"];
     let inherited = std::env::vars().map(|(name, value)| format!("{name}={value}"));
@@ -217,6 +248,34 @@ fn acting_as_a_tool() {
             let null = std::process::Stdio::null;
             command.stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
         }
+        // The same, and it holds our output open.
+        "hold" => drop(again("late").spawn().unwrap()),
+        // The same, and it never stops talking.
+        "chat" => {
+            drop(again("talk").spawn().unwrap());
+            while !Path::new("talking").exists() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        "talk" => {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(3) {
+                let mut out = std::io::stdout().lock();
+                out.write_all(b"y").and_then(|()| out.flush()).unwrap();
+                std::fs::write("talking", "").unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::fs::write("late", "").unwrap();
+        }
+        // Counts in a file what it has said so far.
+        "count" => {
+            let mut said = std::fs::File::options().append(true).create(true).open("said").unwrap();
+            for _ in 0..PIECES {
+                let mut out = std::io::stdout().lock();
+                out.write_all(&[b'x'; PIECE_BYTES]).and_then(|()| out.flush()).unwrap();
+                said.write_all(b".").unwrap();
+            }
+        }
         _ => {}
     }
 }
@@ -262,9 +321,36 @@ fn what_a_tool_leaves_behind_is_told_and_lives_on() {
     let temp = tempfile::tempdir().unwrap();
     let ended = run("leave", temp.path(), false, &mut Ear::new(None));
     assert_eq!(ended, Ended { exit: Exit::Code(0), cancelled: false, left_processes: true });
+    wait_for_the_late_one(temp.path());
+}
+
+fn wait_for_the_late_one(cwd: &Path) {
     let begun = Instant::now();
-    while !temp.path().join("late").exists() {
+    while !cwd.join("late").exists() {
         assert!(begun.elapsed() < Duration::from_secs(30), "it was killed");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn a_tool_whose_output_is_held_open_is_not_waited_for() {
+    for act in ["hold", "chat"] {
+        let temp = tempfile::tempdir().unwrap();
+        let ended = run(act, temp.path(), false, &mut Ear::new(None));
+        assert_eq!(ended.exit, Exit::Code(0));
+        // Who holds it goes on for seconds.
+        assert!(!temp.path().join("late").exists(), "{act}: it was waited for");
+        wait_for_the_late_one(temp.path());
+    }
+}
+
+#[test]
+fn a_tool_waits_for_a_client_that_reads_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let said = temp.path().join("said");
+    let mut slow = Slow { ear: Ear::new(None), said, heard_bytes: 0, ahead_bytes_max: 0 };
+    run("count", temp.path(), false, &mut slow);
+    // Nothing is lost, though the last of it came when the tool had ended. Sixteen pieces may wait, and some more are on their way: in the pipe, and in hands.
+    assert!(slow.ahead_bytes_max <= 24 * PIECE_BYTES, "{} bytes", slow.ahead_bytes_max);
+    assert!(slow.heard_bytes >= PIECES * PIECE_BYTES);
 }

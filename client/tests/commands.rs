@@ -2,11 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -34,14 +34,15 @@ impl Fixture {
         self.temp.path().join(name)
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    fn client(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.path("zccache-client"));
         command.args(args).env_clear().env("PATH", "/usr/bin:/bin");
-        command.env("ZCCACHE_RUNTIME_DIR", self.endpoint.directory()).output().unwrap()
+        command.env("ZCCACHE_RUNTIME_DIR", self.endpoint.directory());
+        command
     }
 
     fn check(&self, args: &[&str], status: i32, stdout: &str, stderr: &str) {
-        let output = self.run(args);
+        let output = self.client(args).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(status), "{args:?}: {out}{err}");
@@ -151,7 +152,8 @@ fn reports_are_for_people_or_for_scripts() {
     fixture.check(&["status"], 0, "1 min 1 s", "");
     fixture.check(&["clear"], 0, "forgot 5 results, deleted 6 files", "");
     fixture.check(&["start"], 0, "already running: process 77", "");
-    let stats: serde_json::Value = serde_json::from_slice(&fixture.run(&["stats", "--json"]).stdout).unwrap();
+    let stats: serde_json::Value =
+        serde_json::from_slice(&fixture.client(&["stats", "--json"]).output().unwrap().stdout).unwrap();
     let promised = [
         ("", "requests hits misses passed_through fallbacks_reported stored not_stored pass_through_reasons"),
         ("", "degraded store service"),
@@ -164,7 +166,7 @@ fn reports_are_for_people_or_for_scripts() {
         }
     }
     let status: serde_json::Value =
-        serde_json::from_slice(&fixture.run(&["status", "--json"]).stdout).unwrap();
+        serde_json::from_slice(&fixture.client(&["status", "--json"]).output().unwrap().stdout).unwrap();
     assert_eq!(status.pointer("/service/pid").unwrap(), 77);
 }
 
@@ -211,6 +213,20 @@ fn stop_returns_when_the_lock_is_free() {
     fixture.check(&["stop"], 0, "stopped", "");
     assert!(begun.elapsed() >= takes);
     holder.join().unwrap();
+}
+
+#[test]
+fn stop_tells_what_it_waits_for() {
+    let fixture = Fixture::new();
+    let lock = File::create(fixture.endpoint.service_lock()).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    fixture.serve(|_| Some(Reply::ShuttingDown { running: 3 }));
+    let mut stop = fixture.client(&["stop"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(stop.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert_eq!(told, "waiting for the service to finish (3 running)…\n");
+    drop(lock);
+    assert!(stop.wait().unwrap().success());
 }
 
 #[test]

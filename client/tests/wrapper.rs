@@ -684,3 +684,34 @@ fn output_to_nobody_ends_as_the_tool_would() {
     service.join().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGPIPE));
 }
+
+/// A service that does not make itself a daemon, and answers all the same.
+#[test]
+fn the_process_that_was_started_is_not_waited_for_once_the_service_answers() {
+    let fixture = Fixture::new();
+    let started = fixture.path("started");
+    fixture.script(
+        "bin/zccache-service",
+        &format!("echo $$ >{0}.new; mv {0}.new {0}; exec sleep 1000", started.display()),
+    );
+    let mut command = fixture.wrapper(&["cc"]);
+    command.env_remove("ZCCACHE_NO_SPAWN").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let wrapper = command.spawn().unwrap();
+    let begun = Instant::now();
+    while !started.exists() && begun.elapsed() < FALLBACK_AT_MOST {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let service = fixture.answer(|stream, _| send(stream, &finished(Exit::Code(9), "", "")));
+    let output = wrapper.wait_with_output().unwrap();
+    let took = begun.elapsed();
+    let pid = std::fs::read_to_string(&started).unwrap().trim().parse().unwrap();
+    // Not before the wrapper has gone: until then there was something to be waited for.
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    assert!(took < FALLBACK_AT_MOST, "{took:?}");
+    assert_eq!(output.status.code(), Some(9));
+    service.join().unwrap();
+}

@@ -3,7 +3,8 @@
 # The same tests either way; nextest lacks only the examples in the documentation, which are run after it.
 set -euo pipefail
 cargo=${CARGO:-cargo}
-# What compares with the bare tool, but for the tools of which all is known by what the kernel shows. Run once more with the observer of systems on which tools cannot be watched.
+# What compares with the bare tool, but for the tools of which all is known by what the kernel shows. Run once more with
+# the observer of systems on which tools cannot be watched.
 scenarios=(environment file_systems generated hits inputs linking links modes options outputs places precompiled search
   several_sources sharing)
 

@@ -328,28 +328,181 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
+/// Words in the name of a number that make it a time-out, the length of a queue or a limit. A length of time is one by its
+/// type. (`_BYTES` alone is a buffer's or a format's size: what is longer takes another turn, and nothing ends.)
+const LIMIT_WORDS: [&str; 15] = [
+    "ATTEMPTS", "BACKLOG", "CAPACITY", "CORE", "INTERVAL", "LIMIT", "MAILBOX", "MAX", "MIN", "MS", "NS",
+    "OUTBOX", "PATIENCE", "SHARE", "TIMEOUT",
+];
+
+/// Constants that look like it and are none, or that no test can come to the end of; by the reason.
+const NO_LIMITS: [(&str, &[&str]); 3] = [
+    (
+        "a pause between two looks: it delays what is seen, and ends nothing",
+        &[
+            "actors/src/observe_linux/witness/reading.rs SETTLE_STEP",
+            "actors/src/standard_input.rs LOOK_EVERY",
+            "actors/src/standard_input.rs SETTLE_STEP",
+            "actors/src/tool_run_portable.rs LOOK_EVERY",
+            "client/src/cli/service.rs PAUSE",
+            "client/src/fallback.rs KILL_PAUSE",
+            "client/src/start_service.rs PAUSE_MAX",
+            "client/src/start_service.rs PAUSE_MIN",
+            "client/src/windows/start_service.rs PAUSE_MAX",
+            "client/src/windows/start_service.rs PAUSE_MIN",
+        ],
+    ),
+    (
+        "from here on another way to the same file is cheaper: nothing but time tells",
+        &[
+            "actors/src/delivery/beside_linux.rs REFLINK_BYTES_MIN",
+            "actors/src/delivery/beside_macos.rs CLONE_BYTES_MIN",
+        ],
+    ),
+    (
+        "room for the longest that Windows has, which says so where it does not do: no user has a longer one",
+        &["proto/src/security_windows.rs TOKEN_WORDS_MAX"],
+    ),
+];
+
+/// Where bare lengths of time are right: how long what tests ask for takes is said by tests.
+const BARE_TIMES: [&str; 1] = ["actors/src/faults.rs"];
+
+/// What is shipped, without tests: each file's code, and its path.
+fn shipped() -> impl Iterator<Item = (String, String)> {
+    let is_shipped =
+        |path: &Path| LAYERS[..4].iter().any(|(name, _)| path.starts_with(Path::new(name).join("src")));
+    let is_code = |line: &&str| !["#[cfg(test)]", "#[cfg(all(test, unix))]"].contains(&line.trim());
+    sources().into_iter().filter(move |(path, _)| is_shipped(path)).map(move |(path, text)| {
+        (path.display().to_string(), text.lines().take_while(is_code).collect::<Vec<_>>().join("\n"))
+    })
+}
+
+/// The constant that a line defines, and its type.
+fn constant(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim_start();
+    let line =
+        ["pub ", "pub(crate) ", "pub(super) "].iter().find_map(|p| line.strip_prefix(p)).unwrap_or(line);
+    let (name, rest) = line.strip_prefix("const ")?.split_once(": ")?;
+    Some((name, rest.split(" =").next()?))
+}
+
+fn is_limit(name: &str, kind: &str) -> bool {
+    let is_number = ["u8", "u16", "u32", "u64", "u128", "usize", "i32", "i64"].contains(&kind);
+    let has_word = || name.split('_').any(|word| LIMIT_WORDS.contains(&word));
+    ["Duration", "Timespec"].contains(&kind) || is_number && has_word()
+}
+
+/// The constants that a cell names: "`file` `NAME`, `NAME`; `file` `NAME`".
+fn constants_named(cell: &str) -> Vec<String> {
+    let mut file = "";
+    let mut named = Vec::new();
+    for word in quoted(cell) {
+        match word.contains('/') {
+            true => file = word,
+            false => named.push(format!("{file} {word}")),
+        }
+    }
+    named
+}
+
 #[test]
-fn every_time_out_and_limit_names_a_file_and_a_test_that_hits_it() {
+fn every_time_out_and_limit_is_in_the_table_with_a_test_that_hits_it() {
     let text = std::fs::read_to_string(workspace().join("docs/architecture.md")).unwrap();
     let (_, section) = text.split_once("## Time-outs and limits").unwrap();
     let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
     let tests = test_functions();
-    let (mut count, mut offenders) = (0, Vec::new());
+    let (mut constants, mut limits) = (BTreeSet::new(), BTreeSet::new());
+    for (path, text) in shipped() {
+        for (name, kind) in text.lines().filter_map(constant) {
+            constants.insert(format!("{path} {name}"));
+            if is_limit(name, kind) {
+                limits.insert(format!("{path} {name}"));
+            }
+        }
+    }
+    assert!(
+        limits.len() > 100,
+        "only {} limits were found: have constants changed their shape?",
+        limits.len()
+    );
+    let excepted: BTreeSet<String> =
+        NO_LIMITS.iter().flat_map(|(_, names)| *names).map(|n| n.to_string()).collect();
+    let mut listed = BTreeSet::new();
+    let mut offenders = Vec::new();
     for row in rows {
-        count += 1;
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
-        let [what, .., place, hit_by] = &cells[..] else { panic!("no row: {row}") };
-        let missing = quoted(place).filter(|path| path.contains('/') && !workspace().join(path).is_file());
-        offenders.extend(missing.map(|path| format!("{what}: there is no {path}")));
+        let [what, _, why, place, hit_by] = &cells[..] else { panic!("no row of five cells: {row}") };
+        if why.is_empty() {
+            offenders.push(format!("{what}: there is no reason"));
+        }
+        let places = constants_named(place);
+        let missing = places.iter().filter(|name| !constants.contains(*name));
+        offenders.extend(missing.map(|name| format!("{what}: there is no constant {name}")));
         let named: Vec<&str> = quoted(hit_by).collect();
         let unknown = named.iter().filter(|name| !tests.contains(**name));
         offenders.extend(unknown.map(|name| format!("{what}: there is no test {name}")));
-        if cells.len() != 5 || named.is_empty() {
-            offenders.push(format!("{what}: no test is named"));
+        if places.is_empty() || named.is_empty() {
+            offenders.push(format!("{what}: no constant or no test is named"));
         }
+        let twice = places.into_iter().filter_map(|name| listed.replace(name));
+        offenders.extend(twice.map(|name| format!("{what}: {name} has another row")));
     }
-    assert!(count > 30, "only {count} rows were found: has the table changed its shape?");
-    none("rows of the table of time-outs and limits", offenders);
+    let unlisted = limits.iter().filter(|name| !listed.contains(*name) && !excepted.contains(*name));
+    offenders.extend(unlisted.map(|name| format!("{name} is in no row")));
+    let idle = excepted.iter().filter(|name| !limits.contains(*name) || listed.contains(*name));
+    offenders.extend(idle.map(|name| format!("{name} needs no exception")));
+    none(
+        "the table of time-outs and limits in docs/architecture.md, and the constants in the code",
+        offenders,
+    );
+}
+
+#[test]
+fn no_length_of_time_is_without_a_name() {
+    let offenders =
+        shipped().filter(|(path, _)| !BARE_TIMES.contains(&path.as_str())).flat_map(|(path, text)| {
+            let is_bare = |line: &&str| {
+                let code = line.split("//").next().unwrap_or_default();
+                let mut times =
+                    code.split("Duration::from_").skip(1).filter_map(|rest| rest.split('(').nth(1));
+                constant(line).is_none()
+                    && times.any(|amount| amount.starts_with(|c: char| c.is_ascii_digit()))
+            };
+            text.lines().filter(is_bare).map(|line| format!("{path}: {}", line.trim())).collect::<Vec<_>>()
+        });
+    none("lengths of time that are no named constants", offenders.collect());
+}
+
+/// The reasons in the table of this heading in docs/contract.md.
+fn reasons_documented(heading: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(workspace().join("docs/contract.md")).unwrap();
+    let (_, section) = text.split_once(&format!("### {heading}\n")).unwrap();
+    let rows =
+        section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    rows.skip(2).filter_map(|row| Some(quoted(row).next()?.to_string())).collect()
+}
+
+#[test]
+fn every_reason_that_stats_tells_is_documented() {
+    let squeezed = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ").replace("( ", "(");
+    let code: String = shipped().map(|(_, text)| squeezed(text)).collect();
+    let behind = |start: &str| -> Vec<String> {
+        let literals = code.split(start).skip(1).filter_map(|rest| rest.strip_prefix('"')?.split('"').next());
+        literals.map(str::to_string).collect()
+    };
+    let labels =
+        code.split("fn label(why: &Unstorable)").nth(1).and_then(|rest| rest.split(" } }").next()).unwrap();
+    let labels = labels.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_string);
+    let not_stored: BTreeSet<String> = behind("not_stored.count(").into_iter().chain(labels).collect();
+    let degraded: BTreeSet<String> =
+        ["degraded.count(", "Degraded(", "refuse(peers, "].into_iter().flat_map(behind).collect();
+    assert!(
+        not_stored.len() > 15 && degraded.len() > 8,
+        "have they changed their shape? {not_stored:?} {degraded:?}"
+    );
+    assert_eq!(not_stored, reasons_documented("Why a result is not stored"));
+    assert_eq!(degraded, reasons_documented("Why the cache did not work"));
 }
 
 #[test]

@@ -525,3 +525,33 @@ fn nvcc_comes_back() {
     s.write("k.h", "#define A 2\n");
     s.step(Expect::Miss, &line);
 }
+
+/// A script's interpreter may be a script. The kernel gives up after five of them, and we follow no further than that.
+#[test]
+fn scripts_are_followed_as_deep_as_the_kernel_follows_them() {
+    const LAST: usize = 9;
+    let mut s = project(&["sh"]);
+    let write = |s: &Scenario, number: usize, more: &str| {
+        s.edit(|w| {
+            let next = if number == LAST { "/bin/sh".to_string() } else { format!("./s{}", number + 1) };
+            let path = w.join(format!("s{number}"));
+            std::fs::write(&path, format!("#!{next}\n{more}\n")).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+            set_mtime(&path, 1_700_000_000);
+        });
+    };
+    (1..=LAST).for_each(|number| write(&s, number, ""));
+    // The shell says that there are too many, or finds that the script did what it says: nothing.
+    let run = |first: usize| ["sh".to_string(), "-c".into(), format!("./s{first}; echo $? >status")];
+    for (first, looked_at, not_looked_at) in [(LAST - 4, LAST, None), (1, 5, Some(LAST - 1))] {
+        s.step_of(Expect::Miss, &run(first));
+        s.step_of(Expect::Hit, &run(first));
+        if let Some(number) = not_looked_at {
+            write(&s, number, "# nobody comes so far");
+            s.step_of(Expect::Hit, &run(first));
+        }
+        write(&s, looked_at, "# another one");
+        s.step_of(Expect::Miss, &run(first));
+        s.step_of(Expect::Hit, &run(first));
+    }
+}

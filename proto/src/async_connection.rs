@@ -301,3 +301,20 @@ impl Sender {
         self.flush().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_alone_takes_no_more_memory_than_is_read_ahead() {
+        let room_behind = |announced: usize| {
+            let mut buffer = BytesMut::from(&u32::try_from(announced).unwrap().to_le_bytes()[..]);
+            let before = make_room(&mut buffer);
+            assert_eq!(before, HEADER_BYTES);
+            buffer.len() - before
+        };
+        assert_eq!(room_behind(READ_AHEAD_BYTES_MAX), READ_AHEAD_BYTES_MAX);
+        assert_eq!(room_behind(frame::FRAME_BYTES_MAX - HEADER_BYTES), READ_AHEAD_BYTES_MAX);
+    }
+}

@@ -296,4 +296,12 @@ mod tests {
         assert!(outcome.is_err(), "nobody came");
         assert_eq!(pool.waiting.len(), 2);
     }
+
+    #[tokio::test]
+    async fn one_write_takes_so_much_and_no_more() {
+        let (mut pool, _, endpoint, _temp) = pool(1);
+        let _client = connect(&endpoint).unwrap();
+        let stream = Stream(pool.accept().await.unwrap().instance);
+        assert_eq!(stream.write(&vec![0; WRITE_BYTES_MAX + 1]).await.unwrap(), WRITE_BYTES_MAX);
+    }
 }

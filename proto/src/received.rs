@@ -50,3 +50,20 @@ impl Received {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_alone_takes_no_more_memory_than_is_read_ahead() {
+        let room_behind = |announced: usize| {
+            let mut received = Received::default();
+            received.buffer.extend_from_slice(&u32::try_from(announced).unwrap().to_le_bytes());
+            received.buffer.shrink_to_fit();
+            received.room().capacity() - HEADER_BYTES
+        };
+        assert_eq!(room_behind(READ_AHEAD_BYTES_MAX), READ_AHEAD_BYTES_MAX);
+        assert_eq!(room_behind(frame::FRAME_BYTES_MAX - HEADER_BYTES), READ_AHEAD_BYTES_MAX);
+    }
+}

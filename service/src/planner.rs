@@ -166,4 +166,18 @@ mod tests {
         }
         assert_eq!(planner.compiler(b"/nowhere/clang-14"), Some(Compiler::Clang));
     }
+
+    #[test]
+    fn so_many_tools_are_remembered_and_then_none() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("gcc"), "").unwrap();
+        let planner = ToolPlanner::default();
+        let known = || planner.resolved.read().unwrap().len();
+        // The same one, spelled in many ways.
+        let spelled = |n: usize| format!("{}{}gcc", dir.path().display(), "/".repeat(n + 1)).into_bytes();
+        (0..TOOLS_MAX).for_each(|n| _ = planner.resolved(&spelled(n)).unwrap());
+        assert_eq!(known(), TOOLS_MAX);
+        planner.resolved(&spelled(TOOLS_MAX)).unwrap();
+        assert_eq!(known(), 1);
+    }
 }

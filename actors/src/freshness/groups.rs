@@ -93,4 +93,28 @@ mod tests {
             assert_eq!(directory_of(path.as_bytes()), directory.as_bytes(), "{path}");
         }
     }
+
+    #[test]
+    fn a_directory_is_opened_and_its_files_kept_from_so_many_names_on() {
+        use crate::digest::Digest;
+        use crate::observation::Spelled;
+        use crate::signature::Signature;
+        let signature = Signature::of("/").unwrap();
+        let content = Fact::Content { digest: Digest::of(b""), signature, executed: false, linked: false };
+        let group_of = |absent: usize, files: usize| {
+            let absent = (0..absent).map(|n| (n, Fact::Absent));
+            let files = (100..100 + files).map(|n| (n, content.clone()));
+            let observations: Vec<_> = absent
+                .chain(files)
+                .map(|(n, fact)| Observation { path: Spelled(format!("d/{n}").into_bytes()), fact })
+                .collect();
+            let mut all = groups(&observations);
+            assert_eq!(all.len(), 1);
+            all.remove(0)
+        };
+        assert!(!group_of(OPENED_NAMES_MIN - 1, 0).opened);
+        assert!(group_of(OPENED_NAMES_MIN, 0).opened);
+        assert!(!group_of(OPENED_NAMES_MIN, KEPT_NAMES_MIN - 1).kept);
+        assert!(group_of(OPENED_NAMES_MIN, KEPT_NAMES_MIN).kept);
+    }
 }

@@ -111,7 +111,6 @@ impl Scans {
     }
 
     fn scan(&self, path: &Path) -> std::io::Result<Arc<Scan>> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let signature = Signature::of(path)?;
         let key = (signature.dev, signature.ino);
         let known = self.by_file.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -119,14 +118,7 @@ impl Scans {
             return Ok(scan);
         }
         let now_ns = coarse_now_ns();
-        let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
-        let before = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
-        let mut text = Vec::new();
-        (&file).take(SOURCE_BYTES_MAX + 1).read_to_end(&mut text)?;
-        let after = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
-        if before != after || text.len() as u64 > SOURCE_BYTES_MAX {
-            return Err(std::io::Error::other("a source that is too large, or changes"));
-        }
+        let (before, text) = read(path)?;
         let scan = Arc::new(source_scan::scan(&text));
         if before.is_settled(now_ns) {
             self.remember(before, &scan);
@@ -141,6 +133,20 @@ impl Scans {
         }
         scans.insert((file.dev, file.ino), (file, Arc::clone(scan)));
     }
+}
+
+/// A source, and the file's signature while it was read.
+fn read(path: &Path) -> std::io::Result<(Signature, Vec<u8>)> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let before = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
+    let mut text = Vec::new();
+    (&file).take(SOURCE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    let after = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
+    if before != after || text.len() as u64 > SOURCE_BYTES_MAX {
+        return Err(std::io::Error::other("a source that is too large, or changes"));
+    }
+    Ok((before, text))
 }
 
 /// What is still to be looked at.
@@ -202,5 +208,16 @@ mod tests {
         assert_eq!(known(), SCANS_MAX);
         scans.remember(Signature { ino: u64::MAX, ..file }, &scan);
         assert_eq!(known(), 1);
+    }
+
+    #[test]
+    fn a_source_longer_than_is_scanned_is_an_error() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a.h");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(SOURCE_BYTES_MAX).unwrap();
+        assert!(read(&path).is_ok());
+        file.set_len(SOURCE_BYTES_MAX + 1).unwrap();
+        assert!(read(&path).is_err());
     }
 }

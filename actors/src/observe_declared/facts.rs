@@ -251,4 +251,24 @@ mod tests {
         assert!(matches!(facts.trouble, Some(Unstorable::TooMany("observations"))), "{:?}", facts.trouble);
         assert_eq!(facts.sightings.len(), FACTS_MAX);
     }
+
+    #[test]
+    fn as_many_links_are_followed_as_the_kernel_follows() {
+        let temp = tempfile::tempdir().unwrap();
+        let last = u32::from(LINKS_MAX) + 2;
+        (1..=last).for_each(|n| {
+            std::os::unix::fs::symlink((n - 1).to_string(), temp.path().join(n.to_string())).unwrap();
+        });
+        let mut facts = Facts::new(temp.path());
+        facts.look(last.to_string().as_bytes());
+        let is_link = |s: &&Sighting| matches!(s.seen, Seen::Symlink { .. });
+        let is_here = |s: &&Sighting| {
+            !s.path.0[1..].contains(&b'/') || s.path.0.starts_with(temp.path().as_os_str().as_bytes())
+        };
+        // The first is no link's target.
+        assert_eq!(
+            facts.sightings.iter().filter(is_link).filter(is_here).count(),
+            usize::from(LINKS_MAX) + 1
+        );
+    }
 }

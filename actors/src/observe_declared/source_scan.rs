@@ -366,4 +366,12 @@ mod tests {
         assert!(pastes_question(&scan(b"C(__has_, include)").pieces));
         assert!(!pastes_question(&scan(b"#ifdef __has_include\n#include <x>\n#endif").pieces));
     }
+
+    #[test]
+    fn a_name_may_be_cut_into_so_many_pieces() {
+        let pieces = |pieces: &[&str]| pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
+        // The underscores count twice: four pieces, and five.
+        assert!(asks_time(&pieces(&["__", "TI", "ME"])));
+        assert!(!asks_time(&pieces(&["__", "T", "I", "ME"])));
+    }
 }

@@ -77,16 +77,20 @@ impl Toolchains {
                     let mut toolchain = Toolchain::ask(invocation, policy, &options)?;
                     toolchain.stamps = toolchain.look(invocation.cwd_path());
                     let toolchain = Arc::new(toolchain);
-                    let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-                    if known.len() >= TOOLCHAINS_MAX {
-                        known.clear();
-                    }
-                    known.insert(key, Arc::clone(&toolchain));
+                    self.remember(key, Arc::clone(&toolchain));
                     toolchain
                 }
             };
         toolchain.add_to(facts)?;
         Ok(toolchain)
+    }
+
+    fn remember(&self, key: Digest, toolchain: Arc<Toolchain>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= TOOLCHAINS_MAX {
+            known.clear();
+        }
+        known.insert(key, toolchain);
     }
 }
 
@@ -291,4 +295,21 @@ fn search_path(invocation: &Invocation) -> Result<Vec<Vec<u8>>, String> {
         return Err("a relative directory in PATH".into());
     }
     Ok(dirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_toolchains_are_remembered_and_then_none() {
+        let toolchains = Toolchains::default();
+        let known = || toolchains.known.lock().unwrap().len();
+        for number in 0..TOOLCHAINS_MAX {
+            toolchains.remember(Digest::of(&number.to_le_bytes()), Arc::default());
+        }
+        assert_eq!(known(), TOOLCHAINS_MAX);
+        toolchains.remember(Digest::of(b"one more"), Arc::default());
+        assert_eq!(known(), 1);
+    }
 }

@@ -201,4 +201,18 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn as_many_links_are_followed_as_the_kernel_follows() {
+        let temp = tempfile::tempdir().unwrap();
+        let top = std::fs::canonicalize(temp.path()).unwrap();
+        std::fs::write(top.join("0"), "").unwrap();
+        (1..=LINKS_MAX + 1).for_each(|n| symlink((n - 1).to_string(), top.join(n.to_string())).unwrap());
+        let place = Place::new(top.as_os_str().as_encoded_bytes()).unwrap();
+        for (count, end) in [(LINKS_MAX, "0"), (LINKS_MAX + 1, "1")] {
+            let reached = Links::default().walk(&place, count.to_string().as_bytes(), &mut |_| {});
+            assert_eq!(String::from_utf8(reached.path).unwrap(), end, "{count} links");
+            assert_eq!(std::fs::metadata(top.join(count.to_string())).is_ok(), end == "0", "{count} links");
+        }
+    }
 }

@@ -25,7 +25,7 @@ const FIRST_READ_BYTES: u64 = 256;
 pub const PATH_BYTES_MAX: usize = libc::PATH_MAX as usize;
 
 /// Room for the kernel's structure, in words of 8 bytes; today's is 10.
-const REQUEST_WORDS: usize = 64;
+const REQUEST_WORDS_MAX: usize = 64;
 
 /// A system call that waits for us.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ pub struct Notification {
 /// Receives and answers.
 pub struct Listener {
     fd: OwnedFd,
-    request: Box<[u64; REQUEST_WORDS]>,
+    request: Box<[u64; REQUEST_WORDS_MAX]>,
     request_bytes: usize,
 }
 
@@ -64,12 +64,10 @@ impl Listener {
             return Err(io::Error::last_os_error());
         }
         let request_bytes = usize::from(sizes.seccomp_notif).max(size_of::<libc::seccomp_notif>());
-        if request_bytes > REQUEST_WORDS * 8 {
-            return Err(io::Error::other("the kernel's notifications are too large"));
-        }
+        has_room_for(request_bytes)?;
         // SAFETY: takes a plain number. Older kernels refuse it, which costs time alone.
         unsafe { libc::ioctl(fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) };
-        Ok(Self { fd, request: Box::new([0; REQUEST_WORDS]), request_bytes })
+        Ok(Self { fd, request: Box::new([0; REQUEST_WORDS_MAX]), request_bytes })
     }
 
     /// The next call that waits. None if the one that was there is gone (its thread was killed).
@@ -145,6 +143,13 @@ impl AsFd for Listener {
     }
 }
 
+fn has_room_for(request_bytes: usize) -> io::Result<()> {
+    if request_bytes > REQUEST_WORDS_MAX * 8 {
+        return Err(io::Error::other("the kernel's notifications are too large"));
+    }
+    Ok(())
+}
+
 /// Reads the string at `address` of thread `tid` into `string`, without its NUL.
 ///
 /// # Errors
@@ -182,5 +187,28 @@ pub fn read_memory(tid: u32, address: u64, buffer: &mut [u8]) -> Result<usize, E
         1.. => Ok(got.unsigned_abs()),
         0 => Err(Errno::FAULT),
         _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_as_long_as_the_kernel_takes_is_read_and_a_longer_one_is_none() {
+        let mut text = vec![b'x'; PATH_BYTES_MAX + 1];
+        text[PATH_BYTES_MAX] = 0;
+        let mut read = Vec::new();
+        // Its NUL counts.
+        let address = text.as_ptr() as u64;
+        assert_eq!(read_string(std::process::id(), address, &mut read), Err(Errno::NAMETOOLONG));
+        assert_eq!(read_string(std::process::id(), address + 1, &mut read), Ok(()));
+        assert_eq!(read, text[1..PATH_BYTES_MAX]);
+    }
+
+    #[test]
+    fn a_kernel_whose_notifications_are_larger_than_the_room_for_them_is_not_listened_to() {
+        assert!(has_room_for(REQUEST_WORDS_MAX * 8).is_ok());
+        assert!(has_room_for(REQUEST_WORDS_MAX * 8 + 1).is_err());
     }
 }

@@ -82,7 +82,7 @@ impl Memory {
         {
             return Some(Listed::Links(Arc::clone(links)));
         }
-        if few && now_ns.saturating_sub(signature.ctime_ns) < RESTLESS_NS {
+        if few && is_restless(&signature, now_ns) {
             return Some(Listed::NotWorthwhile);
         }
         let links = Arc::new(list_links(place, shown).ok()?);
@@ -107,6 +107,10 @@ impl Memory {
         !distrusted.is_empty()
             && (distrusted.contains(&key(tool, None)) || distrusted.contains(&key(tool, Some(cwd))))
     }
+}
+
+fn is_restless(directory: &Signature, now_ns: i64) -> bool {
+    now_ns.saturating_sub(directory.ctime_ns) < RESTLESS_NS
 }
 
 /// A tool, and the directory where it is meant. Neither holds a NUL.
@@ -168,4 +172,87 @@ fn list_links(place: &Place, path: &[u8]) -> std::io::Result<FxHashSet<Vec<u8>>>
         }
     }
     Ok(links)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(directory: &std::path::Path) -> Place {
+        Place::new(directory.as_os_str().as_encoded_bytes()).unwrap()
+    }
+
+    #[test]
+    fn so_many_texts_directories_and_tools_are_remembered_and_then_none() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = place(temp.path());
+        std::fs::write(temp.path().join("a.h"), "#include \"b.h\"").unwrap();
+        let text = Signature::of(temp.path().join("a.h")).unwrap();
+        // `/` is older than any test, so that what is seen there is remembered.
+        let root = Signature::of("/").unwrap();
+        let memory = Memory::default();
+        let (names, links) = (Arc::<IncludeNames>::default(), LinkNames::default());
+        for number in 1..TEXTS_MAX as u64 {
+            locked(&memory.texts)
+                .insert(Signature { ino: number, dev: u64::MAX, ..text }, Arc::clone(&names));
+        }
+        for number in 1..DIRECTORIES_MAX {
+            locked(&memory.directories).insert(number.to_string().into(), (root, Arc::clone(&links)));
+        }
+        (1..DISTRUSTED_MAX).for_each(|number| memory.distrust(number.to_string().as_bytes(), None));
+        memory.include_names(&place, b"a.h", &text);
+        memory.links_in(&place, b"/", false).unwrap();
+        memory.distrust(b"one", None);
+        assert_eq!(locked(&memory.texts).len(), TEXTS_MAX);
+        assert_eq!(locked(&memory.directories).len(), DIRECTORIES_MAX);
+        assert!(memory.distrusts(b"1", b"/") && memory.distrusts(b"one", b"/"));
+        std::fs::write(temp.path().join("b.h"), "").unwrap();
+        memory.include_names(&place, b"b.h", &Signature::of(temp.path().join("b.h")).unwrap());
+        memory.links_in(&place, b"/usr", false).unwrap();
+        memory.distrust(b"another", None);
+        assert_eq!(locked(&memory.texts).len(), 1);
+        assert_eq!(locked(&memory.directories).len(), 1);
+        assert!(!memory.distrusts(b"1", b"/") && memory.distrusts(b"another", b"/"));
+    }
+
+    #[test]
+    fn a_text_longer_than_is_read_may_include_anything() {
+        let temp = tempfile::tempdir().unwrap();
+        // A library names nothing, and is looked into no further; so this is only about its length.
+        let path = temp.path().join("lib.so");
+        std::fs::write(&path, ELF_MAGIC).unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let is_unclear = |bytes: u64| {
+            file.set_len(bytes).unwrap();
+            let signature = Signature::of(&path).unwrap();
+            Memory::default().include_names(&place(temp.path()), b"lib.so", &signature).unclear
+        };
+        assert!(!is_unclear(TEXT_BYTES_MAX));
+        assert!(is_unclear(TEXT_BYTES_MAX + 1));
+    }
+
+    #[test]
+    fn a_directory_that_changed_a_moment_ago_is_not_listed_for_a_few_names() {
+        let temp = tempfile::tempdir().unwrap();
+        let signature = Signature::of(temp.path()).unwrap();
+        assert!(is_restless(&signature, signature.ctime_ns + RESTLESS_NS - 1));
+        assert!(!is_restless(&signature, signature.ctime_ns + RESTLESS_NS));
+        let listed = |few: bool| Memory::default().links_in(&place(temp.path()), b"", few).unwrap();
+        assert!(matches!(listed(true), Listed::NotWorthwhile));
+        assert!(matches!(listed(false), Listed::Links(_)));
+    }
+
+    #[test]
+    fn a_directory_of_more_names_than_are_looked_through_is_not_listed() {
+        // In memory, where a hundred thousand names are soon made. Two of those that are there are the directory itself
+        // and the one above.
+        let temp = tempfile::tempdir_in("/dev/shm").unwrap();
+        let directory = std::fs::File::open(temp.path()).unwrap();
+        let link = |name: &str| rustix::fs::symlinkat("x", &directory, name).unwrap();
+        (2..LISTED_NAMES_MAX).for_each(|number| link(&number.to_string()));
+        let listed = || Memory::default().links_in(&place(temp.path()), b"", false);
+        assert!(matches!(listed(), Some(Listed::Links(links)) if links.len() == LISTED_NAMES_MAX - 2));
+        link("one more");
+        assert!(listed().is_none());
+    }
 }

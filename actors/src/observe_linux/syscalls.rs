@@ -333,15 +333,12 @@ pub fn calls() -> impl Iterator<Item = &'static Call> {
     COMMON.iter().chain(LEGACY)
 }
 
-/// One more than the highest number in the table, with room.
-const NUMBERS_MAX: usize = 512;
-
 static BY_NUMBER: LazyLock<Vec<Option<Meaning>>> = LazyLock::new(|| {
-    let mut by_number = vec![None; NUMBERS_MAX];
+    let mut by_number = Vec::new();
     for call in calls() {
-        if let Some(slot) = usize::try_from(call.number).ok().and_then(|n| by_number.get_mut(n)) {
-            *slot = Some(call.meaning);
-        }
+        let Ok(number) = usize::try_from(call.number) else { continue };
+        by_number.resize(by_number.len().max(number + 1), None);
+        by_number[number] = Some(call.meaning);
     }
     by_number
 });

@@ -69,4 +69,15 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(told(&["__TIME__"], &["tool"]));
     }
+
+    #[test]
+    fn a_text_longer_than_is_looked_through_may_hold_anything() {
+        let temp = tempfile::tempdir().unwrap();
+        let directory = std::fs::File::open(temp.path()).unwrap();
+        let file = std::fs::File::create(temp.path().join("a.txt")).unwrap();
+        file.set_len(TEXT_BYTES_MAX).unwrap();
+        assert_eq!(read(directory.as_fd(), b"a.txt").map(|text| text.len() as u64), Some(TEXT_BYTES_MAX));
+        file.set_len(TEXT_BYTES_MAX + 1).unwrap();
+        assert!(read(directory.as_fd(), b"a.txt").is_none());
+    }
 }

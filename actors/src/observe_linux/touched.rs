@@ -334,4 +334,18 @@ mod tests {
         // One that is known is still noted.
         assert!(note(0));
     }
+
+    #[test]
+    fn so_many_changed_files_are_held_open() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = Place::new(temp.path().as_os_str().as_encoded_bytes()).unwrap();
+        let mut touched = Touched::default();
+        for number in 0..HELD_MAX + 5 {
+            std::fs::write(temp.path().join(number.to_string()), "").unwrap();
+            assert!(touched.note(&place, number.to_string().as_bytes(), Deed::Write));
+        }
+        let held = |touch: &&Touch| touch._held.is_some();
+        assert_eq!(touched.list.iter().take_while(held).count(), HELD_MAX);
+        assert_eq!(touched.list.iter().filter(held).count(), HELD_MAX);
+    }
 }

@@ -162,3 +162,34 @@ impl<F: FnMut(Stone)> Ways<'_, F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_names_are_looked_at_one_by_one_and_more_by_listing_their_directory() {
+        // Made just now, so that listing it would not be remembered.
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("real.h"), "").unwrap();
+        std::os::unix::fs::symlink("real.h", temp.path().join("0.h")).unwrap();
+        let place = Place::new(temp.path().as_os_str().as_encoded_bytes()).unwrap();
+        for (count, is_listed) in [(LOOKED_AT_NAMES_MAX, false), (LOOKED_AT_NAMES_MAX + 1, true)] {
+            let mut names = Names::new();
+            (0..count).for_each(|number| add(&mut names, format!("{number}.h").as_bytes()));
+            let (memory, mut links, mut stones) = (Memory::default(), Links::default(), Vec::new());
+            let found = &mut |stone: Stone| stones.push(stone.path);
+            let mut ways = Ways {
+                place: &place,
+                memory: &memory,
+                links: &mut links,
+                listed: FxHashMap::default(),
+                found,
+            };
+            ways.walk(b"", &names).unwrap();
+            assert_eq!(ways.listed.len(), 1);
+            assert_eq!(ways.listed.values().all(|l| matches!(l, Listed::Links(_))), is_listed, "{count}");
+            assert!(stones.contains(&b"0.h".to_vec()), "the link is found either way");
+        }
+    }
+}

@@ -207,4 +207,10 @@ mod tests {
         assert_eq!(patches(&image[..100]), None);
         assert_eq!(patches(b"no ELF file"), None);
     }
+
+    #[test]
+    fn no_more_of_a_mapping_is_read_than_any_kernel_fills() {
+        let long = vec![1_u8; 2 * IMAGE_BYTES_MAX];
+        assert_eq!(read_image("self", long.as_ptr() as u64).unwrap().len(), IMAGE_BYTES_MAX);
+    }
 }

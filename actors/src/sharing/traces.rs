@@ -192,4 +192,24 @@ mod tests {
         assert_eq!(is_plain_elf(&own), Some(true));
         assert_eq!(is_plain_elf(&own[..own.len() / 2]), None);
     }
+
+    #[test]
+    fn contents_longer_than_are_searched_may_tell_of_any_place() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("long");
+        let blobs = Blobs::new(&temp.path().join("cache"));
+        let cwd = WorkingDirectory::open(temp.path().as_os_str().as_encoded_bytes()).unwrap();
+        for (bytes, is_searched) in [(SEARCHED_BYTES_MAX, true), (SEARCHED_BYTES_MAX + 1, false)] {
+            let sparse = std::fs::File::create(&path).unwrap();
+            sparse.set_len(bytes).unwrap();
+            let pending = blobs.receive(&mut std::fs::File::open(&path).unwrap()).unwrap();
+            blobs.commit(&pending).unwrap();
+            let digest = pending.digest;
+            assert_eq!(
+                read(&blobs, &OutputFile { digest, bytes, mode: 0o644, replaces: false }).is_some(),
+                is_searched
+            );
+            assert_eq!(input(b"long", Signature::of(&path).unwrap(), &cwd).is_some(), is_searched);
+        }
+    }
 }

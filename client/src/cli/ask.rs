@@ -8,13 +8,16 @@ use zccache_proto::blocking_transport::Connection;
 use zccache_proto::endpoint::Endpoint;
 use zccache_proto::handshake::{Hello, MismatchReason, Welcome};
 use zccache_proto::message::{Reply, Request};
-use zccache_proto::transport::{RecvError, SUGGESTED_RECV_TIMEOUT, Timeout};
+use zccache_proto::transport::{RecvError, Timeout};
 
 use super::Failure;
 
 /// How long a service may take to greet and to answer. It answers in microseconds; a person would not wait
 /// longer before looking for the reason.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it may take to delete what is asked for: the time for a large cache on a slow disk, and then some.
+const DELETING_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Connects and greets.
 ///
@@ -51,12 +54,19 @@ pub fn connect(endpoint: &Endpoint) -> Result<Connection, Failure> {
 /// # Errors
 /// `NotRunning` if there is no service; `Other` if it does not answer, or answers that it cannot.
 pub fn ask(endpoint: &Endpoint, request: &Request) -> Result<Reply, Failure> {
+    ask_within(endpoint, request, patience_for(request))
+}
+
+fn patience_for(request: &Request) -> Duration {
+    match request {
+        Request::Clear | Request::Evict(_) | Request::Gc => DELETING_PATIENCE,
+        _ => PATIENCE,
+    }
+}
+
+fn ask_within(endpoint: &Endpoint, request: &Request, patience: Duration) -> Result<Reply, Failure> {
     let mut connection = connect(endpoint)?;
     connection.send(request).context("failed to send the request")?;
-    let patience = match request {
-        Request::Clear | Request::Evict(_) | Request::Gc => SUGGESTED_RECV_TIMEOUT,
-        _ => PATIENCE,
-    };
     match connection.recv_with(Timeout::After(patience)) {
         Ok(Reply::Failed { message } | Reply::Refused { reason: message }) => Err(anyhow!(message).into()),
         Ok(reply) => Ok(reply),
@@ -86,4 +96,32 @@ fn stuck_for(endpoint: &Endpoint, patience: Duration) -> Failure {
         patience.as_secs()
     )
     .into()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn an_answer_is_waited_for_as_long_as_what_was_asked_for_takes_and_no_longer() {
+        assert_eq!(patience_for(&Request::Gc), DELETING_PATIENCE);
+        assert_eq!(patience_for(&Request::Status), PATIENCE);
+        let temp = tempfile::tempdir().expect("a directory can be made");
+        let endpoint = Endpoint::in_directory(temp.path().to_owned());
+        let listener = UnixListener::bind(endpoint.socket()).expect("a socket can be made");
+        let greets = std::thread::spawn(move || {
+            let mut stream = listener.accept().expect("a client comes").0;
+            let welcome = Welcome::Accepted { build: "test".into(), pid: std::process::id() };
+            let frame = zccache_proto::frame::encode(&welcome).expect("it is short");
+            stream.write_all(&frame).expect("the client listens");
+            // Says nothing more, until the client goes.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let waited = ask_within(&endpoint, &Request::Gc, Duration::from_millis(1));
+        let Err(Failure::Other(error)) = waited else { panic!("there was an answer") };
+        assert!(error.to_string().contains("does not answer within 0 s"), "{error}");
+        greets.join().expect("the service saw its client go");
+    }
 }

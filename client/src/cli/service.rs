@@ -201,4 +201,13 @@ mod tests {
         assert_eq!(waited.to_string(), "the service still runs after 1 s");
         assert!((patience..patience * 5).contains(&begun.elapsed()));
     }
+
+    #[test]
+    fn of_long_complaints_the_beginning_is_told() {
+        let mut complaints = tempfile::tempfile().expect("a file can be made");
+        let bytes = usize::try_from(COMPLAINT_BYTES_MAX).expect("it is small") + 1;
+        complaints.write_all(&vec![b'X'; bytes]).expect("a file can be written");
+        let told = explain(anyhow!("no"), &mut complaints).to_string();
+        assert_eq!(told.matches('X').count(), bytes - 1);
+    }
 }

@@ -22,3 +22,24 @@ fn leave_byte(endpoint: &Endpoint) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_one_byte_and_the_file_stops_growing() {
+        let temp = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint::in_directory(temp.path().join("run"));
+        assert!(leave_byte(&endpoint).is_err());
+        endpoint.prepare().unwrap();
+        let length = || endpoint.fallbacks().metadata().unwrap().len();
+        leave_byte(&endpoint).unwrap();
+        assert_eq!(length(), 1);
+        std::fs::write(endpoint.fallbacks(), vec![b'.'; REPORTS_BYTES_MAX as usize - 1]).unwrap();
+        for _ in 0..2 {
+            leave_byte(&endpoint).unwrap();
+            assert_eq!(length(), REPORTS_BYTES_MAX);
+        }
+    }
+}

@@ -164,3 +164,32 @@ pub fn find_service() -> Option<PathBuf> {
     let on_path = std::env::split_paths(&path).map(|directory| directory.join(SERVICE_NAME));
     beside.into_iter().chain(on_path).find(|program| program.is_file())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_waited_for_no_longer_than_a_wrapper_has_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint::in_directory(temp.path());
+        let now = Instant::now();
+        assert!(Starter::new(&endpoint, now).pause());
+        assert!(!Starter::new(&endpoint, now.checked_sub(BUDGET).unwrap()).pause());
+    }
+
+    #[test]
+    fn a_start_that_failed_is_remembered_for_a_while() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("lock");
+        let lock =
+            || File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+        assert!(!failed_lately(&lock()).unwrap());
+        remember_failure(lock());
+        assert!(failed_lately(&lock()).unwrap());
+        lock().set_modified(SystemTime::now() - FAILURE_MEMORY).unwrap();
+        assert!(!failed_lately(&lock()).unwrap());
+        // And is forgotten then.
+        assert_eq!(lock().metadata().unwrap().len(), 0);
+    }
+}

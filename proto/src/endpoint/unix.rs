@@ -91,5 +91,14 @@ mod tests {
         endpoint.prepare().unwrap();
         endpoint.with_short_path(|p| std::fs::write(p, "found")).unwrap();
         assert_eq!(std::fs::read_to_string(endpoint.socket()).unwrap(), "found");
+        // As long as fits an address stays as it is, and one byte more does not.
+        let others = temp.path().join(socket_name()).as_os_str().len() + 1;
+        for (more, is_as_it_is) in [(0, true), (1, false)] {
+            let name = "x".repeat(SOCKET_ADDRESS_BYTES_MAX - others + more);
+            let endpoint = Endpoint::in_directory(temp.path().join(name));
+            endpoint.prepare().unwrap();
+            let given = endpoint.with_short_path(|path| Ok(path.to_path_buf())).unwrap();
+            assert_eq!(given == endpoint.socket(), is_as_it_is);
+        }
     }
 }

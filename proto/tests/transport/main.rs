@@ -251,6 +251,11 @@ async fn after_a_time_out_a_blocking_connection_goes_on_within_the_frame() {
             let begun = Instant::now();
             assert!(matches!(connection.recv::<Reply>(), Err(RecvError::TimedOut(SHORT))));
             assert!(begun.elapsed() >= SHORT && begun.elapsed() < PATIENCE);
+            // No time at all is not "for ever".
+            assert!(matches!(
+                connection.recv_with::<Reply>(Timeout::After(Duration::ZERO)),
+                Err(RecvError::TimedOut(Duration::ZERO))
+            ));
             tell.send(()).unwrap();
             // Overridden, then cleared.
             assert!(matches!(connection.recv_with(Timeout::After(PATIENCE)), Ok(Reply::Pong { nonce: 1 })));

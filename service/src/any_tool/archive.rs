@@ -83,7 +83,7 @@ pub fn copies_without_times(real: &Resolved) -> bool {
 }
 
 fn says_so(program: &Path) -> bool {
-    static SAID: RwLock<Vec<(Signature, bool)>> = RwLock::new(Vec::new());
+    static SAID: RwLock<Vec<Said>> = RwLock::new(Vec::new());
     let Ok(signature) = Signature::of(program) else { return false };
     let said = SAID.read().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, says)) = said.iter().find(|(known, _)| *known == signature) {
@@ -94,12 +94,18 @@ fn says_so(program: &Path) -> bool {
         && std::fs::read(program).is_ok_and(|text| {
             DETERMINISTIC_HELP.iter().any(|help| text.windows(help.len()).any(|w| w == *help))
         });
-    let mut said = SAID.write().unwrap_or_else(PoisonError::into_inner);
+    remember(&mut SAID.write().unwrap_or_else(PoisonError::into_inner), (signature, says));
+    says
+}
+
+/// A program, and whether its help says so.
+type Said = (Signature, bool);
+
+fn remember(said: &mut Vec<Said>, one: Said) {
     if said.len() >= PROGRAMS_MAX {
         said.clear();
     }
-    said.push((signature, says));
-    says
+    said.push(one);
 }
 
 #[cfg(test)]
@@ -117,5 +123,27 @@ mod tests {
             let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
             assert_eq!(String::from_utf8(ar_modifiers(&words)).unwrap(), expect, "{line}");
         }
+    }
+
+    #[test]
+    fn a_program_longer_than_is_looked_through_says_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("ar");
+        std::fs::write(&path, DETERMINISTIC_HELP[0]).unwrap();
+        assert!(says_so(&path));
+        for (bytes, says) in [(PROGRAM_BYTES_MAX, true), (PROGRAM_BYTES_MAX + 1, false)] {
+            std::fs::File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap();
+            assert_eq!(says_so(&path), says, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn so_many_programs_are_remembered_and_then_none() {
+        let signature = Signature::of(Path::new("/")).unwrap();
+        let mut said = Vec::new();
+        (0..PROGRAMS_MAX).for_each(|_| remember(&mut said, (signature, true)));
+        assert_eq!(said.len(), PROGRAMS_MAX);
+        remember(&mut said, (signature, true));
+        assert_eq!(said.len(), 1);
     }
 }

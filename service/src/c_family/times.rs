@@ -13,7 +13,7 @@ const WORD: &[u8] = b"dependency";
 const BEFORE: &[&[u8]] = &[b"GCC", b"clang", b"ragma"];
 
 /// How far before the word those are looked for, in bytes: a line, comments included.
-const NEAR_BYTES: usize = 1000;
+const NEAR_BYTES_MAX: usize = 1000;
 
 /// What policies of tools that read C say of it.
 pub const TELLS_TIMES: Option<fn(&[u8]) -> bool> = Some(may_tell_times);
@@ -44,7 +44,7 @@ pub fn may_tell_times(text: &[u8]) -> bool {
 
 fn holds_pragma(text: &[u8]) -> bool {
     memmem::find_iter(text, WORD).any(|at| {
-        let near = &text[at.saturating_sub(NEAR_BYTES)..at];
+        let near = &text[at.saturating_sub(NEAR_BYTES_MAX)..at];
         BEFORE.iter().any(|before| memmem::find(near, before).is_some())
     })
 }
@@ -109,5 +109,12 @@ mod tests {
         {
             assert!(!may_tell_times(text.as_bytes()), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_looked_for_before_the_word_may_be_so_far_off() {
+        let text = |between: usize| format!("ragma{}dependency", " ".repeat(between));
+        assert!(holds_pragma(text(NEAR_BYTES_MAX - 5).as_bytes()));
+        assert!(!holds_pragma(text(NEAR_BYTES_MAX - 4).as_bytes()));
     }
 }

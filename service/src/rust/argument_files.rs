@@ -51,4 +51,14 @@ mod tests {
             assert_eq!(expand([missing].into_iter(), temp.path()), Err("response_file"));
         }
     }
+
+    #[test]
+    fn a_file_longer_than_any_command_line_is_not_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(temp.path().join("args")).unwrap();
+        for (bytes, is_read) in [(FILE_BYTES_MAX, true), (FILE_BYTES_MAX + 1, false)] {
+            file.set_len(bytes).unwrap();
+            assert_eq!(expand([&b"@args"[..]].into_iter(), temp.path()).is_ok(), is_read, "{bytes}");
+        }
+    }
 }

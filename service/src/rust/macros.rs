@@ -22,6 +22,9 @@ const CLOCKS: [&[u8]; 6] =
 /// The standard library's, within its symbols' names under either way of mangling (where it is a library of its own).
 const STD_CLOCK: &[u8] = b"10SystemTime3now";
 
+/// Which libraries can ask for the time.
+type Known = HashMap<Signature, bool>;
+
 /// Libraries remembered at most. A project has some dozens.
 const REMEMBERED_MAX: usize = 10_000;
 
@@ -96,19 +99,22 @@ fn is_library(path: &[u8]) -> bool {
 
 /// Whether the library at `path` can ask for the time, or cannot be looked into.
 pub fn tells_time(path: &[u8], cwd: &Path, signature: Signature) -> bool {
-    static KNOWN: LazyLock<Mutex<HashMap<Signature, bool>>> = LazyLock::new(Mutex::default);
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(&tells) = known().get(&signature) {
         return tells;
     }
     let Ok(bytes) = std::fs::read(cwd.join(OsStr::from_bytes(path))) else { return true };
     let tells = imports_clock(&bytes);
-    let mut known = known();
+    remember(&mut known(), signature, tells);
+    tells
+}
+
+fn remember(known: &mut Known, signature: Signature, tells: bool) {
     if known.len() >= REMEMBERED_MAX {
         known.clear();
     }
     known.insert(signature, tells);
-    tells
 }
 
 /// Whether a library imports what tells the time. A text is none (linkers take scripts for libraries).
@@ -179,5 +185,15 @@ mod tests {
             assert_eq!(tells_time(name.as_bytes(), temp.path(), signature), tells, "{name} again");
         }
         assert!(!imports_clock(b"INPUT(libx.a)"));
+    }
+
+    #[test]
+    fn so_many_libraries_are_remembered_and_then_none() {
+        let any = Signature { dev: 1, ino: 1, size: 1, mtime_ns: 1, ctime_ns: 1, mode: 0o100_644 };
+        let mut known = Known::new();
+        (1..=REMEMBERED_MAX as u64).for_each(|ino| remember(&mut known, Signature { ino, ..any }, false));
+        assert_eq!(known.len(), REMEMBERED_MAX);
+        remember(&mut known, Signature { ino: u64::MAX, ..any }, true);
+        assert_eq!(known.len(), 1);
     }
 }

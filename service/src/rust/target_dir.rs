@@ -48,6 +48,8 @@ mod tests {
         ] {
             assert_eq!(find(out_dir), expect, "{out_dir}");
         }
-        assert_eq!(find("1/2/3/4/5/6/7/8/9"), None);
+        let deep = |levels: usize| (0..levels).map(|n| n.to_string()).collect::<Vec<_>>().join("/");
+        assert_eq!(find(&deep(LEVELS_MAX)), expect);
+        assert_eq!(find(&deep(LEVELS_MAX + 1)), None);
     }
 }
