@@ -97,7 +97,7 @@ fn stream(kind: StreamKind) -> Vec<u8> {
 fn processor() -> &'static [u8] {
     static PROCESSOR: OnceLock<Vec<u8>> = OnceLock::new();
     PROCESSOR.get_or_init(|| {
-        const STABLE: [&str; 8] = [
+        const STABLE: [&str; 11] = [
             "vendor_id",
             "cpu family",
             "model\t",
@@ -105,6 +105,9 @@ fn processor() -> &'static [u8] {
             "stepping",
             "flags",
             "CPU implementer",
+            "CPU variant",
+            "CPU part",
+            "CPU revision",
             "Features",
         ];
         let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
