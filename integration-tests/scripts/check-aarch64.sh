@@ -234,6 +234,9 @@ ln -s /proc/self/fd/2 /dev/stderr
 busybox ip link set lo up
 date -s @\$(sed 's/.*now=\([0-9]*\).*/\1/' /proc/cmdline) >/dev/null
 ldconfig
+# As an init process sets them: the kernel's own limit of 4096 leaves no room for kept files.
+ulimit -Hn 524288
+ulimit -Sn 1024
 export HOME=/root PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin TMPDIR=/tmp LC_ALL=C RUST_BACKTRACE=0
 cd $PWD
 part=\$(sed 's/.*part=\([0-9]*\)of\([0-9]*\).*/NR % \2 == \1/' /proc/cmdline)
