@@ -20,10 +20,10 @@ STATIC  := -C target-feature=+crt-static -C relocation-model=static
 
 .DEFAULT_GOAL := help
 .PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny fuzz sanitize bench bless soak tools \
-        check-windows check-macos
+        check-windows check-macos check-aarch64 clippy-aarch64
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: wrapper ## release binaries, in target/release
 	$(CARGO) build $(LOCKED) --release -p zccache-client --bin zccache-client
@@ -86,6 +86,12 @@ check-windows: ## type check and lints for Windows, and what can be run of it un
 
 check-macos: ## type check and lints for macOS (Debian, root)
 	$(SCRIPTS)/check-windows.sh macos -p zccache-proto -p zccache-actors -p zccache-client -p zccache-service --lib --bins
+
+check-aarch64: clippy-aarch64 ## type check and lints for Linux on aarch64, and tests on an emulated machine (Debian, root)
+	$(SCRIPTS)/check-aarch64.sh run
+
+clippy-aarch64:
+	$(SCRIPTS)/check-aarch64.sh clippy
 
 bless: ## rewrite the golden files from what the code says now; read the diff
 	BLESS=1 $(CARGO) test $(LOCKED) --workspace --exclude zccache-integration-tests

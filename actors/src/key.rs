@@ -96,22 +96,27 @@ fn stream(kind: StreamKind) -> Vec<u8> {
 /// from one reading to the next.
 fn processor() -> &'static [u8] {
     static PROCESSOR: OnceLock<Vec<u8>> = OnceLock::new();
-    PROCESSOR.get_or_init(|| {
-        const STABLE: [&str; 8] = [
-            "vendor_id",
-            "cpu family",
-            "model\t",
-            "model name",
-            "stepping",
-            "flags",
-            "CPU implementer",
-            "Features",
-        ];
-        let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let first = text.split("\n\n").next().unwrap_or_default();
-        let lines = first.lines().filter(|l| STABLE.iter().any(|s| l.starts_with(s)));
-        lines.collect::<Vec<_>>().join("\n").into_bytes()
-    })
+    PROCESSOR.get_or_init(|| abilities(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()))
+}
+
+fn abilities(cpuinfo: &str) -> Vec<u8> {
+    // x86's, then Arm's.
+    const STABLE: [&str; 11] = [
+        "vendor_id",
+        "cpu family",
+        "model\t",
+        "model name",
+        "stepping",
+        "flags",
+        "CPU implementer",
+        "CPU variant",
+        "CPU part",
+        "CPU revision",
+        "Features",
+    ];
+    let first = cpuinfo.split("\n\n").next().unwrap_or_default();
+    let lines = first.lines().filter(|l| STABLE.iter().any(|s| l.starts_with(s)));
+    lines.collect::<Vec<_>>().join("\n").into_bytes()
 }
 
 /// The digest of an invocation's whole environment, in order, less the names that tell nothing about what a tool does.
@@ -191,6 +196,26 @@ impl Visitor for DescribeVisitor {
 mod tests {
     use super::*;
     use crate::test_support::{invocation, plan};
+
+    #[test]
+    fn processors_of_other_kinds_have_other_keys_and_clock_rates_do_not_count() {
+        let x86 = |model, mhz| {
+            format!(
+                "processor\t: 0\nmodel\t\t: {model}\ncpu MHz\t\t: {mhz}\nflags\t\t: sse\n\nprocessor\t: 1\n"
+            )
+        };
+        assert_eq!(abilities(&x86(1, 1000)), b"model\t\t: 1\nflags\t\t: sse");
+        assert_eq!(abilities(&x86(1, 1000)), abilities(&x86(1, 2000)));
+        assert_ne!(abilities(&x86(1, 1000)), abilities(&x86(2, 1000)));
+        let arm = |variant, part| {
+            format!(
+                "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\n\
+                CPU architecture: 8\nCPU variant\t: {variant}\nCPU part\t: {part}\nCPU revision\t: 3\n\n"
+            )
+        };
+        assert_ne!(abilities(&arm("0x0", "0xd08")), abilities(&arm("0x0", "0xd07")));
+        assert_ne!(abilities(&arm("0x0", "0xd08")), abilities(&arm("0x1", "0xd08")));
+    }
 
     #[test]
     fn whatever_the_tool_can_tell_apart_has_another_key() {

@@ -119,6 +119,7 @@ pub enum When {
     /// If chance matters and this argument is not 0.
     ChanceNonZero(usize),
     /// If chance matters and this argument is this number.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86_64 has such a call"))]
     ChanceIs(usize, u32),
 }
 
@@ -326,7 +327,7 @@ const LEGACY: &[Call] = &[
 
 /// The calls that only old architectures have.
 #[cfg(target_arch = "aarch64")]
-const LEGACY: &[Call] = &[always(38, M::Rename(at(0), at(2), None))];
+const LEGACY: &[Call] = &[always(l::SYS_renameat, M::Rename(at(0), at(2), None))];
 
 /// Every call of interest on this architecture.
 pub fn calls() -> impl Iterator<Item = &'static Call> {
