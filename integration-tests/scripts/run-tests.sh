@@ -12,7 +12,7 @@ if "$cargo" nextest --version >/dev/null 2>&1; then
   "$cargo" nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level flaky
   "$cargo" test --locked --workspace --doc --quiet
   ZCCACHE_TEST_OBSERVER=declared "$cargo" nextest run --locked -p zccache-integration-tests \
-    "${scenarios[@]/#/--test=}" --no-fail-fast --status-level fail --final-status-level flaky
+    "${scenarios[@]/#/--test=}" --test-threads 4 --no-fail-fast --status-level fail --final-status-level flaky
 else
   "$cargo" test --locked --workspace --no-fail-fast
   ZCCACHE_TEST_OBSERVER=declared "$cargo" test --locked -p zccache-integration-tests \
