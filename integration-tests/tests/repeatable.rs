@@ -1,5 +1,7 @@
 //! What makes a run unrepeatable, sign by sign; and what a tool's process inherits beside its words and its environment.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers included")]
+
 use std::io::Write;
 use std::process::{Command, Stdio};
 
