@@ -54,8 +54,13 @@ pub fn run(
         contestant.start()?;
     }
     let is_asked = |part: &str| only.is_none_or(|only| only == part);
-    if is_asked("c") {
-        compiles(&contestants, lua, place.path())?;
+    let cpp = workload::headers_cpp(place.path())?;
+    if is_asked("warm") {
+        warm(&contestants, &cpp, place.path())?;
+    }
+    if is_asked("cold") {
+        cold_compiles(&contestants, &cpp, lua, place.path())?;
+        restart::run(&contestants, place.path())?;
     }
     if is_asked("tools") {
         tools::run(&contestants, place.path())?;
@@ -69,16 +74,24 @@ pub fn run(
     Ok(())
 }
 
-/// Compiles of C and C++.
-fn compiles(contestants: &[Contestant], lua: &Path, place: &Path) -> io::Result<()> {
-    let cpp = workload::headers_cpp(place)?;
+/// Compiles of C and C++ that were made before, and what is not cached.
+fn warm(contestants: &[Contestant], cpp: &workload::Compile, place: &Path) -> io::Result<()> {
     let title = format!("warm hit, C++ of {} headers, object of {} KB", cpp.headers, cpp.object_bytes / 1000);
     single(&title, contestants, &cpp.words, place, "/bin/true", Some(Budget::HIT))?;
     let c = workload::trivial_c(place)?;
     single("warm hit, trivial C", contestants, &c.words, place, "/bin/true", Some(Budget::HIT))?;
     many::run(contestants, &c.words, place)?;
     let version = ["gcc", "--version"].map(String::from);
-    single("pass-through, gcc --version", contestants, &version, place, "bare", None)?;
+    single("pass-through, gcc --version", contestants, &version, place, "bare", None)
+}
+
+/// Compiles of C and C++ that were never made.
+fn cold_compiles(
+    contestants: &[Contestant],
+    cpp: &workload::Compile,
+    lua: &Path,
+    place: &Path,
+) -> io::Result<()> {
     let lua = workload::Lua::read(lua)?;
     for at_a_time in [1, 2] {
         let title = format!("cold build of Lua, {} small C files, {at_a_time} at a time", lua.count());
@@ -89,8 +102,7 @@ fn compiles(contestants: &[Contestant], lua: &Path, place: &Path) -> io::Result<
     cold(&title, contestants, place, 1, Budget::COLD, |round| workload::trivial_files(place, round))?;
     let title = format!("cold compile, C++ of {} headers", cpp.headers);
     let write = |round| workload::new_headers_cpp(place, round);
-    cold(&title, contestants, place, 1, Budget::COLD_LARGE, write)?;
-    restart::run(contestants, place)
+    cold(&title, contestants, place, 1, Budget::COLD_LARGE, write)
 }
 
 /// One command, by everyone, warm.
