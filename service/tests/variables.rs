@@ -11,6 +11,9 @@ use zccache_proto::ByteStrings;
 use zccache_service::c_family::environment;
 use zccache_service::c_family::names::Compiler;
 
+/// How both compilers are told to compile for this processor: clang for Arm takes it so alone.
+const NATIVE: &str = if cfg!(target_arch = "aarch64") { "-mcpu=native" } else { "-march=native" };
+
 /// Stands before libc's functions of the same names. `LOG` is the path of the list of names.
 const SPY: &str = r#"
 #define _GNU_SOURCE
@@ -62,7 +65,7 @@ fn check(compiler: Compiler, cc: &str, cxx: &str) {
         (cc, &["-c", "good.c"][..]),
         (cc, &["-c", "bad.c"]),
         (cc, &["-c", "-v", "good.S"]),
-        (cc, &["-S", "-O2", "-march=native", "good.c"]),
+        (cc, &["-S", "-O2", NATIVE, "good.c"]),
         (cc, &["-E", "good.c", "-o", "good.i"]),
         (cxx, &["-c", "-g", "-gsplit-dwarf", "-MD", "good.cpp"]),
         (cxx, &["-c", "-save-temps", "-flto", "--coverage", "-fdiagnostics-color=auto", "good.cpp"]),
