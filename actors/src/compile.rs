@@ -81,7 +81,12 @@ pub enum Outcome {
     /// A stored result is in place.
     Hit(Arc<LiveRecord>),
     /// The tool was run.
-    Finished(Finished),
+    Finished {
+        /// What there is to tell the client.
+        end: Finished,
+        /// It had options from a file, or may have had: not everything was seen.
+        has_more_options: bool,
+    },
     /// The client is to run the tool, since something went wrong.
     Refused(String),
     /// The client is to run the tool, since it cannot be served.
@@ -196,7 +201,7 @@ async fn converse(
     }
     match outcome {
         Outcome::Hit(live) => hit::replay(stream, &live.record.result).await,
-        Outcome::Finished(end) => {
+        Outcome::Finished { end, .. } => {
             faults::pass("finish");
             send(stream, &Reply::Finished(end)).await
         }
@@ -363,6 +368,8 @@ async fn run(
     count(&peers.counters.misses);
     faults::pass("run.reported");
     let exit = report.as_ref().map_or_else(|exit| *exit, |report| report.observed.exit);
+    let has_more_options =
+        report.as_ref().map_or(true, |r| units::has_more_options(&r.observed, order.plan.policy));
     let prepared = match (&order.input, report) {
         (_, Err(_)) => Err(NotStored::Degraded("capture_slow", "the disk does not answer".into())),
         (Some(input), _) if !input.is_used_up() => Err(Unstorable::ReadStdin.into()),
@@ -380,7 +387,8 @@ async fn run(
         work: peers.work.begin_settling(),
     };
     actix::spawn(settle(settlement, Arc::clone(peers)));
-    Outcome::Finished(Finished { exit, stdout: ByteBuf::new(), stderr: ByteBuf::new() })
+    let end = Finished { exit, stdout: ByteBuf::new(), stderr: ByteBuf::new() };
+    Outcome::Finished { end, has_more_options }
 }
 
 fn refuse(peers: &Peers, reason: &str, detail: &dyn std::fmt::Display) -> Outcome {

@@ -211,6 +211,8 @@ pub struct Caution {
     pub is_own_lock: fn(&[u8]) -> bool,
     /// What of the metadata of files that are read.
     pub metadata: ShownMetadata,
+    /// Whether a file of this base name may hold options, which then are as good as typed.
+    pub holds_options: fn(&[u8]) -> bool,
     /// Whether a text that is read, or an argument, can make the times of files show.
     pub tells_times: Option<fn(&[u8]) -> bool>,
     /// What was in the place of an output before: its questions about that are inputs.
@@ -245,6 +247,7 @@ impl Caution {
         opens_to_remove: |_| false,
         is_own_lock: |_| false,
         metadata: ShownMetadata::None,
+        holds_options: |_| false,
         tells_times: None,
         old_outputs: false,
         edits: false,

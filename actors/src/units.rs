@@ -2,7 +2,8 @@
 //!
 //! What each prints is held back until all are through, since one thing is only known then: whether the driver spoke
 //! for itself. What it says once for all sources it would have said for each here. The command then is run as a whole,
-//! and its result kept as a whole, so that it is known the next time.
+//! and its result kept as a whole, so that it is known the next time. So it is if the tool has options from a file, which
+//! may be about all sources as those that were typed are not.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +18,10 @@ use crate::hit;
 use crate::invocation::Invocation;
 use crate::key::RequestKey;
 use crate::look_up;
-use crate::plan::Planned;
-use crate::record::RunResult;
+use crate::observation::{Fact, Observation, Seen, Sighting, Spelled};
+use crate::observer::Observed;
+use crate::plan::{Planned, Policy};
+use crate::record::Record;
 use crate::sys::OwnedFd;
 
 /// The most bytes of output that are held back: more than a build's warnings, less than would be missed.
@@ -46,7 +49,7 @@ pub async fn serve(
             return Some(Outcome::Hit(live));
         }
         let newest = whole.records().into_iter().next();
-        if newest.is_some_and(|(live, _)| !Held::of(&live.record.result).is_of_units(called)) {
+        if newest.is_some_and(|(live, _)| !Held::of(&live.record, order.plan.policy).is_of_units(called)) {
             return None;
         }
     }
@@ -54,14 +57,17 @@ pub async fn serve(
     let mut through = 0;
     for unit in orders {
         match held_back(unit, descriptors, outbox, peers).await {
-            Ok(held) => all.add(held),
+            Ok(held) => {
+                through += 1;
+                if held.is_of_units(called) && all.bytes() + held.bytes() <= HELD_BYTES_MAX {
+                    all.add(held);
+                    continue;
+                }
+            }
             Err(reason) => return Some(Outcome::Refused(reason)),
         }
-        through += 1;
-        if !all.is_of_units(called) {
-            peers.counters.requests.fetch_add(through, Ordering::Relaxed);
-            return None;
-        }
+        peers.counters.requests.fetch_add(through, Ordering::Relaxed);
+        return None;
     }
     // Each was a request of its own, and this one is counted already.
     peers.counters.requests.fetch_add(through - 1, Ordering::Relaxed);
@@ -71,11 +77,8 @@ pub async fn serve(
             outbox.send(News { reply, told: None }).await.ok()?;
         }
     }
-    Some(Outcome::Finished(Finished {
-        exit: all.exit,
-        stdout: Default::default(),
-        stderr: Default::default(),
-    }))
+    let end = Finished { exit: all.exit, stdout: Default::default(), stderr: Default::default() };
+    Some(Outcome::Finished { end, has_more_options: false })
 }
 
 /// The order of one unit; nothing if it cannot be served like others.
@@ -95,17 +98,30 @@ struct Held {
     exit: Exit,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    has_more_options: bool,
 }
 
 impl Default for Held {
     fn default() -> Self {
-        Self { exit: Exit::Code(0), stdout: Vec::new(), stderr: Vec::new() }
+        Self { exit: Exit::Code(0), stdout: Vec::new(), stderr: Vec::new(), has_more_options: false }
     }
 }
 
 impl Held {
-    fn of(result: &RunResult) -> Self {
-        Self { exit: result.exit, stdout: result.stdout.to_vec(), stderr: result.stderr.to_vec() }
+    fn of(record: &Record, policy: &Policy) -> Self {
+        let result = &record.result;
+        let is_content = |o: &&Observation| matches!(o.fact, Fact::Content { .. });
+        let contents = record.observations.iter().filter(is_content);
+        Self {
+            exit: result.exit,
+            stdout: result.stdout.to_vec(),
+            stderr: result.stderr.to_vec(),
+            has_more_options: contents.map(|o| &o.path).any(|path| holds_options(path, policy)),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.stdout.len() + self.stderr.len()
     }
 
     /// Adds what the next unit came to. Drivers go on after one that failed, and fail in the end.
@@ -118,15 +134,30 @@ impl Held {
     /// Whether all of it is the units' own. Of any end but an ordinary one the driver has more to say, and goes no further.
     fn is_of_units(&self, called: &[u8]) -> bool {
         matches!(self.exit, Exit::Code(0 | 1))
-            && self.stdout.len() + self.stderr.len() <= HELD_BYTES_MAX
+            && !self.has_more_options
+            && self.bytes() <= HELD_BYTES_MAX
             && !says_more(&self.stdout, called)
             && !says_more(&self.stderr, called)
     }
 }
 
+/// Whether a run had options from a file, or may have had.
+pub fn has_more_options(observed: &Observed, policy: &Policy) -> bool {
+    let is_read = |s: &&Sighting| matches!(s.seen, Seen::Read { .. });
+    let mut read = observed.sightings.iter().filter(is_read).map(|s| &s.path);
+    observed.unstorable.is_some() || read.any(|path| holds_options(path, policy))
+}
+
+fn holds_options(path: &Spelled, policy: &Policy) -> bool {
+    (policy.caution.holds_options)(base_name(&path.0))
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&b| b == b'/').next().unwrap_or_default()
+}
+
 /// Whether a line of `text` may be the driver's: it begins with the name of a compiler, or with what it was `called`.
 fn says_more(text: &[u8], called: &[u8]) -> bool {
-    let base_name = |path: &'_ [u8]| path.rsplit(|&b| b == b'/').next().unwrap_or_default().to_vec();
     let called = base_name(called);
     text.split(|&b| b == b'\n').any(|line| {
         let line = without_colours(line);
@@ -165,6 +196,7 @@ async fn held_back(
     outbox: &mpsc::Sender<News>,
     peers: &Arc<Peers>,
 ) -> Result<Held, String> {
+    let policy = unit.plan.policy;
     let own = |(number, fd): &(i32, OwnedFd)| Ok((*number, fd.try_clone()?));
     let descriptors: std::io::Result<Vec<_>> = descriptors.iter().map(own).collect();
     let descriptors = descriptors.map_err(|e| format!("descriptors cannot be shared: {e}"))?;
@@ -199,8 +231,10 @@ async fn held_back(
         }
     }
     match outcome {
-        Outcome::Hit(live) => Ok(Held::of(&live.record.result)),
-        Outcome::Finished(end) => Ok(Held { exit: end.exit, ..printed }),
+        Outcome::Hit(live) => Ok(Held::of(&live.record, policy)),
+        Outcome::Finished { end, has_more_options } => {
+            Ok(Held { exit: end.exit, has_more_options, ..printed })
+        }
         Outcome::Refused(reason) => Err(reason),
         Outcome::PassedThrough(reason) => Err(reason.to_owned()),
     }

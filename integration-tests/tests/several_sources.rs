@@ -161,6 +161,31 @@ fn what_the_driver_says_it_says_once() {
     }
 }
 
+/// Options that clang finds in a file beside itself are about all sources as well: here, the whole command in the object.
+#[test]
+fn options_of_a_file_that_nobody_named_are_about_all_sources() {
+    let mut s = project();
+    s.edit(|w| {
+        let clang = fs::canonicalize("/usr/bin/clang").unwrap();
+        fs::create_dir(w.join("bin")).unwrap();
+        fs::copy(clang, w.join("bin/x86_64-linux-gnu-clang")).unwrap();
+    });
+    let line = "bin/x86_64-linux-gnu-clang -c a.c b.c";
+    s.step(Expect::Counts { hits: 0, misses: 2 }, line);
+    s.step(Expect::Counts { hits: 2, misses: 0 }, line);
+    s.write_at("bin/x86_64-linux-gnu-clang.cfg", "-g -grecord-command-line\n", THEN);
+    for _ in 0..3 {
+        s.step(Expect::Anything, line);
+    }
+    s.step(Expect::Hit, line);
+    s.rewrite("b.h", "#define B 3\n");
+    s.step(Expect::Run, line);
+    s.step(Expect::Hit, line);
+    s.step(Expect::Anything, "bin/x86_64-linux-gnu-clang -c b.c a.c");
+    s.remove("bin/x86_64-linux-gnu-clang.cfg");
+    s.step(Expect::Anything, line);
+}
+
 /// What is made for all at once, or is called by one name: one run, one entry.
 #[test]
 fn what_is_made_for_all_comes_back_together() {

@@ -39,7 +39,13 @@ pub static CLANG: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
     review: None,
-    caution: Caution { harmless: names::is_clang_program, tells_times: TELLS_TIMES, ..Caution::NONE },
+    caution: Caution {
+        harmless: names::is_clang_program,
+        tells_times: TELLS_TIMES,
+        // Clang's user manual, "Configuration files": those that it looks for unasked are all called so.
+        holds_options: |name| name.ends_with(b".cfg"),
+        ..Caution::NONE
+    },
 };
 
 /// gcc's policy for links. The linkers ask how many processors and how much memory there are.
