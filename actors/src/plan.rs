@@ -43,8 +43,8 @@ pub struct Plan {
     pub declared: DeclaredInputs,
     /// The arguments to run and to key instead of those that were typed, where the user wants others.
     pub argv: Option<ByteStrings>,
-    /// Commands (their arguments, `argv[0]` first) that one after another make the same files, so long as each of them
-    /// succeeds without a word. None, where there is but one thing to be done.
+    /// Commands (their arguments, `argv[0]` first) that one after another make the same files and say the same, so long
+    /// as the tool itself has nothing to say and no options but those that were typed. None, where there is but one thing to be done.
     pub units: Vec<ByteStrings>,
     /// Outputs that the command line names or implies, as spelled (object file, dependency file).
     pub outputs: Vec<Spelled>,

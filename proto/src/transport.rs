@@ -19,6 +19,10 @@ pub type BorrowedDescriptor<'a> = std::os::fd::BorrowedFd<'a>;
 #[cfg(windows)]
 pub type BorrowedDescriptor<'a> = std::os::windows::io::BorrowedHandle<'a>;
 
+/// The default time-out that a client may set for `recv` (it is not applied unless asked for): five minutes,
+/// longer than any single step of ours, so it only ever ends a wait that nothing would have ended.
+pub const SUGGESTED_RECV_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// The most descriptors one message may carry: three streams and a jobserver's two, with room.
 pub const DESCRIPTORS_MAX: usize = 8;
 

@@ -8,7 +8,7 @@ use zccache_proto::blocking_transport::Connection;
 use zccache_proto::endpoint::Endpoint;
 use zccache_proto::handshake::{Hello, MismatchReason, Welcome};
 use zccache_proto::message::{Reply, Request};
-use zccache_proto::transport::{RecvError, Timeout};
+use zccache_proto::transport::{RecvError, SUGGESTED_RECV_TIMEOUT, Timeout};
 
 use super::Failure;
 
@@ -17,7 +17,7 @@ use super::Failure;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long it may take to delete what is asked for: the time for a large cache on a slow disk, and then some.
-const DELETING_PATIENCE: Duration = Duration::from_secs(300);
+const DELETING_PATIENCE: Duration = SUGGESTED_RECV_TIMEOUT;
 
 /// Connects and greets.
 ///
