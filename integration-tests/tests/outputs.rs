@@ -323,8 +323,8 @@ fn a_failing_compile_does_to_older_outputs_what_the_compiler_does() {
 fn a_missing_output_directory_is_the_compilers_own_error() {
     for tool in ["gcc", "clang"] {
         let mut s = project();
-        // With a pipe, no temporary file's random name gets into the assembler's messages.
-        let line = format!("{tool} -pipe -c a.c -o gone/a.o");
+        // Not `-pipe`: gcc's status is then 2 if its assembler gave up before it was written to, else 1.
+        let line = format!("{tool} -c a.c -o gone/a.o");
         s.step(Expect::Anything, &line);
         s.edit(|w| fs::create_dir(w.join("gone")).unwrap());
         s.step(Expect::Run, &line);
@@ -333,7 +333,7 @@ fn a_missing_output_directory_is_the_compilers_own_error() {
         s.step(Expect::Anything, &line);
         s.edit(|w| fs::create_dir(w.join("gone")).unwrap());
         s.step(Expect::Anything, &line);
-        s.step(Expect::Anything, &format!("{tool} -pipe -MD -MF nope/a.d -c a.c -o gone/a.o"));
+        s.step(Expect::Anything, &format!("{tool} -MD -MF nope/a.d -c a.c -o gone/a.o"));
     }
 }
 
