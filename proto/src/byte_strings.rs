@@ -3,6 +3,8 @@
 //! Arguments and environment entries may be any bytes but NUL. One block costs one allocation to receive,
 //! where a list would cost one for each of a hundred variables on every request.
 
+use std::ffi::CStr;
+
 use serde::{Deserialize, Serialize};
 
 /// A list of byte strings that hold no NUL, kept as one block.
@@ -23,10 +25,16 @@ impl ByteStrings {
 
     /// The items, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        // A block from the wire may lack the last NUL; its tail is an item all the same.
-        let body = self.block.strip_suffix(&[0]).unwrap_or(&self.block);
-        let none = self.block.is_empty();
-        body.split(|&b| b == 0).filter(move |_| !none)
+        let mut rest = &self.block[..];
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            // Looks at many bytes at a time. A block from the wire may lack the last NUL; its tail is an item all the same.
+            let item = CStr::from_bytes_until_nul(rest).map_or(rest, CStr::to_bytes);
+            rest = rest.get(item.len() + 1..).unwrap_or_default();
+            Some(item)
+        })
     }
 
     /// The number of items.
@@ -88,6 +96,16 @@ mod tests {
             let strings: ByteStrings = items.iter().collect();
             assert_eq!(strings.iter().collect::<Vec<_>>(), items);
             assert_eq!(strings.len(), items.len());
+        }
+    }
+
+    #[test]
+    fn a_block_without_its_last_nul_has_a_last_item_all_the_same() {
+        for (block, items) in
+            [(&b"a\0b"[..], &[&b"a"[..], b"b"][..]), (b"a", &[b"a"]), (b"\0", &[b""]), (b"", &[])]
+        {
+            let strings = ByteStrings { block: block.to_vec() };
+            assert_eq!(strings.iter().collect::<Vec<_>>(), items, "{block:?}");
         }
     }
 

@@ -214,7 +214,8 @@ pub fn undeclared(env: &ByteStrings) -> Option<&'static str> {
         "LD_LIBRARY_PATH",
         "LD_PRELOAD",
     ];
-    NAMES.iter().copied().find(|name| env.value_of(name.as_bytes()).is_some())
+    let named = |name: &[u8]| NAMES.binary_search_by(|known| known.as_bytes().cmp(name)).ok();
+    env.iter().find_map(|entry| named(name_of(entry))).map(|index| NAMES[index])
 }
 
 fn name_of(entry: &[u8]) -> &[u8] {
