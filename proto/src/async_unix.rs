@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
+use tokio::sync::OnceCell;
 
 use crate::async_connection::make_room;
 pub use crate::async_connection::{AcceptError, Connection, Receiver, Sender};
@@ -78,11 +78,7 @@ impl Listener {
 
     /// Bound to the runtime for no longer than this, so that only one who waits is woken.
     async fn wait_and_accept(&self) -> io::Result<OwnedFd> {
-        #[expect(
-            deprecated,
-            reason = "sound for an OwnedFd, whose descriptor never changes; the new way is unsafe"
-        )]
-        let waiting = AsyncFd::with_interest(Arc::clone(&self.socket), Interest::READABLE)?;
+        let waiting = bind_to_runtime(&self.socket, Interest::READABLE)?;
         waiting.async_io(Interest::READABLE, |socket| Ok(kernel::accept(socket)?)).await
     }
 }
@@ -95,13 +91,13 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// The connection, driven by the runtime within which this is called.
+    /// The connection, driven by the runtime within which it is used.
     ///
     /// # Errors
-    /// The system's.
+    /// None here; the system's elsewhere.
     pub fn into_connection(self) -> io::Result<Connection> {
-        let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(self.stream))?;
-        Ok(Connection::new(Stream(stream), self.peer))
+        let stream = Stream { socket: Arc::new(self.stream), waiting: OnceCell::new() };
+        Ok(Connection::new(stream, self.peer))
     }
 }
 
@@ -120,9 +116,24 @@ fn classify(error: io::Error) -> AcceptError {
     }
 }
 
+/// A socket whose readiness the runtime tells of.
+fn bind_to_runtime(socket: &Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    #[expect(
+        deprecated,
+        reason = "sound for an OwnedFd, whose descriptor never changes; the new way is unsafe"
+    )]
+    AsyncFd::with_interest(Arc::clone(socket), interest)
+}
+
 /// What carries a connection's bytes, and descriptors beside them.
+///
+/// A request is mostly there by the time somebody looks, and an answer mostly taken at once: the runtime is asked to
+/// watch a socket only when it has to be waited for the first time.
 #[derive(Debug)]
-pub(crate) struct Stream(UnixStream);
+pub(crate) struct Stream {
+    socket: Arc<OwnedFd>,
+    waiting: OnceCell<AsyncFd<Arc<OwnedFd>>>,
+}
 
 impl Stream {
     /// Reads what has come, once. Can be dropped and called again.
@@ -131,17 +142,31 @@ impl Stream {
         buffer: &mut BytesMut,
         descriptors: &mut Vec<OwnedFd>,
     ) -> io::Result<usize> {
-        self.0.async_io(Interest::READABLE, || read_once(self.0.as_fd(), buffer, descriptors)).await
+        self.once(Interest::READABLE, || read_once(self.socket.as_fd(), buffer, descriptors)).await
     }
 
     /// Writes as much as is taken at once. Can be dropped and called again.
     pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.async_io(Interest::WRITABLE, || write_once(self.0.as_fd(), bytes)).await
+        self.once(Interest::WRITABLE, || write_once(self.socket.as_fd(), bytes)).await
+    }
+
+    /// Does `io` as soon as it need not wait. A client that never lets us wait gets no more than its share of the thread.
+    async fn once(&self, interest: Interest, mut io: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        if !self.waiting.initialized() {
+            tokio::task::coop::consume_budget().await;
+            match io() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let waiting = self.waiting.get_or_try_init(async || bind_to_runtime(&self.socket, both)).await?;
+        waiting.async_io(interest, |_| io()).await
     }
 
     /// See [`Peer::has_our_groups`].
     pub(crate) fn peer_has_our_groups(&self, peer: Peer) -> bool {
-        peer.has_our_groups(&self.0)
+        peer.has_our_groups(&self.socket)
     }
 }
 
