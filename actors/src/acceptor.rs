@@ -20,6 +20,7 @@ use crate::connection::{Connection, Peers};
 use crate::faults;
 use crate::root::Escalate;
 use crate::supervision::{Probe, Supervised};
+use crate::timing::Laps;
 
 /// The pause after the system ran out of descriptors or memory: long enough for some to be given back, short
 /// enough that a client that waits (1 s) is still let in.
@@ -109,10 +110,11 @@ async fn accept(listener: Listener, workers: Vec<Worker>, peers: Arc<Peers>) -> 
             Ok(incoming) => {
                 faults::pass("acceptor");
                 lacks = false;
+                let laps = Laps::begin();
                 let peers = Arc::clone(&peers);
                 turn = next_turn(turn, &workers);
                 let thread = &workers[turn].thread;
-                Connection::start_in_arbiter(thread, move |_| Connection::new(incoming, peers));
+                Connection::start_in_arbiter(thread, move |_| Connection::new(incoming, laps, peers));
             }
             Err(e) if e.is_fatal() => return e.to_string(),
             Err(e) if e.is_shortage() => {

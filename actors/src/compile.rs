@@ -13,23 +13,19 @@
 
 use crate::sys::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
 use zccache_proto::async_transport::Connection as Stream;
-use zccache_proto::message::{Compile, Finished, HEARTBEAT_INTERVAL_MS, Reply, Request};
-use zccache_proto::transport::{RecvError, Timeout};
+use zccache_proto::message::{Compile, Finished, Reply};
 
-use crate::connection::{End, Peers, send};
+use crate::connection::Peers;
 use crate::coordinator::{Enter, Entered, Flight};
 use crate::counters::count;
 use crate::faults;
 use crate::flights::Landing;
 use crate::freshness::{LiveRecord, WorkingDirectory};
 use crate::heritage;
-use crate::hit;
 use crate::invocation::Invocation;
 use crate::key::RequestKey;
 use crate::lease::Lease;
@@ -93,48 +89,11 @@ pub enum Outcome {
     PassedThrough(&'static str),
 }
 
-/// Serves one `Compile` request.
+/// What is to be done.
 ///
 /// # Errors
-/// When the connection cannot be used any more.
-pub async fn serve(
-    request: Compile,
-    descriptors: Vec<OwnedFd>,
-    stream: &mut Stream,
-    peers: &Arc<Peers>,
-) -> Result<(), End> {
-    count(&peers.counters.requests);
-    faults::pass("connection");
-    if peers.work.is_draining() {
-        return send(stream, &Reply::Refused { reason: "the service is shutting down".into() }).await;
-    }
-    let numbers = request.descriptors.clone();
-    let order = match order(request, stream, peers) {
-        Ok(order) => order,
-        Err(reason) => return pass_through(reason, stream, peers).await,
-    };
-    if !order.recache
-        && !order.plan.reads_input
-        && let Some(manifest) = peers.hot.get(order.key)
-        && let Some(live) = hit::at_once(&order, &manifest, peers)
-    {
-        return hit::replay(stream, &live.record.result).await;
-    }
-    if numbers.len() != descriptors.len() {
-        return send(stream, &Reply::Refused { reason: "descriptors are missing".into() }).await;
-    }
-    let descriptors = numbers.into_iter().zip(descriptors).collect();
-    converse(order, descriptors, stream, peers).await
-}
-
-async fn pass_through(reason: &'static str, stream: &mut Stream, peers: &Peers) -> Result<(), End> {
-    count(&peers.counters.passed_through);
-    peers.counters.pass_through_reasons.count(reason);
-    send(stream, &Reply::PassThrough { reason: reason.into() }).await
-}
-
-/// What is to be done, or the reason to pass the request through.
-fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Order, &'static str> {
+/// The reason to pass the request through.
+pub fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let client_pid = stream.peer_pid();
     let (recache, sent) = (request.recache, request.descriptors.clone());
     let lease = Arc::new(Lease::new(request.patient_until_ns));
@@ -164,94 +123,12 @@ fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Order,
     Ok(Order { invocation, plan, key, cwd, lease, recache, client_pid, input: None, _work })
 }
 
-/// Works on an order while talking with its client: heartbeats and output go out, a hang-up cancels.
-async fn converse(
-    order: Order,
-    descriptors: Vec<(i32, OwnedFd)>,
-    stream: &mut Stream,
-    peers: &Arc<Peers>,
-) -> Result<(), End> {
-    let lease = EndsWhenDropped(Arc::clone(&order.lease));
-    if !lease.0.holds() {
-        // It took us long to come to this; if the client is there still, it waits on.
-        check_presence(stream).await?;
-        send_patiently(stream, &Reply::Heartbeat, &lease.0).await?;
-    }
-    let (outbox, mut outgoing) = mpsc::channel(OUTBOX);
-    let work = work(order, descriptors, outbox, peers);
-    tokio::pin!(work);
-    let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_INTERVAL_MS));
-    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    heartbeat.reset();
-    let outcome = loop {
-        tokio::select! {
-            biased;
-            // First of all: a client that has given up on us runs the tool itself, and ours must not start then.
-            unexpected = stream.recv_with::<Request>(Timeout::Never) => {
-                // The client is gone, or does not keep to the protocol. Dropping `work` kills its tool.
-                return Err(unexpected.err().unwrap_or(RecvError::Closed).into());
-            }
-            Some(news) = outgoing.recv() => tell(stream, news, &lease.0).await?,
-            outcome = &mut work => break outcome,
-            _ = heartbeat.tick() => send_patiently(stream, &Reply::Heartbeat, &lease.0).await?,
-        }
-    };
-    while let Ok(news) = outgoing.try_recv() {
-        tell(stream, news, &lease.0).await?;
-    }
-    match outcome {
-        Outcome::Hit(live) => hit::replay(stream, &live.record.result).await,
-        Outcome::Finished { end, .. } => {
-            faults::pass("finish");
-            send(stream, &Reply::Finished(end)).await
-        }
-        Outcome::Refused(reason) => send(stream, &Reply::Refused { reason }).await,
-        Outcome::PassedThrough(reason) => pass_through(reason, stream, peers).await,
-    }
-}
-
 /// Something to tell the client while the work goes on.
 pub struct News {
     /// What.
     pub reply: Reply,
     /// Who waits for it to be sent.
     pub told: Option<oneshot::Sender<()>>,
-}
-
-/// Sends news, and says so. What was sent before the client hung up, it reads, if only then.
-async fn tell(stream: &mut Stream, news: News, lease: &Lease) -> Result<(), End> {
-    send_patiently(stream, &news.reply, lease).await?;
-    if let Some(told) = news.told {
-        let _ = told.send(()); // The run may have been cancelled meanwhile.
-    }
-    Ok(())
-}
-
-/// Sends with no time-out: while a tool runs, a client may be stopped (Ctrl-Z) for as long as its user likes.
-async fn send_patiently(stream: &mut Stream, reply: &Reply, lease: &Lease) -> Result<(), End> {
-    stream.send(reply).await.map_err(|e| End::Send(e.to_string()))?;
-    lease.renew();
-    Ok(())
-}
-
-/// A client's lease, for as long as somebody talks with it.
-struct EndsWhenDropped(Arc<Lease>);
-
-impl Drop for EndsWhenDropped {
-    fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-/// Whether the client is there still, as far as the socket knows.
-async fn check_presence(stream: &mut Stream) -> Result<(), End> {
-    tokio::select! {
-        biased;
-        unexpected = stream.recv_with::<Request>(Timeout::Never) => {
-            Err(unexpected.err().unwrap_or(RecvError::Closed).into())
-        }
-        () = std::future::ready(()) => Ok(()),
-    }
 }
 
 /// Works on an order: looks it up, or has the tool run. News for the client go to `outbox`.

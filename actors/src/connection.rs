@@ -19,7 +19,7 @@ use zccache_proto::report::{ServiceReport, StatsReport, StatusReport};
 use zccache_proto::transport::{RecvError, Timeout};
 
 use crate::blobs::Blobs;
-use crate::compile;
+use crate::conversation;
 use crate::coordinator::Coordinator;
 use crate::counters::Counters;
 use crate::file_table::FileTable;
@@ -32,6 +32,7 @@ use crate::runner::Runner;
 use crate::storage::{Gone, StorageError};
 use crate::store::{Clear, CollectGarbage, EvictSome, Report, Store};
 use crate::supervision::Supervised;
+use crate::timing::{Laps, Phase};
 use crate::work::Work;
 
 /// How long a client may take for its greeting: it sends it right after connecting, so this is for a client
@@ -78,13 +79,14 @@ pub struct Peers {
 /// The actor.
 pub struct Connection {
     incoming: Option<Incoming>,
+    laps: Laps,
     peers: Arc<Peers>,
 }
 
 impl Connection {
-    /// The actor for a client that was let in.
-    pub fn new(incoming: Incoming, peers: Arc<Peers>) -> Self {
-        Self { incoming: Some(incoming), peers }
+    /// The actor for a client that was let in when `laps` began.
+    pub fn new(incoming: Incoming, laps: Laps, peers: Arc<Peers>) -> Self {
+        Self { incoming: Some(incoming), laps, peers }
     }
 }
 
@@ -93,10 +95,11 @@ impl Actor for Connection {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let Some(incoming) = self.incoming.take() else { return };
-        let peers = Arc::clone(&self.peers);
+        let (peers, mut laps) = (Arc::clone(&self.peers), self.laps);
+        laps.lap(Phase::HandOver);
         let life = async move {
             match incoming.into_connection() {
-                Ok(mut stream) => end(session(&mut stream, &peers).await, stream.peer_pid()),
+                Ok(mut stream) => end(session(&mut stream, laps, &peers).await, stream.peer_pid()),
                 Err(e) => tracing::warn!(%e, "a connection could not be taken over"),
             }
         };
@@ -138,7 +141,7 @@ async fn flush(stream: &mut Stream) -> Result<(), End> {
     }
 }
 
-async fn session(stream: &mut Stream, peers: &Arc<Peers>) -> Result<(), End> {
+async fn session(stream: &mut Stream, mut laps: Laps, peers: &Arc<Peers>) -> Result<(), End> {
     let hello: Hello = stream.recv_with(Timeout::After(HANDSHAKE_TIMEOUT)).await?;
     let draining = if peers.work.is_draining() { Err(MismatchReason::ShuttingDown) } else { Ok(()) };
     let build = peers.description.version.clone();
@@ -150,7 +153,9 @@ async fn session(stream: &mut Stream, peers: &Arc<Peers>) -> Result<(), End> {
     stream.queue(&welcome).map_err(|e| End::Send(e.to_string()))?;
     loop {
         let request = next_request(stream).await?;
-        answer(request, stream, peers).await?;
+        laps.lap(Phase::Receive);
+        answer(request, stream, peers, &mut laps).await?;
+        laps = Laps::begin();
     }
 }
 
@@ -165,12 +170,17 @@ async fn next_request(stream: &mut Stream) -> Result<Request, End> {
     Ok(stream.recv_with(Timeout::After(IDLE_TIMEOUT)).await?)
 }
 
-async fn answer(request: Request, stream: &mut Stream, peers: &Arc<Peers>) -> Result<(), End> {
+async fn answer(
+    request: Request,
+    stream: &mut Stream,
+    peers: &Arc<Peers>,
+    laps: &mut Laps,
+) -> Result<(), End> {
     let reply = match request {
         Request::Ping { nonce } => Reply::Pong { nonce },
         Request::Compile(request) => {
             let descriptors = stream.take_descriptors();
-            return compile::serve(*request, descriptors, stream, peers).await;
+            return conversation::serve(*request, descriptors, stream, peers, laps).await;
         }
         Request::Stats { zero } => stats(peers, zero).await,
         Request::Status => status(peers).await,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use zccache_proto::report::{AllTimeReport, StatsReport};
 
 use crate::manifest::now_ms;
+use crate::timing::Timings;
 
 /// The most distinct reasons kept per map: reasons are fixed phrases of ours, so this only bounds a mistake.
 const REASONS_MAX: usize = 256;
@@ -33,6 +34,8 @@ pub struct Counters {
     pub pass_through_reasons: Reasons,
     /// Failures of the cache itself, by reason.
     pub degraded: Reasons,
+    /// Where the time of hits went.
+    pub timings: Timings,
     /// What earlier services have counted, once the index has told.
     earlier: Mutex<Option<AllTimeReport>>,
 }
@@ -107,6 +110,7 @@ impl Counters {
             not_stored: self.not_stored.read(zero),
             pass_through_reasons: self.pass_through_reasons.read(zero),
             degraded: self.degraded.read(zero),
+            timing: self.timings.read(zero),
             ..StatsReport::default()
         }
     }

@@ -19,6 +19,7 @@ use crate::key::environment_digest;
 use crate::manifest::Manifest;
 use crate::reach;
 use crate::record::{Output, Record, RunResult};
+use crate::timing::{Laps, Phase};
 
 /// The most bytes of outputs that are delivered on the connection's thread: copied within some 20 ms by any disk's
 /// cache, a small part of a client's patience.
@@ -28,10 +29,17 @@ const AT_ONCE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 const INLINE_OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
 /// The first record that holds, delivered at once; `None` if none does, or if it would take a while.
-pub fn at_once(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
+pub fn at_once(
+    order: &Order,
+    manifest: &Manifest,
+    peers: &Peers,
+    laps: &mut Laps,
+) -> Option<Arc<LiveRecord>> {
     let (live, staged) = find(order, manifest, peers)?;
     let Staged::Now(staged) = staged else { return None };
+    laps.lap(Phase::Check);
     let delivered = staged.and_then(|delivery| delivery.place(&order.lease));
+    laps.lap(Phase::Place);
     settle(delivered, live, manifest, peers)
 }
 

@@ -6,6 +6,7 @@ pub mod blobs;
 pub mod capture;
 pub mod compile;
 pub mod connection;
+pub mod conversation;
 pub mod coordinator;
 pub mod counters;
 #[cfg(target_os = "linux")]
@@ -82,6 +83,7 @@ pub mod sys;
 #[cfg(windows)]
 #[path = "sys_windows.rs"]
 pub mod sys;
+pub mod timing;
 #[cfg(target_os = "linux")]
 pub mod tool_run;
 #[cfg(not(target_os = "linux"))]

@@ -74,6 +74,9 @@ enum Command {
         /// Set all counters to zero after showing them
         #[arg(long)]
         zero: bool,
+        /// Where the time of hits went, phase by phase (`--json` tells always)
+        #[arg(long)]
+        timing: bool,
     },
     /// Forget everything that is cached
     Clear,
@@ -106,7 +109,7 @@ pub fn main() -> ExitCode {
         Command::Start => service::start(&endpoint),
         Command::Stop => service::stop(&endpoint),
         Command::Status { json } => status(&endpoint, json),
-        Command::Stats { json, zero } => stats(&endpoint, json, zero),
+        Command::Stats { json, zero, timing } => stats(&endpoint, json, zero, timing),
         Command::Clear => clear(&endpoint),
         Command::Evict { older_than, root } => evict(&endpoint, older_than, root.as_deref()),
         Command::Gc => forget(&endpoint, &Request::Gc),
@@ -147,11 +150,15 @@ fn status(endpoint: &Endpoint, json: bool) -> Outcome {
     if report.state == SERVING { Ok(()) } else { Err(Failure::Told(1)) }
 }
 
-fn stats(endpoint: &Endpoint, json: bool, zero: bool) -> Outcome {
+fn stats(endpoint: &Endpoint, json: bool, zero: bool, timing: bool) -> Outcome {
     let Reply::Stats(report) = ask(endpoint, &Request::Stats { zero })? else {
         return Err(ask::unexpected());
     };
-    if json { print_json(&report) } else { print(&table::stats(&report)) }
+    match (json, timing) {
+        (true, _) => print_json(&report),
+        (false, true) => print(&table::timing(&report)),
+        (false, false) => print(&table::stats(&report)),
+    }
 }
 
 fn clear(endpoint: &Endpoint) -> Outcome {

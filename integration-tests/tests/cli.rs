@@ -53,6 +53,29 @@ fn stats_is_a_readable_table() {
 }
 
 #[test]
+fn stats_tells_where_the_time_of_hits_went() {
+    let sandbox = one_miss_and_one_hit();
+    sandbox.compile("gcc -c a.c").expect_success();
+    let text = sandbox.client("stats --timing").expect_success().out();
+    let timing = sandbox.stats().json["timing"].as_array().cloned().unwrap_or_default();
+    let told = timing.iter().filter_map(|phase| phase["phase"].as_str());
+    // The first hit may have waited for its record to be stored.
+    let told: Vec<&str> = told.filter(|phase| *phase != "look_up").collect();
+    assert_eq!(told, ["hand_over", "receive", "plan", "check", "place", "reply", "total"]);
+    let total = timing.last().unwrap();
+    assert_eq!(total["count"], 2, "{timing:?}");
+    for phase in &timing {
+        let [count, p50, p95, max] =
+            ["count", "p50_ns", "p95_ns", "max_ns"].map(|name| phase[name].as_u64().unwrap());
+        assert!((1..=2).contains(&count) && p50 <= p95 && p95 <= max, "{phase}");
+        assert!(max <= total["max_ns"].as_u64().unwrap(), "{phase} in {timing:?}");
+        assert!(text.contains(phase["phase"].as_str().unwrap()), "{phase} in\n{text}");
+    }
+    sandbox.client("stats --zero").expect_success();
+    assert_eq!(sandbox.stats().json["timing"], Value::Array(Vec::new()));
+}
+
+#[test]
 fn zero_sets_the_counters_to_zero_and_keeps_the_cache() {
     let sandbox = one_miss_and_one_hit();
     sandbox.client("stats --zero").expect_success();

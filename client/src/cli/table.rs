@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use zccache_proto::endpoint::Endpoint;
 use zccache_proto::report::{AllTimeReport, ServiceReport, StatsReport, StatusReport};
 
@@ -34,6 +34,23 @@ pub fn stats(report: &StatsReport) -> String {
     rows.add_all_time(&report.all_time);
     rows.add_service(&report.service);
     rows.finish()
+}
+
+/// `zccache-client stats --timing`.
+pub fn timing(report: &StatsReport) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["phase of a hit", "hits", "half within", "95 % within", "all within"]);
+    for phase in &report.timing {
+        let times = [phase.p50_ns, phase.p95_ns, phase.max_ns].map(time);
+        table.add_row([phase.phase.clone(), phase.count.to_string()].into_iter().chain(times));
+    }
+    for column in 1..5 {
+        if let Some(numbers) = table.column_mut(column) {
+            numbers.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
 }
 
 /// `zccache-client status`.
@@ -117,6 +134,14 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// Nanoseconds in the unit that leaves at most four digits before the point.
+fn time(nanoseconds: u64) -> String {
+    match nanoseconds {
+        0..10_000_000 => format!("{:.1} us", nanoseconds as f64 / 1e3),
+        _ => format!("{:.1} ms", nanoseconds as f64 / 1e6),
+    }
+}
+
 fn percentage(part: u64, whole: u64) -> String {
     match whole {
         0 => "-".into(),
@@ -137,6 +162,7 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zccache_proto::report::PhaseReport;
 
     #[test]
     fn sizes_rates_and_times_are_for_people() {
@@ -151,6 +177,23 @@ mod tests {
         for (seconds, text) in [(9, "9 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (90_000, "1 d 1 h")] {
             assert_eq!(duration(seconds), text);
         }
+    }
+
+    #[test]
+    fn each_phase_has_a_line_with_its_times() {
+        let phase = |phase: &str, p50_ns| PhaseReport {
+            phase: phase.into(),
+            count: 3,
+            p50_ns,
+            p95_ns: 9_999_960,
+            max_ns: 12_345_678,
+        };
+        let report =
+            StatsReport { timing: vec![phase("plan", 7_000), phase("total", 150)], ..StatsReport::default() };
+        let text = timing(&report);
+        let lines: Vec<_> =
+            text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[1..], ["plan 3 7.0 us 10000.0 us 12.3 ms", "total 3 0.1 us 10000.0 us 12.3 ms"]);
     }
 
     #[test]
