@@ -72,8 +72,10 @@ sanitize: ## the tests that go through unsafe code, under AddressSanitizer
 bench: ## ratios against /bin/true, the bare compiler and other caches, within one run
 	$(SCRIPTS)/install-tools.sh bench
 	$(MAKE) --no-print-directory build
+	$(CARGO) build $(LOCKED) --release -p zccache-service --example observe
 	$(CARGO) build $(LOCKED) --release -p zccache-integration-tests --bin bench
 	$(SCRIPTS)/bench.sh target/release
+	$(CARGO) bench $(LOCKED) -p zccache-service --bench parts
 
 # What of the workspace is for Windows: the libraries and programs, and the tests that are not about Unix.
 WINDOWS := -p zccache-proto -p zccache-actors -p zccache-client -p zccache-service --lib --bins

@@ -6,6 +6,7 @@
 
 mod contestant;
 mod many;
+mod observer;
 mod restart;
 mod rust;
 mod table;
@@ -59,7 +60,9 @@ pub fn run(
         warm(&contestants, &cpp, place.path())?;
     }
     if is_asked("cold") {
-        cold_compiles(&contestants, &cpp, lua, place.path())?;
+        let lua = workload::Lua::read(lua)?;
+        cold_compiles(&contestants, &cpp, &lua, place.path())?;
+        observer::run(&ours, &lua, &cpp, place.path())?;
         restart::run(&contestants, place.path())?;
     }
     if is_asked("tools") {
@@ -89,10 +92,9 @@ fn warm(contestants: &[Contestant], cpp: &workload::Compile, place: &Path) -> io
 fn cold_compiles(
     contestants: &[Contestant],
     cpp: &workload::Compile,
-    lua: &Path,
+    lua: &workload::Lua,
     place: &Path,
 ) -> io::Result<()> {
-    let lua = workload::Lua::read(lua)?;
     for at_a_time in [1, 2] {
         let title = format!("cold build of Lua, {} small C files, {at_a_time} at a time", lua.count());
         let write = |round| lua.write(place, at_a_time * (COLD_ROUNDS + 1) + round);
