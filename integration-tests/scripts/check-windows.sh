@@ -11,8 +11,9 @@
 # `rust-web-src`, `rust-web-clippy`. The compiler is unpacked, never installed, so it is in nobody's way. What is
 # missing is installed if this is root; if it cannot be had, that is a failure (status 77), never a silent skip.
 #
-# All of it lies in $ZCCACHE_CHECK_WINDOWS (default: ~/.cache/zccache-check-windows), with the target directory, and
-# is used again by the next run: about 4 GB. docs/platforms.md says how long a run takes.
+# The compiler lies in $ZCCACHE_CHECK_WINDOWS (default: ~/.cache/zccache-check-windows), and is used again by the next
+# run, of any checkout; what is built lies in target/check-windows. About 4 GB in all. docs/platforms.md says how long a
+# run takes.
 #
 # What Wine 8 is not Windows in, so that no test of ours may depend on it: a second process may open a second "first
 # instance" of a pipe; std's random numbers come from a library that it lacks (one is made here); symbolic links;
@@ -94,7 +95,8 @@ fi
 # The standard library is built from its source, which only an "unstable" cargo does; and whatever is selected is built
 # with the features that the whole workspace asks for, so that no crate is built twice.
 export RUSTC="$compiler/bin/rustc" RUSTDOC="$compiler/bin/rustdoc" RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR="$home/target"
+# In the checkout: cargo takes what another one built for this one's, where its sources are older.
+export CARGO_TARGET_DIR="$PWD/target/check-windows"
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 export CARGO_RESOLVER_FEATURE_UNIFICATION=workspace
