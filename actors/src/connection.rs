@@ -150,6 +150,7 @@ async fn session(stream: &mut Stream, peers: &Arc<Peers>) -> Result<(), End> {
     stream.queue(&welcome).map_err(|e| End::Send(e.to_string()))?;
     loop {
         let request = next_request(stream).await?;
+        peers.work.want();
         answer(request, stream, peers).await?;
     }
 }
