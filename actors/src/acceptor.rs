@@ -108,6 +108,7 @@ async fn accept(listener: Listener, workers: Vec<Worker>, peers: Arc<Peers>) -> 
     loop {
         match next_client(&listener).await {
             Ok(incoming) => {
+                peers.work.want();
                 faults::pass("acceptor");
                 lacks = false;
                 let laps = Laps::begin();

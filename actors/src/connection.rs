@@ -154,6 +154,7 @@ async fn session(stream: &mut Stream, mut laps: Laps, peers: &Arc<Peers>) -> Res
     loop {
         let request = next_request(stream).await?;
         laps.lap(Phase::Receive);
+        peers.work.want();
         answer(request, stream, peers, &mut laps).await?;
         laps = Laps::begin();
     }
@@ -214,9 +215,11 @@ async fn stats(peers: &Peers, zero: bool) -> Reply {
 
 async fn status(peers: &Peers) -> Reply {
     let d = &peers.description;
-    let trouble = match peers.store.send(Report).await {
-        Ok((_, trouble)) => trouble.map(|why| format!("nothing is cached: {why}")),
-        Err(e) => Some(format!("the store does not answer: {e}")),
+    let trouble = match peers.hot.readiness.in_time(|| None, peers.store.send(Report)).await {
+        Some(Ok((_, trouble))) => trouble.map(|why| format!("nothing is cached: {why}")),
+        Some(Err(e)) => Some(format!("the store does not answer: {e}")),
+        // Its index is being opened, and nothing is known against it.
+        None => None,
     };
     let stuck = [peers.hasher.trouble(), peers.journal.trouble()].into_iter().flatten();
     let state = if peers.work.is_draining() { "shutting down" } else { "serving" };

@@ -5,18 +5,21 @@
 //! another (blobs verify themselves) or a record that was not stored (records are checked for soundness).
 //! Every change is one transaction over all trees, so that what is counted is what is there, after a crash too.
 
+mod values;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use sled::Transactional;
 use sled::transaction::{TransactionError, TransactionalTree};
 
 use crate::digest::Digest;
 use crate::faults;
 use crate::key::RequestKey;
-use crate::record::{RECORD_VERSION, Record, RecordUse, decode_manifest, encode_manifest};
+use crate::record::{RECORD_VERSION, Record, RecordUse, encode_manifest};
+pub use values::{BlobUse, Encoded, Entry, Totals, entry_of};
+use values::{blob_of, blob_value, decode_uses};
 
 /// Page cache of the index, in bytes: the hot manifests are kept as objects elsewhere, so this serves only
 /// first look-ups and writes.
@@ -34,6 +37,8 @@ mod meta {
     pub const TOTALS: &[u8] = b"totals";
     /// Whatever is to survive a restart for the counters.
     pub const COUNTERS: &[u8] = b"counters";
+    /// The digest of the head start that was copied from this index, as long as that is what it was.
+    pub const HEAD_START: &[u8] = b"head start";
 }
 
 /// How an index operation can fail.
@@ -62,41 +67,6 @@ pub struct Index {
     meta: sled::Tree,
 }
 
-/// What the index counts of one blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlobUse {
-    /// Length in bytes.
-    pub bytes: u64,
-    /// How many outputs of records name it.
-    pub references: u64,
-}
-
-/// What there is in all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    /// Records of requests' own runs: not what is kept of them for requests from elsewhere.
-    pub records: u64,
-    /// Bytes of all encoded manifests.
-    pub record_bytes: u64,
-    /// Distinct contents.
-    pub blobs: u64,
-    /// Their bytes.
-    pub blob_bytes: u64,
-    /// Bytes of all outputs of these records, as if none were shared.
-    pub output_bytes: u64,
-    /// No use is later than this, in milliseconds since the epoch.
-    pub latest_use_ms: u64,
-}
-
-/// All that the index has of one key.
-#[derive(Debug, Clone, Default)]
-pub struct Entry {
-    /// Newest first.
-    pub records: Vec<(Record, RecordUse)>,
-    /// Length of the encoded records.
-    pub encoded_bytes: u64,
-}
-
 /// A change, to be made as a whole or not at all.
 #[derive(Debug)]
 pub struct Change<'a> {
@@ -120,6 +90,7 @@ impl Index {
             .mode(sled::Mode::LowSpace)
             // We flush ourselves, right after each batch of stores.
             .flush_every_ms(None);
+        faults::check("index.open").map_err(sled::Error::from)?;
         let (index, format) = guarded(|| {
             let db = config.open()?;
             let tree = |name: &str| db.open_tree(name);
@@ -157,6 +128,33 @@ impl Index {
             let Some(encoded) = self.records.get(key.0.0)? else { return Ok(Entry::default()) };
             let uses = self.uses.get(key.0.0)?;
             Ok(entry_of(&encoded, uses.as_deref().unwrap_or_default()))
+        })
+    }
+
+    /// What is written of `key`, if anything is.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn encoded(&self, key: RequestKey) -> Result<Option<Encoded>, IndexError> {
+        guarded(|| {
+            let (records, uses) = (self.records.get(key.0.0)?, self.uses.get(key.0.0)?);
+            let bytes = |value: Option<sled::IVec>| value.map(|value| value.to_vec());
+            Ok(bytes(records).map(|records| Encoded { records, uses: bytes(uses).unwrap_or_default() }))
+        })
+    }
+
+    /// Notes which head start is a copy of this index, or that none is; returns which was noted before. Whoever changes
+    /// anything has first to note that none is.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn name_head_start(&self, digest: Option<Digest>) -> Result<Option<Digest>, IndexError> {
+        guarded(|| {
+            let before = match digest {
+                Some(digest) => self.meta.insert(meta::HEAD_START, &digest.0)?,
+                None => self.meta.remove(meta::HEAD_START)?,
+            };
+            Ok(before.and_then(|name| name.as_ref().try_into().ok().map(Digest)))
         })
     }
 
@@ -333,33 +331,6 @@ impl Index {
             Ok(())
         })
     }
-}
-
-/// Records with their uses; where these do not fit, as if never used.
-fn entry_of(encoded: &[u8], uses: &[u8]) -> Entry {
-    let records = decode_manifest(encoded);
-    let mut uses = decode_uses(uses);
-    if uses.len() != records.len() {
-        uses = vec![RecordUse::default(); records.len()];
-    }
-    Entry { records: records.into_iter().zip(uses).collect(), encoded_bytes: encoded.len() as u64 }
-}
-
-fn decode_uses(bytes: &[u8]) -> Vec<RecordUse> {
-    rmp_serde::from_slice(bytes).unwrap_or_default()
-}
-
-fn blob_value(known: &BlobUse) -> [u8; 16] {
-    let mut value = [0; 16];
-    value[..8].copy_from_slice(&known.bytes.to_be_bytes());
-    value[8..].copy_from_slice(&known.references.to_be_bytes());
-    value
-}
-
-fn blob_of(value: &[u8]) -> Option<BlobUse> {
-    let (bytes, references) = value.split_first_chunk::<8>()?;
-    let references = references.try_into().map(u64::from_be_bytes).ok()?;
-    Some(BlobUse { bytes: u64::from_be_bytes(*bytes), references })
 }
 
 /// Turns the panics that sled answers damage with into an error. The caller drops the index after one.

@@ -24,6 +24,7 @@ pub mod file_table;
 pub mod flights;
 pub mod freshness;
 pub mod hasher;
+pub mod head_start;
 #[cfg(target_os = "linux")]
 #[path = "heritage_linux.rs"]
 pub mod heritage;
@@ -59,6 +60,7 @@ pub mod plan;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod program_file;
 pub mod reach;
+mod readiness;
 pub mod record;
 pub mod root;
 pub mod runner;

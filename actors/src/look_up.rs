@@ -51,7 +51,13 @@ async fn first(keys: &[RequestKey], peers: &Peers) -> Option<(usize, Arc<Manifes
     if let Some(manifest) = peers.hot.get(first) {
         return Some((0, manifest));
     }
-    match peers.store.send(FindManifest { keys: keys.to_vec() }).await {
+    let in_memory = || peers.hot.get(first).map(|manifest| Ok(Ok(Some((0, manifest)))));
+    let stored = peers.store.send(FindManifest { keys: keys.to_vec() });
+    let Some(found) = peers.hot.readiness.in_time(in_memory, stored).await else {
+        peers.counters.degraded.count("index_opening");
+        return None;
+    };
+    match found {
         Ok(Ok(found)) => found,
         Ok(Err(_)) => {
             peers.counters.degraded.count("index_unavailable");

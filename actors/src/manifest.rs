@@ -13,11 +13,13 @@ use serde_bytes::ByteBuf;
 use crate::faults;
 use crate::file_table::FileTable;
 use crate::freshness::{Broken, LiveRecord, WorkingDirectory};
+use crate::head_start::HeadStart;
 use crate::key::RequestKey;
+use crate::readiness::Readiness;
 use crate::record::{RECORDS_PER_KEY_MAX, Record, RecordUse};
 
 /// How many manifests are kept in memory; the least recently used tenth goes when the number is reached.
-const HOT_MANIFESTS_MAX: usize = 4_000;
+pub const HOT_MANIFESTS_MAX: usize = 4_000;
 
 /// How many observations these have together: each takes some 250 bytes with its path and signature, so all take 125 MB
 /// at most. A C file has 100 to 500 of them, so this is a thousand files and more.
@@ -169,20 +171,70 @@ struct Hot {
     observations: usize,
 }
 
-/// The manifests that are in memory. Read by everybody, written by the store.
+/// The manifests that are in memory. Read by everybody, written by the store; until that has an index, what is asked
+/// for comes from the head start.
 #[derive(Default)]
 pub struct HotManifests {
     map: DashMap<RequestKey, Hot>,
     /// What all of them weigh.
     observations: AtomicUsize,
+    head_start: RwLock<Option<HeadStart>>,
     /// Tells the moments of uses.
     pub clock: UseClock,
+    /// Tells whether the store can be asked yet.
+    pub readiness: Readiness,
 }
 
 impl HotManifests {
     /// The manifest of `key`, if it is in memory.
     pub fn get(&self, key: RequestKey) -> Option<Arc<Manifest>> {
-        self.map.get(&key).map(|hot| Arc::clone(&hot.manifest))
+        let hot = self.map.get(&key).map(|hot| Arc::clone(&hot.manifest));
+        hot.or_else(|| self.get_early(key))
+    }
+
+    /// The manifest of `key` from the head start, now also in memory.
+    fn get_early(&self, key: RequestKey) -> Option<Arc<Manifest>> {
+        // Held until it is in the map: with the head start goes all that came from it.
+        let head_start = self.head_start.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let records = head_start.as_ref()?.records(key);
+        let manifest = (!records.is_empty()).then(|| Arc::new(Manifest::new(records)))?;
+        self.put(key, Arc::clone(&manifest));
+        Some(manifest)
+    }
+
+    /// From now on manifests come from this head start.
+    pub fn begin_head_start(&self, head_start: Option<HeadStart>) {
+        if let Some(head_start) = &head_start {
+            self.clock.advance(head_start.latest_use_ms());
+        }
+        *self.head_start.write().unwrap_or_else(std::sync::PoisonError::into_inner) = head_start;
+    }
+
+    /// No more manifests come from the head start. Unless it was there and `is_true`, all that are in memory are
+    /// forgotten. Returns which keys it knew.
+    pub fn end_head_start(&self, is_true: impl FnOnce(&HeadStart) -> bool) -> Vec<RequestKey> {
+        let mut head_start = self.head_start.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match head_start.take() {
+            Some(head_start) if is_true(&head_start) => head_start.into_keys(),
+            _ => {
+                self.clear();
+                Vec::new()
+            }
+        }
+    }
+
+    /// The keys of all that are in memory, those looked at last first.
+    pub fn keys_by_look(&self) -> Vec<RequestKey> {
+        let mut keys = self.keys_oldest_first();
+        keys.reverse();
+        keys
+    }
+
+    fn keys_oldest_first(&self) -> Vec<RequestKey> {
+        let looked_at = |hot: &Hot| hot.manifest.looked_at_ms.load(Ordering::Relaxed);
+        let mut keys: Vec<_> = self.map.iter().map(|e| (looked_at(e.value()), *e.key())).collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, key)| key).collect()
     }
 
     /// Keeps a manifest, or what has become of one that is kept. Returns those that had to go.
@@ -228,14 +280,11 @@ impl HotManifests {
 
     /// Forgets the least recently used, until there is room for a tenth, and for so many observations more.
     fn shrink(&self, observations: usize) -> Vec<(RequestKey, Arc<Manifest>)> {
-        let mut oldest: Vec<_> =
-            self.map.iter().map(|e| (e.manifest.looked_at_ms.load(Ordering::Relaxed), *e.key())).collect();
-        oldest.sort_unstable();
         let is_enough = || {
             let all = self.observations().saturating_add(observations);
             self.map.len() <= HOT_MANIFESTS_MAX / 10 * 9 && all <= HOT_OBSERVATIONS_MAX / 10 * 9
         };
-        let going = oldest.into_iter().map_while(|(_, key)| (!is_enough()).then_some(key));
+        let going = self.keys_oldest_first().into_iter().map_while(|key| (!is_enough()).then_some(key));
         going.filter_map(|key| self.remove(key).map(|manifest| (key, manifest))).collect()
     }
 }

@@ -119,12 +119,20 @@ impl Handler<Adopt> for Root {
 
     fn handle(&mut self, message: Adopt, ctx: &mut Self::Context) {
         let (store, files) = (message.store.clone(), Arc::clone(&message.files));
+        let work = Arc::clone(&self.work);
         let tidying = async move {
             loop {
                 tokio::time::sleep(TIDY_INTERVAL).await;
                 files.kept.rest();
-                if let Ok(Err(e)) = store.send(Tidy).await {
-                    tracing::debug!(%e, "nothing could be written down");
+                let tidied = store.send(Tidy);
+                tokio::pin!(tidied);
+                let soon = tokio::time::timeout(Pulse::INTERVAL, &mut tidied).await;
+                // It may be stuck: that is found out though nobody else wants anything of it.
+                soon.is_err().then(|| work.want());
+                match if let Ok(tidied) = soon { tidied } else { tidied.await } {
+                    Ok(Ok(())) => {}
+                    Ok(Err(e)) => tracing::debug!(%e, "nothing could be written down"),
+                    Err(_) => work.want(),
                 }
             }
         };

@@ -134,14 +134,23 @@ async fn in_time(
 
 /// Stores the result, counts what came of it, and lands the flight. Behind the reply.
 pub async fn settle(settlement: Settlement, peers: Arc<Peers>) {
-    let Settlement { key, invocation, plan, cwd, prepared, flight, work: _work } = settlement;
+    let Settlement { key, invocation, plan, cwd, prepared, mut flight, work: _work } = settlement;
     faults::pass("settle");
     let (mut shareable, root) = (None, invocation.cwd.clone());
     let stored = match prepared {
         Ok((record, contents)) => {
             let requests = shared_requests(&invocation, &plan, &cwd);
             let kept = (!requests.is_empty()).then(|| Arc::clone(&record.record));
-            let stored = store(key, record, root.clone(), contents, &peers).await;
+            let storing = store(key, record, root.clone(), contents, &peers);
+            tokio::pin!(storing);
+            let stored = match peers.hot.readiness.in_time(|| None, &mut storing).await {
+                Some(stored) => stored,
+                None => {
+                    // Nobody waits until the index is open.
+                    flight.take().into_iter().for_each(|flight| flight.land(Landing::NotStored));
+                    storing.await
+                }
+            };
             shareable = kept.filter(|_| stored.is_ok()).map(|record| Share { record, requests, plan, cwd });
             stored
         }

@@ -6,25 +6,28 @@
 mod accounts;
 mod error;
 mod opening;
+mod places;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_bytes::ByteBuf;
 use zccache_proto::message::Evict;
 use zccache_proto::report::{AllTimeReport, StoreReport};
 
 use crate::blobs::{Blobs, PendingBlob};
 use crate::freshness::LiveRecord;
+use crate::head_start::{self, HeadStart};
 use crate::index::{Entry, IndexError};
 use crate::key::RequestKey;
 use crate::manifest::{HotManifests, Manifest, now_ms};
-use crate::record::{Record, RecordUse};
+use crate::readiness::Stage;
+use crate::record::RecordUse;
 use accounts::Accounts;
 pub use accounts::Gone;
 pub use error::StorageError;
+use places::{is_at_home_in, places};
 
 /// How long an unusable index is left alone before it is tried again: soon enough after a disk was freed, rare
 /// enough to cost nothing.
@@ -55,6 +58,8 @@ pub struct Storage {
     state: State,
     expired: Option<Instant>,
     written: Option<AllTimeReport>,
+    /// What the head start knew: what of it nobody has looked at since is for the next one.
+    early: Vec<RequestKey>,
 }
 
 enum State {
@@ -71,7 +76,20 @@ impl Storage {
     /// Storage below `cache_dir` within `limits`. Opens nothing yet.
     pub fn new(cache_dir: &Path, limits: Limits, blobs: Arc<Blobs>, hot: Arc<HotManifests>) -> Self {
         let state = State::Unavailable { why: "not opened yet".into(), since: Instant::now() };
-        Self { cache_dir: cache_dir.into(), limits, blobs, hot, state, expired: None, written: None }
+        let (cache_dir, early) = (cache_dir.into(), Vec::new());
+        Self { cache_dir, limits, blobs, hot, state, expired: None, written: None, early }
+    }
+
+    /// Begins: with what an earlier service left to be served until the index is open, and with opening that.
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    pub fn begin(&mut self) -> Result<(), StorageError> {
+        self.hot.begin_head_start(HeadStart::take(&self.cache_dir));
+        self.hot.readiness.set(Stage::Opening);
+        let opened = self.open();
+        self.hot.readiness.set(Stage::Ready);
+        opened
     }
 
     /// Opens the index.
@@ -84,12 +102,16 @@ impl Storage {
         });
         match opened {
             Ok(accounts) => {
+                let named = accounts.index().name_head_start(None).ok().flatten();
                 // What is in memory may be ahead of an index that was not closed properly.
-                self.hot.clear();
+                self.early = self.hot.end_head_start(|early| early.is_of(named, accounts.totals()));
+                // One that came after the start is of a service that ended meanwhile, and of what will now change.
+                let _ = head_start::remove(&self.cache_dir);
                 self.state = State::Open(Box::new(accounts));
                 Ok(())
             }
             Err(why) => {
+                self.hot.end_head_start(|_| false);
                 self.state = State::Unavailable { why: why.clone(), since: Instant::now() };
                 Err(StorageError::Unavailable(why))
             }
@@ -242,9 +264,19 @@ impl Storage {
     /// If the index cannot be used.
     pub fn close(&mut self, counters: Option<AllTimeReport>) -> Result<(), StorageError> {
         self.limits.age = None; // There is time for that at the next start.
-        let written = self.tidy(counters).and_then(|()| self.flush());
+        let tidied = self.tidy(counters);
+        if let Err(e) = self.leave_head_start() {
+            tracing::debug!(%e, "the next service has no head start");
+        }
+        let written = tidied.and_then(|()| self.flush());
         self.state = State::Closed;
         written
+    }
+
+    /// Leaves what was looked at last to the next service.
+    fn leave_head_start(&self) -> Result<(), StorageError> {
+        let State::Open(accounts) = &self.state else { return Ok(()) };
+        head_start::leave(&self.cache_dir, accounts.index(), self.hot.keys_by_look(), &self.early)
     }
 
     /// Forgets everything.
@@ -358,34 +390,14 @@ fn distinct_bytes(contents: &[PendingBlob]) -> u64 {
     distinct.values().sum()
 }
 
-/// The directories that a result belongs to: the request's own, and those elsewhere that its outputs went to.
-fn places(record: &Record, root: &[u8]) -> Vec<ByteBuf> {
-    let mut places = vec![ByteBuf::from(root)];
-    for output in record.result.outputs.iter().map(|output| &output.path.0) {
-        let parent = output.iter().rposition(|&b| b == b'/').map_or(&b""[..], |slash| &output[..slash]);
-        if output.starts_with(b"/") && !places.iter().any(|place| is_below(parent, place)) {
-            places.push(ByteBuf::from(parent));
-        }
-    }
-    places
-}
-
-fn is_at_home_in(used: &RecordUse, root: &[u8]) -> bool {
-    used.places.iter().any(|place| is_below(place, root))
-}
-
-/// Whether `path` is `directory` or lies below it; both absolute.
-fn is_below(path: &[u8], directory: &[u8]) -> bool {
-    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
-    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::digest::Digest;
+    use crate::index::Index;
     use crate::observation::{Fact, Observation, Spelled};
-    use crate::record::{NO_FILE, Output, OutputFile, RunResult};
+    use crate::record::{NO_FILE, Output, OutputFile, Record, RunResult};
+    use serde_bytes::ByteBuf;
     use std::fs::File;
     use zccache_proto::message::Exit;
 
@@ -472,8 +484,136 @@ mod tests {
         }
     }
 
+    /// A service that ends, and the next one.
+    impl Fixture {
+        fn cache(&self) -> PathBuf {
+            self.temp.path().join("cache")
+        }
+
+        fn end(&mut self) {
+            self.storage.close(None).unwrap();
+            self.let_go();
+        }
+
+        /// Ends as a killed one does, but that the index is free.
+        fn let_go(&mut self) {
+            let limit_bytes = self.storage.limits.bytes;
+            self.storage = new(Path::new("/nonexistent"), limit_bytes);
+            let index = File::open(self.cache().join("index/db")).unwrap();
+            let end = Instant::now() + Duration::from_secs(60);
+            while index.try_lock().is_err() {
+                assert!(Instant::now() < end, "the index is still held");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+
+        /// The next one comes as far as its head start.
+        fn come(&mut self) {
+            self.storage = new(&self.cache(), self.storage.limits.bytes);
+            self.storage.hot.begin_head_start(HeadStart::take(&self.cache()));
+        }
+
+        /// The file that the last one left.
+        fn head_start(&self) -> PathBuf {
+            self.cache().join("head-start")
+        }
+    }
+
     fn key(name: &str) -> RequestKey {
         RequestKey(Digest::of(name.as_bytes()))
+    }
+
+    #[test]
+    fn what_was_looked_at_last_is_there_before_the_index_is() {
+        let mut f = Fixture::new(1000);
+        f.put(key("a"), "object").unwrap();
+        for round in 0..3 {
+            f.end();
+            f.come();
+            let early = f.storage.hot.get(key("a")).expect("it was looked at last");
+            assert!(f.storage.hot.get(key("b")).is_none());
+            assert!(!f.head_start().exists(), "it is there for one start only");
+            let (live, _) = early.records().remove(0);
+            let at_ms = f.storage.hot.clock.stamp();
+            early.note_use(&live, at_ms);
+            f.storage.open().unwrap();
+            let known = f.storage.manifest(key("a")).unwrap().unwrap();
+            assert!(Arc::ptr_eq(&early, &known), "round {round}");
+            f.storage.tidy(None).unwrap();
+            assert_eq!(f.storage.report().records, 1);
+            // One at which nobody looks is for the next one all the same.
+            f.end();
+            f.come();
+            f.storage.open().unwrap();
+            assert!(f.storage.hot.get(key("a")).is_none(), "it takes no memory meanwhile");
+            assert_eq!(f.storage.manifest(key("a")).unwrap().unwrap().records()[0].1.last_use_ms, at_ms);
+            f.storage.hot.clear();
+        }
+    }
+
+    #[test]
+    fn nothing_that_was_forgotten_comes_back_by_a_head_start() {
+        let forgets: [fn(&mut Fixture); 4] = [
+            |f| _ = f.storage.clear().unwrap(),
+            |f| _ = f.storage.evict(&Evict { older_than_s: None, roots: vec![] }).unwrap(),
+            |f| f.put(key("b"), &"b".repeat(1000)).unwrap(),
+            |f| {
+                std::fs::remove_dir_all(f.cache().join("blobs")).unwrap();
+                f.storage.gc().unwrap();
+            },
+        ];
+        for (number, forget) in forgets.into_iter().enumerate() {
+            for is_of_an_older_version in [false, true] {
+                let what = format!("{number}, {is_of_an_older_version}");
+                let mut f = Fixture::new(1000);
+                f.put(key("a"), "object").unwrap();
+                f.end();
+                let kept = std::fs::read(f.head_start()).unwrap();
+                f.come();
+                let index = Index::open(&f.cache().join("index")).unwrap();
+                let name = index.name_head_start(None).unwrap();
+                drop(index);
+                f.let_go();
+                f.come();
+                f.storage.open().unwrap();
+                forget(&mut f);
+                f.end();
+                // Somebody puts it back; or it was left alone, by a version that knows neither of it nor of its name.
+                std::fs::write(f.head_start(), &kept).unwrap();
+                if is_of_an_older_version {
+                    let index = Index::open(&f.cache().join("index")).unwrap();
+                    index.name_head_start(name).unwrap();
+                    index.flush().unwrap();
+                    drop(index);
+                    f.let_go();
+                }
+                f.come();
+                assert!(f.storage.hot.get(key("a")).is_some(), "{what}: this test is of no use");
+                f.storage.open().unwrap();
+                assert!(!f.has(key("a")), "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_killed_service_leaves_no_head_start() {
+        let mut f = Fixture::new(1000);
+        f.put(key("a"), "object").unwrap();
+        f.end();
+        f.come();
+        f.storage.open().unwrap();
+        f.storage.flush().unwrap();
+        f.let_go();
+        f.come();
+        assert!(f.storage.hot.get(key("a")).is_none());
+        f.storage.open().unwrap();
+        assert!(f.has(key("a")));
+        // One that comes behind the start is of no use to the next: what it was copied from will have changed.
+        f.let_go();
+        f.come();
+        std::fs::write(f.head_start(), "later").unwrap();
+        f.storage.open().unwrap();
+        assert!(!f.head_start().exists());
     }
 
     #[test]
@@ -581,27 +721,6 @@ mod tests {
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(evict(&mut f, Some(0), &["/"]), Gone { records: 1, blobs: 1, bytes: 6 });
         assert!(!f.has(key("a")));
-    }
-
-    #[test]
-    fn a_result_belongs_where_it_was_made_and_where_it_went() {
-        let mut record = Record {
-            observations: vec![],
-            identities: vec![],
-            environment: None,
-            variables: vec![],
-            origin: None,
-            result: RunResult {
-                exit: Exit::Code(0),
-                stdout: Default::default(),
-                stderr: Default::default(),
-                outputs: vec![],
-            },
-        };
-        for path in ["a.o", "/project/b.o", "/out/c.o", "/out/d.o"] {
-            record.result.outputs.push(Output { path: Spelled(path.into()), file: None });
-        }
-        assert_eq!(places(&record, b"/project"), ["/project", "/out"].map(ByteBuf::from));
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Actor for Store {
 
     fn started(&mut self, _: &mut Self::Context) {
         let before_ns = coarse_now_ns();
-        match self.storage.open() {
+        match self.storage.begin() {
             Ok(()) => self.storage.sweep_in_background(before_ns),
             Err(why) => tracing::warn!(%why, "nothing is cached"),
         }

@@ -5,6 +5,9 @@
 //! handle, whose address is replaced when the actor is. A message sent meanwhile fails, and the client that
 //! it was for falls back. So does one that waits for, or is meant for, an actor that does not answer.
 //!
+//! Nobody is probed while nobody wants anything of the service: what was sent last is over then, and the probe that
+//! follows the next request finds out as soon as any.
+//!
 //! ```text
 //! serving --probe: mailbox closed--> restarted (back-off) --RESTARTS_MAX within RESTART_WINDOW--> escalated
 //! serving --probe: no answer within STUCK_AFTER--> passed over: sends fail at once
@@ -20,6 +23,8 @@ use std::time::{Duration, Instant};
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use tokio::sync::watch;
+
+use crate::work::Work;
 
 /// How often an actor is asked whether it lives, at a cost of microseconds: with `STUCK_AFTER`, whoever is stuck is found
 /// within 5 s, on a machine that has other things to do, too.
@@ -112,14 +117,16 @@ impl<A: Actor> Supervised<A> {
         }
     }
 
-    /// Probes the actor for ever, restarts it when it is gone; returns why when that does not help.
-    pub async fn watch(self, when_stuck: WhenStuck) -> String
+    /// Probes the actor for ever, as long as `work` is wanted; restarts it when it is gone; returns why when that does not
+    /// help.
+    pub async fn watch(self, when_stuck: WhenStuck, work: Arc<Work>) -> String
     where
         A: Handler<Probe>,
         A::Context: ToEnvelope<A, Probe>,
     {
         let mut restarts = Restarts::default();
         loop {
+            work.is_wanted().await;
             tokio::time::sleep(PROBE_INTERVAL).await;
             let answer = match self.probe(when_stuck).await {
                 Answer::Alive => continue,
@@ -253,6 +260,7 @@ impl Restarts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work::AFTERMATH;
 
     #[test]
     fn restarts_back_off_and_give_up_within_a_window() {
@@ -302,6 +310,13 @@ mod tests {
         Supervised::start("fragile", || Fragile::start_in_arbiter(&Arbiter::new().handle(), |_| Fragile))
     }
 
+    /// The work of a service that is always wanted.
+    fn wanted() -> Arc<Work> {
+        let work = Arc::<Work>::default();
+        work.drain();
+        work
+    }
+
     /// Longer than an actor may be silent, with what probing takes besides.
     const LONG: Duration = STUCK_AFTER.saturating_add(Duration::from_secs(3));
 
@@ -310,7 +325,7 @@ mod tests {
         // The promise: whoever is stuck is found within 5 s.
         const { assert!(PROBE_INTERVAL.as_millis() + STUCK_AFTER.as_millis() <= 5000) };
         let supervised = fragile();
-        let watch = actix::spawn(supervised.clone().watch(WhenStuck::WaitFor(LONG * 10)));
+        let watch = actix::spawn(supervised.clone().watch(WhenStuck::WaitFor(LONG * 10), wanted()));
         supervised.addr().do_send(Block(LONG));
         // Who waits for it already is let go, and who comes later does not wait at all.
         assert_eq!(supervised.send(Probe).await, Err(MailboxError::Timeout));
@@ -328,11 +343,11 @@ mod tests {
         let is_given_up = |when_stuck| async move {
             let supervised = fragile();
             supervised.addr().do_send(Block(LONG));
-            assert!(supervised.watch(when_stuck).await.contains("the fragile has not answered"));
+            assert!(supervised.watch(when_stuck, wanted()).await.contains("the fragile has not answered"));
         };
         let is_replaced = async {
             let supervised = fragile();
-            let watch = actix::spawn(supervised.clone().watch(WhenStuck::Restart));
+            let watch = actix::spawn(supervised.clone().watch(WhenStuck::Restart, wanted()));
             let stuck = supervised.addr();
             stuck.do_send(Block(LONG));
             while supervised.addr() == stuck {
@@ -347,6 +362,45 @@ mod tests {
             is_given_up(WhenStuck::WaitFor(STUCK_AFTER + Duration::from_millis(100))),
             is_replaced
         );
+    }
+
+    #[actix::test]
+    async fn nobody_is_probed_while_nothing_is_wanted() {
+        let probes = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&probes);
+        let start = move || {
+            let probes = Arc::clone(&counted);
+            Counting::start_in_arbiter(&Arbiter::new().handle(), |_| Counting { probes })
+        };
+        let work = Arc::<Work>::default();
+        let watch =
+            actix::spawn(Supervised::start("counting", start).watch(WhenStuck::Escalate, Arc::clone(&work)));
+        let during = async |time| {
+            let before = probes.load(Ordering::SeqCst);
+            tokio::time::sleep(time).await;
+            probes.load(Ordering::SeqCst) - before
+        };
+        assert!(during(AFTERMATH).await >= 2, "it has just begun");
+        during(PROBE_INTERVAL * 3).await; // the last one
+        assert_eq!(during(PROBE_INTERVAL * 3).await, 0);
+        work.want();
+        assert!(during(PROBE_INTERVAL * 3).await >= 1);
+        watch.abort();
+    }
+
+    struct Counting {
+        probes: Arc<AtomicU64>,
+    }
+
+    impl Actor for Counting {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Probe> for Counting {
+        type Result = ();
+        fn handle(&mut self, _: Probe, _: &mut Self::Context) {
+            self.probes.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     #[actix::test]
@@ -373,7 +427,7 @@ mod tests {
         let arbiter = Arbiter::new().handle();
         let start = move || Fragile::start_in_arbiter(&arbiter, |_| Fragile);
         let supervised = Supervised::start("fragile", start);
-        let watch = actix::spawn(supervised.clone().watch(WhenStuck::Escalate));
+        let watch = actix::spawn(supervised.clone().watch(WhenStuck::Escalate, wanted()));
         assert!(supervised.send(Break).await.is_err());
         while supervised.send(Probe).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await; // until the next probe notices

@@ -76,6 +76,12 @@ const REPLACEMENT_POINTS: [&str; 2] = ["deliver.removing", "deliver.unlinked"];
 /// Steps of an eviction.
 const EVICTION_POINTS: [&str; 5] = ["change.begin", "index.write", "change.applied", "remove", "index.flush"];
 
+/// Steps of a start.
+const START_POINTS: [&str; 2] = ["head_start.read", "index.open"];
+
+/// Steps of an orderly end.
+const END_POINTS: [&str; 3] = ["head_start.write", "head_start.written", "head_start.named"];
+
 /// What a service says of one before it that was killed, or gave up.
 const SAID_OF_THE_DEAD: &str = "the last service here did not end by itself";
 
@@ -212,6 +218,8 @@ fn every_fault_point_has_its_kill() {
         .chain(DELIVERY_POINTS)
         .chain(REPLACEMENT_POINTS)
         .chain(EVICTION_POINTS)
+        .chain(START_POINTS)
+        .chain(END_POINTS)
         .collect();
     let points = fault_points();
     assert_eq!(points.iter().map(String::as_str).collect::<BTreeSet<_>>(), killed);
@@ -277,6 +285,103 @@ fn killed_at_every_step_of_an_eviction() {
         }
         faulty.is_whole(point);
     });
+}
+
+#[test]
+fn killed_at_every_step_of_a_start_and_of_an_end() {
+    let points = START_POINTS.map(|point| (point, true)).into_iter();
+    each(points.chain(END_POINTS.map(|point| (point, false))), |faulty, (point, is_start)| {
+        faulty.is_whole(point);
+        let pid = faulty.sandbox.service_pid().unwrap();
+        if is_start {
+            faulty.sandbox.client("stop").expect_success();
+        }
+        faulty.arm(point, "kill");
+        match is_start {
+            true => _ = faulty.compiles_as_bare(point),
+            false => _ = faulty.sandbox.client("stop"),
+        }
+        faulty.has_struck(point);
+        wait::until("the service is gone", || (!wait::is_alive(pid)).then_some(()));
+        faulty.disarm();
+        faulty.sandbox.start();
+        assert!(faulty.sandbox.log().contains(SAID_OF_THE_DEAD), "{point}");
+        faulty.is_whole(point);
+    });
+}
+
+#[test]
+fn an_end_without_room_for_a_head_start_is_one_all_the_same() {
+    let faulty = Faulty::new();
+    faulty.is_whole("before");
+    faulty.arm("head_start.write", "full always");
+    faulty.sandbox.client("stop").expect_success();
+    faulty.has_struck("head_start.write");
+    faulty.disarm();
+    let left = files_below(&faulty.sandbox.cache_dir());
+    assert!(!left.iter().any(|path| path.to_string_lossy().contains("head-start")), "{left:?}");
+    faulty.sandbox.start();
+    faulty.is_whole("after");
+    assert!(!faulty.sandbox.log().contains(SAID_OF_THE_DEAD));
+}
+
+#[test]
+fn nobody_waits_for_an_index_that_is_being_opened() {
+    const OPENS_FOR: Duration = Duration::from_millis(3500);
+    let faulty = Faulty::new();
+    faulty.is_whole("before");
+    let sandbox = &faulty.sandbox;
+    sandbox.client("stop").expect_success();
+    faulty.arm("index.open", &format!("sleep:{}", OPENS_FOR.as_millis()));
+    let from = Instant::now();
+    sandbox.start();
+    let started_after = from.elapsed();
+    sandbox.client("status").expect_success();
+    // What was used last is served at once.
+    let served_after = faulty.compiles_as_bare("served early");
+    // What was not is run; so is an equal request, which waits neither for the index nor for the first one's place in it.
+    std::fs::write(sandbox.path("new.c"), "int new_one(void) { return 1; }\n").unwrap();
+    let mut runs = [Duration::ZERO; 2];
+    for took in &mut runs {
+        let from = Instant::now();
+        sandbox.compile("gcc -c ../new.c -o ../new.o").expect_success();
+        *took = from.elapsed();
+    }
+    assert!(from.elapsed() < OPENS_FOR, "the machine is too slow for this test");
+    let long = OPENS_FOR / 2;
+    assert!(started_after < long && served_after < long, "{started_after:?}, {served_after:?}");
+    assert!(runs.iter().all(|took| *took < long), "{runs:?}");
+    // `stats` is the whole truth, whatever it takes.
+    let stats = wait::until("the index is open", || {
+        let stats = sandbox.stats();
+        (stats.counters.stored >= 2).then_some(stats)
+    });
+    assert!(from.elapsed() >= OPENS_FOR);
+    let counters = stats.counters;
+    assert_eq!((counters.hits, counters.misses, counters.fallbacks_reported), (1, 2, 0), "{}", stats.json);
+    // The second may have followed the first, and not have looked.
+    assert!((1..=2).contains(&stats.reasons("degraded")["index_opening"]), "{}", stats.json);
+    assert_eq!(stats.json["store"]["records"], 2);
+    // Both are known from now on.
+    sandbox.compile("gcc -c ../new.c -o ../new.o").expect_success();
+    faulty.compiles_as_bare("served");
+    assert_eq!(sandbox.stats().counters.hits, 3);
+    faulty.is_whole("after");
+}
+
+#[test]
+fn a_store_that_hangs_with_what_nobody_asked_for_is_found_out() {
+    let faulty = Faulty::new();
+    faulty.is_whole("before");
+    faulty.arm("index.flush", "sleep:8000");
+    // Some seconds behind this hit, its use is written down.
+    faulty.compiles_as_bare("a hit");
+    faulty.has_struck("index.flush");
+    let from = Instant::now();
+    let said = "actor=\"store\"";
+    wait::until("it is found out", || faulty.sandbox.log().contains(said).then_some(()));
+    assert!(from.elapsed() <= STUCK_IS_FOUND_WITHIN + Duration::from_secs(1), "{:?}", from.elapsed());
+    faulty.is_whole("after");
 }
 
 #[test]
@@ -593,7 +698,10 @@ fn a_hung_store_is_found_out_and_passed_over() {
     let faulty = Faulty::new();
     faulty.is_whole("before");
     faulty.sandbox.client("stop").expect_success();
+    // So that the store is asked.
+    std::fs::remove_file(faulty.sandbox.cache_dir().join("head-start")).unwrap();
     faulty.sandbox.start();
+    faulty.sandbox.stats();
     faulty.arm("store", "sleep:15000");
     // The one who asked it waits until it counts as stuck, and no longer than that.
     faulty.compiles_as_bare("the first");

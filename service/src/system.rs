@@ -105,13 +105,13 @@ async fn build(
         observer: name.into(),
         degraded: trouble.into_iter().chain(no_log).collect(),
     };
-    watch(&root, store.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
-    watch(&root, hasher.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
-    watch(&root, coordinator.clone(), WhenStuck::Escalate);
-    watch(&root, runner.clone(), WhenStuck::Escalate);
-    watch(&root, journal.clone(), WhenStuck::Restart);
+    watch(&root, &work, store.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
+    watch(&root, &work, hasher.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
+    watch(&root, &work, coordinator.clone(), WhenStuck::Escalate);
+    watch(&root, &work, runner.clone(), WhenStuck::Escalate);
+    watch(&root, &work, journal.clone(), WhenStuck::Restart);
     for worker in &workers {
-        watch(&root, worker.alive.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
+        watch(&root, &work, worker.alive.clone(), WhenStuck::WaitFor(DISK_PATIENCE));
     }
     let known_files = Arc::clone(&files);
     let peers = Arc::new(Peers {
@@ -160,12 +160,12 @@ fn worker() -> Worker {
     Worker { alive: on(&thread, "worker", Alive::default), thread }
 }
 
-fn watch<A>(root: &Addr<Root>, supervised: Supervised<A>, when_stuck: WhenStuck)
+fn watch<A>(root: &Addr<Root>, work: &Arc<Work>, supervised: Supervised<A>, when_stuck: WhenStuck)
 where
     A: Actor + Handler<Probe>,
     A::Context: actix::dev::ToEnvelope<A, Probe>,
 {
-    escalate_after(root, supervised.watch(when_stuck));
+    escalate_after(root, supervised.watch(when_stuck, Arc::clone(work)));
 }
 
 fn escalate_after(root: &Addr<Root>, end: impl Future<Output = String> + 'static) {
