@@ -85,6 +85,7 @@ impl Storage {
     /// # Errors
     /// As [`Storage::open`].
     pub fn begin(&mut self) -> Result<(), StorageError> {
+        self.hot.readiness.expect(opening::database_bytes(&self.cache_dir));
         self.hot.begin_head_start(HeadStart::take(&self.cache_dir));
         self.hot.readiness.set(Stage::Opening);
         let opened = self.open();

@@ -37,6 +37,12 @@ pub fn open_index(cache_dir: &Path) -> Result<Index, String> {
     Index::open(&directory).map_err(|e| explain(&e))
 }
 
+/// How long the files of the index below `cache_dir` are, in bytes; 0 if there is none.
+pub fn database_bytes(cache_dir: &Path) -> u64 {
+    let files = std::fs::read_dir(cache_dir.join("index")).into_iter().flatten().flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
 /// Renames a damaged index, so that nothing a person may want to look at is lost; an older one goes. Where that
 /// cannot be, the damaged one goes itself: nobody else can use it.
 fn set_aside(directory: &Path) -> Result<(), String> {
