@@ -242,6 +242,10 @@ fn what_hangs_on_chance_passes_through() {
     s.write("@rsp", "");
     s.step(Expect::PassThrough, "gcc -Wl,@rsp main.o value.o -o p");
     s.step(Expect::NotStored, "ld --build-id=uuid -shared value.o -o p");
+    // A program for Windows holds the time of its link, whoever asks for one.
+    s.step(Expect::NotStored, "ld -mi386pep main.o value.o -e main -o p");
+    s.sandbox.set("LDEMULATION", "i386pep");
+    s.step(Expect::NotStored, "ld main.o value.o -e main -o p");
 }
 
 /// Hard-linked, read-only, of another mode, empty, a link: each is what the linker makes of it.
