@@ -112,7 +112,7 @@ pub fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Or
         Planned::PassThrough(why) => return Err(why.reason),
     };
     if plan.policy.caution.heritage {
-        plan.key_env.push(heritage::key_entry(pid, &sent, &invocation.argv)?);
+        plan.key_env.push(heritage::key_entry(pid, &sent, &invocation)?);
     }
     if let Some(argv) = plan.argv.take() {
         invocation.argv = argv;

@@ -1,10 +1,14 @@
 //! What a client's process hands on to the tools that it starts, beside words, directory, mask and streams: limits,
 //! priority, processors, signals, a terminal, further descriptors. Tools of which nothing is known may show any of it.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use zccache_proto::ByteStrings;
 
+use crate::invocation::Invocation;
 use crate::tool_run::inherited::Inherited;
 
 /// Streams, which every request tells of.
@@ -20,9 +24,9 @@ const PSEUDO_TERMINALS: std::ops::Range<u64> = 136..144;
 ///
 /// # Errors
 /// The reason to pass the request through: it has descriptors open that the tool would have as well and may use, and
-/// that did not come with the request.
-pub fn key_entry(pid: u32, sent: &[i32], arguments: &ByteStrings) -> Result<Vec<u8>, &'static str> {
-    if has_descriptors_besides(pid, sent, arguments) {
+/// that did not come with the request; or its output goes into a file that it is to work on, which tools refuse.
+pub fn key_entry(pid: u32, sent: &[i32], invocation: &Invocation) -> Result<Vec<u8>, &'static str> {
+    if has_descriptors_besides(pid, sent, &invocation.argv) || names_its_output(pid, invocation) {
         return Err("inherited_descriptors");
     }
     let inherited = libc::pid_t::try_from(pid).map(Inherited::of).unwrap_or_default();
@@ -50,6 +54,20 @@ fn has_descriptors_besides(pid: u32, sent: &[i32], arguments: &ByteStrings) -> b
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let mut further = numbers.filter(|number| *number >= STREAMS_COUNT && !sent.contains(number));
     further.any(|number| is_handed_on(pid, number) && may_be_used(pid, number, arguments))
+}
+
+/// Whether an argument names the file that standard output or error goes into.
+fn names_its_output(pid: u32, invocation: &Invocation) -> bool {
+    let identity = |path: &Path| {
+        let file = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+        Some((file.dev(), file.ino()))
+    };
+    let outputs = [1, 2].map(|number| identity(Path::new(&format!("/proc/{pid}/fd/{number}"))));
+    let is_output = |argument: &[u8]| {
+        let named = identity(&invocation.cwd_path().join(OsStr::from_bytes(argument)));
+        named.is_some() && outputs.contains(&named)
+    };
+    outputs.iter().any(Option::is_some) && invocation.argv.iter().skip(1).any(is_output)
 }
 
 fn is_handed_on(pid: u32, number: i32) -> bool {

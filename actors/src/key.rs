@@ -140,7 +140,8 @@ pub fn environment_digest_of(env: &ByteStrings, cwd: &[u8]) -> Digest {
         {
             continue;
         }
-        if !UNIMPORTANT_VARIABLES.iter().any(|v| v.as_bytes() == name) && !name.starts_with(b"ZCCACHE_") {
+        let is_unimportant = UNIMPORTANT_VARIABLES.iter().any(|v| v.as_bytes() == name);
+        if !is_unimportant && !name.starts_with(UNIMPORTANT_PREFIX) {
             hash.field("variable", entry);
         }
     }
@@ -148,8 +149,9 @@ pub fn environment_digest_of(env: &ByteStrings, cwd: &[u8]) -> Digest {
 }
 
 /// Variables that differ from shell to shell and on which no tool's result hangs: shell bookkeeping, session
-/// and window identities, the make and ninja that called.
-const UNIMPORTANT_VARIABLES: [&str; 23] = [
+/// and window identities, the make and ninja that called. Where a text that took part names one, it counts by itself
+/// (`named_variables`).
+pub const UNIMPORTANT_VARIABLES: [&str; 23] = [
     "_",
     "SHLVL",
     "OLDPWD",
@@ -174,6 +176,9 @@ const UNIMPORTANT_VARIABLES: [&str; 23] = [
     "MAKE_TERMERR",
     "NINJA_STATUS",
 ];
+
+/// The same, of our own.
+pub const UNIMPORTANT_PREFIX: &[u8] = b"ZCCACHE_";
 
 struct HashVisitor(blake3::Hasher);
 

@@ -47,6 +47,7 @@ pub mod lease;
 pub mod look_up;
 pub mod manifest;
 pub mod name_filter;
+pub mod named_variables;
 pub mod observation;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_declared;

@@ -189,9 +189,8 @@ impl Watching {
         let input = input.and_then(|(_, fd)| identity(fd));
         let program = real_program(job);
         let walks_links = walks_links(job, program.as_deref(), memory);
-        let walk_memory = walks_links.then(|| Arc::clone(memory));
-        let chance_unless = chance_unless(job, program.as_deref());
-        let mut witness = Witness::new(&job.invocation, job.policy, input, walk_memory)?;
+        let chance_unless = chance_unless(job, program.as_deref(), memory);
+        let mut witness = Witness::new(&job.invocation, job.policy, input, Arc::clone(memory), walks_links)?;
         witness.know_client(job.client_pid);
         if let Some(is_harmless) = chance_unless {
             witness.watch_chance(is_harmless);
@@ -207,11 +206,13 @@ impl Watching {
 }
 
 /// The programs whose use of the clock and of random numbers does not matter, if there may be others in this run: the
-/// tool's family is not known so well, or the tool is somebody's script under the name of one of the family.
-fn chance_unless(job: &Job, program: Option<&[u8]>) -> Option<IsHarmless> {
+/// tool's family is not known so well, the tool is somebody's script under the name of one of the family, or it was seen
+/// to run others.
+fn chance_unless(job: &Job, program: Option<&[u8]>, memory: &Memory) -> Option<IsHarmless> {
     let caution = &job.policy.caution;
     let is_known = || program.is_some_and(|name| (job.policy.knows_program)(name));
-    (caution.chance || job.foreign_code || !is_known()).then_some(caution.harmless)
+    let runs_others = || memory.distrusts_everywhere(&job.invocation.tool);
+    (caution.chance || job.foreign_code || !is_known() || runs_others()).then_some(caution.harmless)
 }
 
 /// Whether links can be walked by us instead of being watched: the tool is a program, known by its own name, that

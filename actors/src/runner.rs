@@ -24,6 +24,7 @@ use crate::exec::Declaration;
 use crate::faults;
 use crate::freshness::WorkingDirectory;
 use crate::kept_threads::KeptThreads;
+use crate::named_variables::named;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::{Job, Observed, Observer, Unstorable, Watcher};
 use crate::plan::{Printed, Variables};
@@ -77,6 +78,8 @@ pub struct RunReport {
     pub observed: Observed,
     /// The variables that the result hangs on, beyond those in the key.
     pub reviewed: Variables,
+    /// Variables that are left out of its environment, and yet named in its texts.
+    pub named: Vec<Vec<u8>>,
     /// What the run left, copied; or why that could not be.
     pub captured: Result<Captured, Unstorable>,
     /// All of standard output.
@@ -152,6 +155,7 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     let declaration = Declaration::in_environment(&message.job.invocation.env);
     let inputs = declaration.as_ref().map(|declared| declared.look(&message.cwd));
     let review = message.job.policy.review.map(|review| (review, message.job.invocation.clone()));
+    let (arguments, all_texts) = (message.job.invocation.argv.clone(), message.job.policy.caution.heritage);
     faults::pass("run.begin");
     let mut observed = observer.run(message.job, tap)?;
     faults::pass("run.ended");
@@ -175,6 +179,10 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
             Err(why) => observed.unstorable = Some(why),
         }
     }
+    let named = match &observed.unstorable {
+        Some(_) => Vec::new(),
+        None => named(&arguments, &observed.sightings, message.cwd.fd(), all_texts),
+    };
     let captured = match &observed.unstorable {
         // Nothing will be stored, so nothing need be copied.
         Some(why) => Err(why.clone()),
@@ -182,7 +190,7 @@ fn run(observer: &dyn Observer, blobs: &Blobs, message: Run, tap: &mut Tap) -> s
     };
     faults::pass("run.captured");
     let (stdout, stderr) = (std::mem::take(&mut tap.stdout), std::mem::take(&mut tap.stderr));
-    Ok(RunReport { observed, reviewed, captured, stdout, stderr })
+    Ok(RunReport { observed, reviewed, named, captured, stdout, stderr })
 }
 
 /// That there is no output, and whether there is a directory for it, if a failed run left nothing here. Whether it

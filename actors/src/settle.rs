@@ -78,7 +78,7 @@ pub async fn prepare(
     report: RunReport,
     peers: &Peers,
 ) -> Prepared {
-    let RunReport { observed, reviewed, captured, stdout, stderr } = report;
+    let RunReport { observed, reviewed, named, captured, stdout, stderr } = report;
     if let Some(why) = observed.unstorable {
         return Err(why.into());
     }
@@ -93,7 +93,7 @@ pub async fn prepare(
         return Err(Unstorable::PassingFailure.into());
     }
     let captured = captured?;
-    let (variables, any_variable) = match reviewed {
+    let (mut variables, any_variable) = match reviewed {
         Variables::None => (Vec::new(), false),
         Variables::Named(names) => {
             let variable = |name| Variable::in_environment(name, &invocation.env);
@@ -101,6 +101,7 @@ pub async fn prepare(
         }
         Variables::Any => (Vec::new(), true),
     };
+    variables.extend(named.into_iter().map(|name| Variable::in_environment(name, &invocation.env)));
     let known = !any_variable && knows_all(&observed.programs, plan.policy, invocation);
     let (metadata, tells_times) = (plan.policy.caution.metadata, plan.policy.caution.tells_times);
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));

@@ -129,6 +129,24 @@ fn an_assembler_that_appears_on_the_path_is_found() {
     }
 }
 
+/// A script that stands for a part of the compiler may tell the time, which the compiler itself is trusted not to.
+#[test]
+fn an_assembler_of_somebodys_own_may_tell_the_time() {
+    let mut s = with(&[("a.c", WARNS), ("a.cc", "int a;\n")]);
+    s.edit(|w| {
+        let script = "#!/bin/bash\nexec /usr/bin/as --defsym at_$EPOCHSECONDS=1 \"$@\"\n";
+        fs::create_dir(w.join("early")).unwrap();
+        fs::write(w.join("early/as"), script).unwrap();
+        fs::set_permissions(w.join("early/as"), PermissionsExt::from_mode(0o755)).unwrap();
+    });
+    let path = format!("{}:{}", s.sandbox.work().join("early").display(), s.sandbox.var("PATH").display());
+    s.sandbox.set("PATH", &path);
+    s.unlike("a.o");
+    for line in ["gcc -c a.c", "g++ -c a.cc", "gcc -O2 -c a.c"] {
+        (0..3).for_each(|_| _ = s.step(Expect::NotStored, line));
+    }
+}
+
 /// Everything that a compile is made of is copied, so that it can be replaced.
 #[test]
 fn a_replaced_cc1_is_another_compiler() {

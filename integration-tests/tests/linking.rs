@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use zccache_integration_tests::sandbox::system_tool;
+use zccache_integration_tests::scenario::set_mtime;
 use zccache_integration_tests::{Expect, Scenario};
 
 const MAIN: &str = "int value(void);\nint main(void) { return value(); }\n";
@@ -242,6 +243,16 @@ fn what_hangs_on_chance_passes_through() {
     s.write("@rsp", "");
     s.step(Expect::PassThrough, "gcc -Wl,@rsp main.o value.o -o p");
     s.step(Expect::NotStored, "ld --build-id=uuid -shared value.o -o p");
+    // gold's incremental links hold the times of what was linked.
+    s.step(Expect::PassThrough, "gcc -fuse-ld=gold -Wl,--incremental-full,-z,norelro main.o value.o -o p");
+    for time in [1_500_000_000, 1_500_000_001] {
+        s.edit(|w| ["main.o", "value.o"].iter().for_each(|object| set_mtime(&w.join(object), time)));
+        s.step(Expect::Run, "ld.gold --incremental-full -z norelro -e main main.o value.o -o q");
+    }
+    // A program for Windows holds the time of its link, whoever asks for one.
+    s.step(Expect::NotStored, "ld -mi386pep main.o value.o -e main -o p");
+    s.sandbox.set("LDEMULATION", "i386pep");
+    s.step(Expect::NotStored, "ld main.o value.o -e main -o p");
 }
 
 /// Hard-linked, read-only, of another mode, empty, a link: each is what the linker makes of it.

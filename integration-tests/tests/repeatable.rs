@@ -107,6 +107,7 @@ fn each_way_of_asking_for_what_is_never_the_same_is_seen() {
             "used_socket",
         ),
         ("return shmget(IPC_PRIVATE, 1, 0600) < 0;", "used_socket"),
+        ("return kill(1, 0) != 0;", "used_socket"),
     ] {
         compile(&s, body);
         is_never_stored(&s, &["./asks"], reason);
@@ -159,6 +160,28 @@ fn what_a_process_inherits_is_the_users_own() {
         {
             by_shell(&mut s, expect, &format!("{setting}; exec"), &["sh", "-c", line]);
         }
+    }
+}
+
+/// Whether there is a terminal, a pipe, a file or nothing to read is asked of the descriptor, and nothing is read.
+#[test]
+fn what_standard_input_is_counts_where_nobody_reads_it() {
+    let mut s = Scenario::new();
+    let program = "#include <stdio.h>\n#include <sys/stat.h>\n\
+        int main(void) { struct stat s; puts(fstat(0, &s) ? \"none\" : S_ISFIFO(s.st_mode) ? \"pipe\" : \"other\"); return 0; }\n";
+    s.write("asks.c", program);
+    s.edit(|w| {
+        run(Command::new("gcc").args(["asks.c", "-o", "asks"]).current_dir(w)).expect_success();
+    });
+    for (prelude, expect) in [
+        ("exec </dev/null; exec", Expect::Miss),
+        ("exec </dev/null; exec", Expect::Hit),
+        (": |", Expect::Miss),
+        (": |", Expect::Hit),
+        ("exec <&-; exec", Expect::Miss),
+        ("exec </dev/null; exec", Expect::Hit),
+    ] {
+        by_shell(&mut s, expect, prelude, &["./asks"]);
     }
 }
 
@@ -333,4 +356,105 @@ fn what_a_run_takes_away_again_must_not_have_been_there() {
     s.write("out", "an older one");
     s.step_of(Expect::Run, &script);
     s.step_of(Expect::Anything, &script);
+}
+
+/// What lies behind the kernel's links to a process's own directory and files is another thing for the service.
+#[test]
+fn what_lies_behind_the_kernels_own_links_is_not_stored() {
+    let mut s = Scenario::new();
+    s.edit(|w| std::os::unix::fs::symlink("/proc/self/cwd", w.join("here")).unwrap());
+    let root = format!("cat /proc/self/root{}/in", s.sandbox.work().display());
+    for line in [
+        "cat /proc/self/cwd/in",
+        "cat //proc/./self/cwd/in",
+        "cat /proc/thread-self/cwd/in",
+        "cat here/in",
+        "exec 5<.; cat /proc/self/fd/5/in",
+        "exec 5<.; cat /dev/fd/5/in",
+        "[ -s /proc/self/cwd/in ] && echo full || echo empty",
+        "echo made >here/out; cat out; rm out",
+        &root,
+    ] {
+        for text in ["one\n", "", "one\n"] {
+            s.write("in", text);
+            s.step_of(Expect::NotStored, &["sh", "-c", line]);
+        }
+    }
+}
+
+/// Of the variables that are left out of a tool's environment, those that a script names count all the same.
+#[test]
+fn variables_of_the_session_count_where_a_script_names_them() {
+    let mut s = Scenario::new();
+    s.script("by-name", "case $MAKEFLAGS in *s*) ;; *) echo loud ;; esac; . ./more");
+    s.write("more", "echo $ZCCACHE_OF_THE_USER\n");
+    s.script("silent", "echo nothing");
+    for (words, name) in [
+        (&["./by-name"][..], "MAKEFLAGS"),
+        (&["./by-name"], "ZCCACHE_OF_THE_USER"),
+        (&["sh", "-c", "echo ${SHLVL}"], "SHLVL"),
+    ] {
+        for (value, expect) in
+            [("k", Expect::Miss), ("k", Expect::Hit), ("s", Expect::Miss), ("k", Expect::Hit)]
+        {
+            s.sandbox.set(name, value);
+            s.step_of(expect, words);
+        }
+        s.sandbox.unset(name);
+        s.step_of(Expect::Anything, words);
+    }
+    for (value, expect) in [("k", Expect::Miss), ("s", Expect::Hit)] {
+        s.sandbox.set("MAKEFLAGS", value);
+        s.step(expect, "./silent");
+    }
+}
+
+/// Tools refuse to read what they write to: that it is one file only they themselves can tell.
+#[test]
+fn a_tool_whose_output_goes_where_its_input_is_is_left_alone() {
+    let mut s = Scenario::new();
+    s.write("a.txt", "one\n");
+    for line in ["grep o a.txt out >out", "cat a.txt out >>out", "grep o a.txt ./out 2>out"] {
+        let shell = |wrapper: &str| {
+            let line = format!("{wrapper}{line}");
+            move |sandbox: &Sandbox| {
+                let mut command = sandbox.command("sh");
+                command.args(["-c", &line]);
+                command
+            }
+        };
+        s.compare(Expect::PassThrough, shell(""), shell("zccache "));
+    }
+}
+
+/// Whether a name is free, or has something to be removed, is told by the very call that takes it, or removes it.
+#[test]
+fn what_is_in_the_way_or_to_be_removed_is_an_input() {
+    let mut s = Scenario::new();
+    let program = |body: &str| {
+        format!("#include <fcntl.h>\n#include <stdio.h>\n#include <unistd.h>\nint main(void) {{ {body} }}\n")
+    };
+    s.write(
+        "takes.c",
+        program(
+            "puts(open(\"it\", O_CREAT | O_EXCL | O_WRONLY, 0644) < 0 ? \"taken\" : \"free\"); return 0;",
+        ),
+    );
+    s.write("drops.c", program("puts(unlink(\"it\") ? \"nothing\" : \"removed\"); return 0;"));
+    s.edit(|w| {
+        for name in ["takes", "drops"] {
+            let mut gcc = Command::new("gcc");
+            run(gcc.args([&format!("{name}.c"), "-o", name]).current_dir(w)).expect_success();
+        }
+    });
+    for expect in [Expect::Miss, Expect::Hit] {
+        s.step(expect, "./takes");
+        // Of a file that is there, its time shows as well.
+        s.step(Expect::Run, "./takes");
+        s.step(expect, "./drops");
+        s.step(expect, "./drops");
+    }
+    s.edit(|w| std::fs::create_dir(w.join("it")).unwrap());
+    s.step(Expect::Run, "./takes");
+    s.step(Expect::Run, "./drops");
 }

@@ -334,6 +334,8 @@ fn headers_that_are_no_files() {
             ("a.c", "#include \"/dev/stdin\"\nint a = A;\n"),
             ("p.c", "//\n#if 0\n#include \"/proc/version\"\n#endif\nint a;\n"),
             ("v.c", "const char *v =\n#include \"/proc/sys/kernel/ostype\"\n;\n"),
+            ("w.c", "#include \"/proc/self/cwd/w.h\"\nint w = W;\n"),
+            ("x.c", "#include <w.h>\nint x = W;\n"),
         ]);
         for value in ["1", "2", "1"] {
             let command = |wrapped: bool| {
@@ -354,5 +356,13 @@ fn headers_that_are_no_files() {
         let line = format!("{tool} -c v.c");
         s.step(Expect::NotStored, &line);
         s.step(Expect::NotStored, &line);
+        // The working directory by the kernel's name for it, which is another one for everybody.
+        s.edit(|work| std::os::unix::fs::symlink("/proc/self/cwd", work.join("here")).unwrap());
+        for line in [format!("{tool} -c w.c"), format!("{tool} -Ihere -c x.c")] {
+            for value in ["1", "2", "1"] {
+                s.write("w.h", format!("#define W {value}\n"));
+                s.step(Expect::NotStored, &line);
+            }
+        }
     }
 }

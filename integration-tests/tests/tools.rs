@@ -403,6 +403,10 @@ fn archives_are_made_and_added_to() {
     s.step(Expect::PassThrough, "ar rcsU times.a nothing.o");
     s.step(Expect::PassThrough, "ar ruD libar.a a.o");
     s.unlike("times.a");
+    s.write("more", "-U a.o\n");
+    s.step(Expect::PassThrough, "ar rcs times.a @more");
+    s.write("members", "a.o b.o\n");
+    s.step(Expect::Miss, "ar rcs listed.a @members");
     for line in
         ["ar rcsU times.a a.o", "ranlib -U times.a", "llvm-ar rcsU times.a b.o", "gcc-ar rcsU times.a b.o"]
     {

@@ -164,6 +164,11 @@ impl Facts {
                 self.steps.entry(at.clone()).or_default().insert(OsStr::from_bytes(name).to_owned());
                 if let Ok(target) = rustix::fs::readlinkat(CWD, &next, Vec::new()) {
                     let target = target.into_bytes();
+                    // What it says there is each process's own.
+                    if next.starts_with("/proc") {
+                        let name = String::from_utf8_lossy(path).into_owned();
+                        self.trouble.get_or_insert(Unstorable::ReadUnstable(name));
+                    }
                     if let Some(spelled) = &spelled {
                         self.add(&spelled.clone(), Seen::Symlink { target: Spelled(target.clone()) });
                     }

@@ -14,33 +14,35 @@ pub type IsHarmless = fn(&[u8]) -> bool;
 /// See the module.
 pub struct Chance {
     is_harmless: IsHarmless,
-    /// Threads of processes whose clock is visible.
-    visible: HashSet<u32>,
+    /// Threads of processes whose clock is visible, or does not matter.
+    met: HashSet<u32>,
 }
 
 impl Chance {
     /// Watches all but the programs that `is_harmless`.
     pub fn new(is_harmless: IsHarmless) -> Self {
-        Self { is_harmless, visible: HashSet::new() }
+        Self { is_harmless, met: HashSet::new() }
     }
 
-    /// A thread asks for something, and waits: makes its process's clock visible, unless it is.
+    /// A thread asks for something, and waits: makes its process's clock visible, unless it is, or does not matter.
     ///
     /// # Errors
     /// Why that cannot be done.
     pub fn meet(&mut self, tid: u32) -> Result<(), &'static str> {
-        if self.visible.contains(&tid) {
+        if self.met.contains(&tid) {
             return Ok(());
         }
-        vdso::make_visible(tid)?;
-        self.visible.insert(tid);
+        if self.matters(tid) {
+            vdso::make_visible(tid)?;
+        }
+        self.met.insert(tid);
         Ok(())
     }
 
     /// Some thread is about to execute a program: one of the known processes has a new memory soon, and it may be
     /// known by another of its threads.
     pub fn forget(&mut self) {
-        self.visible.clear();
+        self.met.clear();
     }
 
     /// Whether what this thread takes from chance can show in the result.

@@ -101,6 +101,11 @@ impl Memory {
         distrusted.insert(key(tool, cwd));
     }
 
+    /// Whether this tool needs the full filter wherever it runs: it brought in programs or code that nobody knows.
+    pub fn distrusts_everywhere(&self, tool: &[u8]) -> bool {
+        locked(&self.distrusted).contains(&key(tool, None))
+    }
+
     /// Whether this tool in this directory needs the full filter.
     pub fn distrusts(&self, tool: &[u8], cwd: &[u8]) -> bool {
         let distrusted = locked(&self.distrusted);

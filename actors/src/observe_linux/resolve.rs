@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::signature::Signature;
@@ -80,6 +80,20 @@ impl Place {
     pub fn signature(&self, path: &[u8], follow: bool) -> Result<Signature, Errno> {
         let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
         Signature::at(&self.cwd, path, flags)
+    }
+
+    /// Whether one of the kernel's links to what a process has open is on the way to `path`, or at its end. One by a
+    /// number that we have not open leads nowhere for us, and is told by its name.
+    pub fn leads_through_kernel_link(&self, path: &[u8]) -> bool {
+        let normal = self.normal(path);
+        if normal.starts_with(b"/dev/fd/")
+            || (normal.starts_with(b"/proc/") && normal.windows(4).any(|w| w == b"/fd/"))
+        {
+            return true;
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(&self.cwd, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+        matches!(opened, Err(Errno::LOOP))
     }
 
     /// The spelling of `path` as thread `tid` uses it, from the directory open as `directory` (or `AT_FDCWD`).

@@ -87,6 +87,8 @@ pub enum Meaning {
     SendMessage,
     /// Talks to other processes.
     Talk,
+    /// Sends a signal to the process in argument 0, or asks whether it is there.
+    Signal,
     /// `unshare`: flags in argument 0.
     Unshare,
     /// Escapes observation.
@@ -279,6 +281,7 @@ const COMMON: &[Call] = &[
     chance(l::SYS_getpid, M::Identity),
     chance(l::SYS_getppid, M::Identity),
     chance(l::SYS_gettid, M::Identity),
+    chance(l::SYS_kill, M::Signal),
     chance(l::SYS_getpgid, M::Identity),
     chance(l::SYS_getsid, M::Identity),
     chance(l::SYS_times, M::Clock),

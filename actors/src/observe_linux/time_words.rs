@@ -12,6 +12,9 @@ use crate::observation::{Seen, Sighting};
 /// The largest text that is looked through, in bytes; a larger one may hold anything.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 
+/// As much of a file as tells what kind it is.
+const HEAD_BYTES: u64 = 8;
+
 /// Whether one of `words` is in an argument, or in a text that was read or executed. Without words it may always.
 pub fn may_be_told(
     words: &[&str],
@@ -29,16 +32,20 @@ pub fn may_be_told(
 
 fn read(cwd: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = std::fs::File::from(rustix::fs::openat(cwd, path, flags, Mode::empty()).ok()?);
+    let mut file = std::fs::File::from(rustix::fs::openat(cwd, path, flags, Mode::empty()).ok()?);
     let mut text = Vec::new();
-    file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut text).ok()?;
-    // What the loader reads is no text.
-    let is_program = text.starts_with(b"\x7fELF");
-    match text.len() as u64 {
-        _ if is_program => Some(Vec::new()),
-        ..=TEXT_BYTES_MAX => Some(text),
-        _ => None,
+    file.by_ref().take(HEAD_BYTES).read_to_end(&mut text).ok()?;
+    if is_no_text(&text) {
+        return Some(Vec::new());
     }
+    file.take(TEXT_BYTES_MAX + 1 - text.len() as u64).read_to_end(&mut text).ok()?;
+    (text.len() as u64 <= TEXT_BYTES_MAX).then_some(text)
+}
+
+/// Whether a file that begins so is a program, an archive of objects, or a crate's metadata: neither a compiler nor a shell
+/// takes one for a text.
+fn is_no_text(head: &[u8]) -> bool {
+    [&b"\x7fELF"[..], b"!<arch>\n", b"rust\0"].iter().any(|magic| head.starts_with(magic))
 }
 
 #[cfg(test)]

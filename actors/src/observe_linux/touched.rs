@@ -185,7 +185,7 @@ impl Touched {
             let normal = place.normal(&sighting.path.0);
             let is_made_for_good =
                 self.by_normal.get(&normal).is_some_and(|&i| !is_temporary(place, &self.list[i]));
-            if is_made_for_good && !self.from_nothing.contains(&normal) {
+            if is_made_for_good {
                 let seen = Box::new(std::mem::replace(&mut sighting.seen, Seen::Absent));
                 sighting.seen = Seen::Before { seen, digest: None };
             }

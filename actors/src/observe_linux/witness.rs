@@ -16,11 +16,11 @@ mod reading;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
-use self::links::LinkWalk;
 use super::chance::{Chance, IsHarmless, is_for_libc, program_of};
 use super::filter;
 use super::job_server::JobServer;
@@ -85,18 +85,23 @@ pub struct Witness {
     just_opened: Option<(u32, Vec<u8>)>,
     /// If the filter has the clock and random numbers.
     chance: Option<Chance>,
-    /// If the filter leaves readings of links out.
-    walk: Option<LinkWalk>,
+    /// The tool as spelled, its arguments, and its directory.
+    invocation: Invocation,
+    memory: Arc<Memory>,
+    /// If the filter leaves readings of links out: what was walked of them.
+    walk: Option<Links>,
     /// The file system's clock when the run began: files older than this are not the run's own.
     started_ns: i64,
     /// A path's buffer from the last call, for the next one.
     spare: Vec<u8>,
     /// Devices of the kernel's own file systems, whose contents have no signature.
     kernel_devices: [u64; 2],
+    /// Directories, as spelled, that no link of the kernel's leads to.
+    plain_directories: FxHashSet<Vec<u8>>,
 }
 
 impl Witness {
-    /// A witness of one run that is about to start. With a `memory`, links are not watched but walked.
+    /// A witness of one run that is about to start. If it `walks_links`, they are not watched but walked.
     ///
     /// # Errors
     /// If the client's working directory cannot be opened.
@@ -104,7 +109,8 @@ impl Witness {
         invocation: &Invocation,
         policy: &'static Policy,
         input: Option<(u64, u64)>,
-        memory: Option<Arc<Memory>>,
+        memory: Arc<Memory>,
+        walks_links: bool,
     ) -> std::io::Result<Self> {
         let variable = |name: &[u8]| invocation.env.value_of(name).filter(|value| !value.is_empty());
         let zone =
@@ -128,14 +134,13 @@ impl Witness {
             client_pid: None,
             just_opened: None,
             chance: None,
-            walk: memory.map(|memory| LinkWalk {
-                links: Links::default(),
-                memory,
-                invocation: invocation.clone(),
-            }),
+            invocation: invocation.clone(),
+            memory,
+            walk: walks_links.then(Links::default),
             started_ns: coarse_now_ns(),
             spare: Vec::new(),
             kernel_devices: [device("/proc"), device("/sys")],
+            plain_directories: FxHashSet::default(),
         })
     }
 
@@ -223,6 +228,8 @@ impl Witness {
                 }
             }
             Meaning::Talk => self.refuse(Unstorable::UsedSocket),
+            Meaning::Signal if leader_of(n.tid) == u32::try_from(a[0]).ok() => {}
+            Meaning::Signal => self.chance_taken(n.tid, Unstorable::UsedSocket),
             Meaning::Unshare => {
                 if a[0] as u32 & NAMESPACES != 0 {
                     self.give_up("namespaces");
@@ -348,7 +355,10 @@ impl Witness {
 
     fn located(&mut self, tid: u32, directory: i32, raw: Vec<u8>) -> Option<Vec<u8>> {
         match self.place.locate(tid, directory, raw) {
-            Ok(path) => Some(path),
+            Ok(path) => {
+                self.refuse_what_is_behind_kernel_links(&path);
+                Some(path)
+            }
             Err(Lost::Fails) => None,
             Err(Lost::Unknown(why)) => {
                 self.give_up(why);

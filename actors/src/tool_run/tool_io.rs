@@ -20,15 +20,15 @@ pub struct ToolIo {
 }
 
 impl ToolIo {
-    /// Streams of these kinds. Standard input comes from `given`, or else from `/dev/null`; the rest of
-    /// `given` is passed on.
+    /// Streams of these kinds. Standard input comes from `given`, or else from `/dev/null`, unless the client's is closed; the
+    /// rest of `given` is passed on.
     ///
     /// # Errors
     /// If the system has no pipe, terminal or descriptor left.
     pub fn new(stdio: &Stdio, given: Vec<(i32, OwnedFd)>) -> io::Result<Self> {
         let mut io = Self { ours: Vec::new(), theirs: given };
         io.theirs.retain(|(number, _)| *number != 1 && *number != 2);
-        if !io.theirs.iter().any(|(number, _)| *number == 0) {
+        if stdio.stdin != StreamKind::Closed && !io.theirs.iter().any(|(number, _)| *number == 0) {
             io.theirs.push((0, null(OFlags::RDONLY)?));
         }
         io.add(OutputStream::Stdout, stdio.stdout)?;

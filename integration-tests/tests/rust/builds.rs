@@ -52,7 +52,9 @@ fn every_profile_and_kind_of_build_is_served() {
     let has_clippy = sysroot().join("bin/clippy-driver").exists();
     assert!(has_clippy, "clippy is missing: rustup component add clippy");
     let mut s = workspace();
-    for line in ["check -q -j2", "clippy -q -j2", "build -q -j1 --release --all-targets"] {
+    let machine = Command::new("rustc").args(["--print", "host-tuple"]).output().unwrap().stdout;
+    let machine = format!("build -q -j2 --target {}", String::from_utf8(machine).unwrap().trim());
+    for line in ["check -q -j2", "clippy -q -j2", "build -q -j1 --release --all-targets", &machine] {
         let first = cargo(&mut s, Expect::Anything, line);
         assert!(first.success(), "{line}: {first:?}");
         let before = s.sandbox.stats().counters;

@@ -1,8 +1,12 @@
 //! Single crates, compiled by `rustc` itself.
 
-use zccache_integration_tests::{Expect, Scenario};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
-use super::scenario;
+use zccache_integration_tests::sandbox::run;
+use zccache_integration_tests::{Expect, Sandbox, Scenario};
+
+use super::{scenario, sysroot};
 
 fn twice(s: &mut Scenario, line: &str) {
     assert!(s.step(Expect::Miss, line).success());
@@ -130,6 +134,91 @@ fn a_macro_that_asks_for_the_time_is_not_trusted() {
     for _ in 0..2 {
         s.step(Expect::NotStored, "rustc --crate-type lib --edition 2021 --extern mac=libmac.so a.rs");
     }
+}
+
+/// What a macro or a stand-in for the linker starts may tell the time as well.
+#[test]
+fn programs_that_take_part_and_tell_the_time_are_not_trusted() {
+    let mut s = scenario();
+    let told = "let told = std::process::Command::new(\"bash\").args([\"-c\", \"echo -n $EPOCHSECONDS\"]).output().unwrap(); \
+         assert!(!told.stdout.is_empty()); ";
+    s.write(
+        "mac.rs",
+        format!(
+            "extern crate proc_macro;\n#[proc_macro]\npub fn m(_: proc_macro::TokenStream) -> proc_macro::TokenStream {{\n\
+             {told}\"1\".parse().unwrap() }}\n"
+        ),
+    );
+    s.write("a.rs", "pub fn f() -> u32 { mac::m!() }\n");
+    twice(&mut s, "rustc --edition 2021 --crate-type proc-macro mac.rs");
+    for _ in 0..2 {
+        s.step(Expect::NotStored, "rustc --crate-type lib --edition 2021 --extern mac=libmac.so a.rs");
+    }
+    s.write("main.rs", "fn main() {}\n");
+    s.edit(|work| {
+        let script = "#!/bin/bash\nexec cc \"$@\" -Wl,--defsym,at_$EPOCHSECONDS=1\n";
+        std::fs::write(work.join("linker"), script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(work.join("linker"), mode).unwrap();
+    });
+    s.unlike("main");
+    let line = format!("rustc -Clinker={} main.rs", s.sandbox.work().join("linker").display());
+    for _ in 0..2 {
+        s.step(Expect::NotStored, &line);
+    }
+}
+
+/// Nobody asks the compiler for its version, for the names of its outputs or for what it depends on.
+#[test]
+fn the_compiler_is_asked_nothing_but_to_compile() {
+    let mut s = scenario();
+    let asked = s.sandbox.path("asked");
+    let program = format!(
+        "#include <stdio.h>\n#include <string.h>\n#include <unistd.h>\nint main(int n, char **v) {{\n\
+         for (int i = 1; i < n; i++) if (!strcmp(v[i], \"a.rs\")) {{ fputs(\"asked\\n\", stderr); execv(\"{}\", v); }}\n\
+         FILE *f = fopen(\"{}\", \"a\"); fputs(n > 1 ? v[1] : \"nothing\", f); fclose(f); return 9; }}\n",
+        sysroot().join("bin/rustc").display(),
+        asked.display()
+    );
+    let source = s.sandbox.path("rustc.c");
+    std::fs::write(&source, program).unwrap();
+    s.edit(|work| {
+        std::fs::create_dir(work.join("bin")).unwrap();
+        let mut gcc = std::process::Command::new("gcc");
+        run(gcc.arg(&source).arg("-o").arg(work.join("bin/rustc"))).expect_success();
+    });
+    let path = s.sandbox.var("PATH").into_string().unwrap();
+    s.sandbox.set("PATH", format!("{}:{path}", s.sandbox.work().join("bin").display()));
+    s.write("a.rs", "pub fn f() -> u32 { 1 }\n");
+    let line = "rustc --crate-name a --crate-type lib --emit=dep-info,metadata,link a.rs";
+    twice(&mut s, line);
+    s.write("a.rs", "pub fn f() -> u32 { 2 }\n");
+    let made = s.step(Expect::Miss, line);
+    assert_eq!(made.err(), "asked\n");
+    assert!(!asked.exists(), "{:?}", std::fs::read_to_string(&asked));
+}
+
+/// Cargo starts what depends on a crate as soon as its metadata is there.
+#[test]
+fn metadata_is_announced_while_the_crate_is_still_being_made() {
+    let mut sandbox = Sandbox::new();
+    let path = sandbox.var("PATH").into_string().unwrap();
+    sandbox.set("PATH", format!("{}:{path}", sysroot().join("bin").display()));
+    sandbox.start();
+    sandbox.write("a.rs", "#[no_mangle] pub extern \"C\" fn f() -> u32 { 1 }\n");
+    // Waits for us, for a while.
+    let wait = "n=0; until [ -e go ]; do n=$((n + 1)); [ $n -lt 300 ] || exit 9; sleep 0.1; done";
+    let linker = sandbox.write("linker", format!("#!/bin/sh\n{wait}\nexec cc \"$@\"\n"));
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&linker, mode).unwrap();
+    let line = "rustc --crate-type cdylib --emit=metadata,link --error-format=json --json=artifacts -Clinker=./linker a.rs";
+    let mut child = sandbox.wrapper(line.split(' ')).stderr(Stdio::piped()).spawn().unwrap();
+    let mut announced = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(announced.next().unwrap().contains("\"emit\":\"metadata\""));
+    assert!(!sandbox.work().join("liba.so").exists());
+    sandbox.write("go", "");
+    assert!(announced.next().unwrap().contains("\"emit\":\"link\""));
+    assert!(zccache_integration_tests::wait::for_exit(&mut child, line).success());
 }
 
 #[test]

@@ -191,17 +191,19 @@ fn a_script_that_stands_in_for_rustc_is_followed() {
     let path = s.sandbox.var("PATH").into_string().unwrap();
     s.sandbox.set("PATH", format!("{}:{path}", s.sandbox.work().join("bin").display()));
     let line = "rustc main.rs";
-    // The shell asks for its number, which it may tell: nothing of this is stored.
-    compile(&mut s, Expect::Run, line, "first");
+    compile(&mut s, Expect::Miss, line, "first");
     s.write("toolchain", "second\n");
-    compile(&mut s, Expect::Run, line, "second");
+    compile(&mut s, Expect::Miss, line, "second");
     s.write("p/toolchain", "first\n");
-    compile(&mut s, Expect::Run, line, "first");
+    compile(&mut s, Expect::Miss, line, "first");
     s.remove("p/toolchain");
-    compile(&mut s, Expect::Run, line, "second");
+    compile(&mut s, Expect::Hit, line, "second");
     s.remove("toolchain");
     s.sandbox.set("CHOSEN", "second");
-    compile(&mut s, Expect::Run, line, "second");
+    compile(&mut s, Expect::Miss, line, "second");
     s.sandbox.unset("CHOSEN");
-    compile(&mut s, Expect::Run, line, "first");
+    compile(&mut s, Expect::Hit, line, "first");
+    // A shell asks for its number, and here may tell it.
+    s.script("bin/rustc", &format!("{script} # $$"));
+    compile(&mut s, Expect::NotStored, line, "first");
 }

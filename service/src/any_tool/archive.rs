@@ -13,6 +13,7 @@ use zccache_actors::signature::Signature;
 
 use crate::c_family::language::base_name;
 use crate::c_family::names::stem_of;
+use crate::c_family::response_files;
 use crate::planner::Resolved;
 
 /// What the help of an `ar`, a `ranlib` or a `strip` says that is deterministic unless told otherwise.
@@ -31,15 +32,15 @@ const PROGRAMS_MAX: usize = 64;
 /// Whether the result of this command is told by its files' contents: no metadata of members are written or compared.
 pub fn is_repeatable(invocation: &Invocation, called: &[u8], real: &Resolved) -> bool {
     let is_ranlib = stem_of(called).ends_with(b"ranlib");
-    let arguments: Vec<&[u8]> = invocation.argv.iter().skip(1).collect();
+    let Ok(expanded) = response_files::expand(invocation.argv.iter().skip(1), invocation.cwd_path()) else {
+        return false;
+    };
+    let arguments: Vec<&[u8]> = expanded.iter().map(Vec::as_slice).collect();
     let modifiers = if is_ranlib { ranlib_options(&arguments) } else { ar_modifiers(&arguments) };
     // Update by time; dates kept when extracting; metadata written or shown; a script on standard input.
     let tells_metadata = if is_ranlib { &b"Ut"[..] } else { b"UuoOvM" };
     let is_plain = !modifiers.iter().any(|m| tells_metadata.contains(m));
-    // Modifiers in a response file are not looked at; the names of members are what is usually there.
-    let has_operation = is_ranlib || arguments.first().is_some_and(|first| !first.starts_with(b"@"));
     is_plain
-        && has_operation
         && (modifiers.contains(&b'D')
             || stem_of(called).starts_with(b"llvm-")
             || is_deterministic(invocation, real))

@@ -87,10 +87,12 @@ fn is_in(list: &[&str], name: &[u8]) -> bool {
     [name, stem, &stem[..end]].iter().any(|n| list.binary_search_by(|known| known.as_bytes().cmp(n)).is_ok())
 }
 
-/// Options of linkers with which the time, or chance, shows.
+/// Options of linkers with which the time, chance, or the times of inputs (gold's incremental links) show.
 const TELLING_LINKS: &[&str] = &[
     "--build-id=uuid",
+    "--incremental",
     "-build-id=uuid",
+    "-incremental",
     "--perf",
     "--print-gc-stat",
     "--stats",

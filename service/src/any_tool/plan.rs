@@ -57,10 +57,15 @@ fn try_plan(invocation: &Invocation, real: Option<&Resolved>) -> Result<Plan, &'
     if known.is_none() && is_terminal(stdio.stdin) && is_terminal(stdio.stdout) {
         return Err("interactive");
     }
+    let mut key_env = world(policy);
+    if known.is_none() {
+        // Tools ask what it is to decide what to read.
+        key_env.push(format!("=stdin={:?}", stdio.stdin).into_bytes());
+    }
     let unsupported = Some(Cow::Borrowed("a tool of no compiler family"));
     Ok(Plan {
         policy,
-        key_env: world(policy),
+        key_env,
         declared: DeclaredInputs { unsupported, ..DeclaredInputs::default() },
         outputs: Vec::new(),
         reads_input: reads_input(invocation),
@@ -79,7 +84,9 @@ fn try_plan(invocation: &Invocation, real: Option<&Resolved>) -> Result<Plan, &'
 /// What is known of the tool: by what it is called, since some programs go by several names (llvm-objcopy as strip),
 /// if what that leads to goes by one of them as well, and is no script that anybody could have written.
 fn known(invocation: &Invocation, called: &[u8], real: &Resolved) -> Option<&'static Known> {
-    let arguments = response_files::expand(invocation.argv.iter().skip(1), invocation.cwd_path()).ok()?;
+    let mut arguments = response_files::expand(invocation.argv.iter().skip(1), invocation.cwd_path()).ok()?;
+    // What a variable has the linker make is as good as typed.
+    arguments.extend(invocation.env.value_of(b"LDEMULATION").map(<[u8]>::to_vec));
     let known = known::find(called, &arguments)?;
     let is_installed = known.are_scripts && real.path.windows(12).any(|w| w == b"/emscripten/");
     if known.edits_archives() && !archive::copies_without_times(real) {

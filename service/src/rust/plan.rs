@@ -37,7 +37,13 @@ pub static RUST: Policy = Policy {
     reads_links_on_its_way_only: false,
     ignored_reads: IGNORED_READS,
     review: Some(review::review),
-    caution: Caution { metadata: ShownMetadata::ContentOnly, ..Caution::NONE },
+    // Macros and stand-ins for the linker run programs of the user's.
+    caution: Caution {
+        chance: true,
+        harmless: names::is_rust_program,
+        metadata: ShownMetadata::ContentOnly,
+        ..Caution::NONE
+    },
 };
 
 /// What an invocation of this compiler means. With `strip_incremental`, incremental compiles are run as others.

@@ -41,8 +41,8 @@ impl Witness {
         match self.place.signature(path, true) {
             Err(Errno::NOENT | Errno::NOTDIR) if flags & libc::O_CREAT == 0 => self.stat(path, true),
             Err(Errno::NOENT | Errno::NOTDIR) => {
-                if flags & (libc::O_TRUNC | libc::O_EXCL) == 0 {
-                    // What had been there would still be, before or within what the run writes.
+                if flags & libc::O_TRUNC == 0 || flags & libc::O_EXCL != 0 {
+                    // What had been there would still be, before or within what the run writes, or would be in its way.
                     self.touched.begin_with_nothing(&self.place, path);
                     self.add(path, Question::Read, Seen::Absent, true);
                 }
@@ -107,7 +107,14 @@ impl Witness {
 
     pub(super) fn remove(&mut self, path: &[u8]) {
         match self.place.signature(path, false) {
-            Ok(_) => self.touch(path, Deed::Remove),
+            Ok(there) => {
+                // That there was something to remove is an answer as well.
+                if self.policy.caution.old_outputs && !self.touched.knows(&self.place.normal(path)) {
+                    let seen = Seen::Kind { follow: false, kind: there.kind() };
+                    self.add(path, Question::Lstat, seen, false);
+                }
+                self.touch(path, Deed::Remove);
+            }
             Err(_) => self.stat(path, false),
         }
     }

@@ -48,7 +48,7 @@ impl Witness {
             self.give_up("a set-id program");
         }
         let format = format_of(self.place.cwd(), &path);
-        if self.walk.is_some() && !(matches!(format, Format::Elf(_)) && self.is_known(&path)) {
+        if self.is_watched_in_part() && !(matches!(format, Format::Elf(_)) && self.is_known(&path)) {
             self.distrust();
         }
         self.programs.push(path);

@@ -1,6 +1,9 @@
 //! The kernel's links to open files: paths that mean something of the asking process itself.
+//!
+//! Those that name an open file or the program are resolved for the process that asks. What lies behind another
+//! (`/proc/self/cwd/a.h`, or a link to there) would be another file for us than for it, so that is not stored.
 
-use super::super::resolve::{Lost, Open};
+use super::super::resolve::{Lost, Open, parent};
 use super::{Witness, name};
 use crate::observer::Unstorable;
 
@@ -35,6 +38,18 @@ impl Witness {
                 None => self.refuse(Unstorable::ReadUnstable(name(path))),
             },
         }
+    }
+
+    /// Refuses a path that leads through one of the kernel's links: what is behind it is the asking process's own.
+    pub(super) fn refuse_what_is_behind_kernel_links(&mut self, path: &[u8]) {
+        let Some(directory) = parent(path) else { return };
+        if self.plain_directories.contains(directory) {
+            return;
+        }
+        if self.place.leads_through_kernel_link(directory) {
+            return self.refuse(Unstorable::ReadUnstable(name(path)));
+        }
+        self.plain_directories.insert(directory.to_vec());
     }
 
     pub(super) fn kernel_link_target(&mut self, tid: u32, link: KernelLink) -> Option<Vec<u8>> {

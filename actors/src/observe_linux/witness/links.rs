@@ -1,30 +1,18 @@
 //! The links on the way, where the tool's own reading of them is not watched.
 
-use std::sync::Arc;
-
 use super::super::links::{Links, Stone};
-use super::super::memory::Memory;
 use super::super::resolve::parent;
 use super::super::sightings::Question;
 use super::super::unseen_links;
 use super::{Witness, name};
-use crate::invocation::Invocation;
 use crate::observation::Seen;
 use crate::observer::Unstorable;
-
-/// What stands in for watching `readlink`.
-pub(super) struct LinkWalk {
-    pub(super) links: Links,
-    pub(super) memory: Arc<Memory>,
-    /// The tool as spelled, its arguments, and its directory.
-    pub(super) invocation: Invocation,
-}
 
 impl Witness {
     /// Notes the links on the way to `path`, where the tool's own reading of them is not seen; without its last
     /// name, unless that `may_end` in a link or be a directory.
     pub(super) fn walk_to(&mut self, path: &[u8], may_end: bool) {
-        let Some(walk) = &mut self.walk else { return };
+        let Some(links) = &mut self.walk else { return };
         if path.starts_with(b"/proc/") {
             // What links there say is each process's own; nothing there is stored anyway.
             return;
@@ -32,8 +20,8 @@ impl Witness {
         let mut stones = Vec::new();
         let mut found = |stone| stones.push(stone);
         match parent(path) {
-            _ if may_end => drop(walk.links.walk(&self.place, path, &mut found)),
-            Some(directory) => walk.links.walk_directory(&self.place, directory, &mut found),
+            _ if may_end => drop(links.walk(&self.place, path, &mut found)),
+            Some(directory) => links.walk_directory(&self.place, directory, &mut found),
             // The working directory's own path has no links.
             None => {}
         }
@@ -43,9 +31,11 @@ impl Witness {
     /// Notes what every word of the command line names, if anything: gcc compares its inputs and its output by
     /// their real paths, whether it gets to write the output or not.
     pub(super) fn look_at_words(&mut self) {
-        let Some(walk) = &self.walk else { return };
+        if self.walk.is_none() {
+            return;
+        }
         let words: Vec<Vec<u8>> =
-            walk.invocation.argv.iter().skip(1).map(output_in).map(<[u8]>::to_vec).collect();
+            self.invocation.argv.iter().skip(1).map(output_in).map(<[u8]>::to_vec).collect();
         for word in words.iter().filter(|word| !word.is_empty() && word[0] != b'-') {
             self.stat(word, false);
         }
@@ -53,18 +43,18 @@ impl Witness {
 
     /// Notes the links that the tool may have read for headers that it then opened elsewhere.
     pub(super) fn walk_unseen(&mut self) {
-        let (Some(walk), None) = (&mut self.walk, &self.unstorable) else { return };
+        let (Some(links), None) = (&mut self.walk, &self.unstorable) else { return };
         let mut stones = Vec::new();
         let told = unseen_links::walk_all(
             self.sightings.seen(),
-            walk.invocation.argv.iter().skip(1),
+            self.invocation.argv.iter().skip(1),
             &self.place,
-            &walk.memory,
-            &mut walk.links,
+            &self.memory,
+            links,
             &mut |stone| stones.push(stone),
         );
         if let Err(unseen_links::Unclear(path)) = told {
-            walk.memory.distrust(&walk.invocation.tool, Some(&walk.invocation.cwd));
+            self.memory.distrust(&self.invocation.tool, Some(&self.invocation.cwd));
             self.give_up(&format!(
                 "links may have been read unseen for headers that {} leaves open",
                 name(&path)
@@ -87,18 +77,25 @@ impl Witness {
         }
     }
 
-    /// Someone took part whose reading of links nobody knows: this run is lost, the next one is watched in full.
+    /// Someone took part whose reading of links, or of the clock, nobody knows: if that is not watched, this run is lost,
+    /// and the next one is watched in full.
     pub(super) fn distrust(&mut self) {
-        if let Some(walk) = &self.walk {
-            walk.memory.distrust(&walk.invocation.tool, None);
-            self.give_up("links may have been read unseen by an unknown program");
+        if self.is_watched_in_part() {
+            self.memory.distrust(&self.invocation.tool, None);
+            self.give_up("an unknown program was not watched in full");
         }
     }
 
-    /// Whether the program at `path` is one whose reading of links is known.
+    /// Whether the filter leaves something out, since the tool's programs are known.
+    pub(super) fn is_watched_in_part(&self) -> bool {
+        self.walk.is_some() || self.chance.is_none()
+    }
+
+    /// Whether the program at `path` is one of the family's.
     pub(super) fn is_known(&mut self, path: &[u8]) -> bool {
-        let Some(walk) = &mut self.walk else { return true };
-        let real = walk.links.walk(&self.place, path, &mut |_| {}).path;
+        let mut none = Links::default();
+        let links = self.walk.as_mut().unwrap_or(&mut none);
+        let real = links.walk(&self.place, path, &mut |_| {}).path;
         let base = real.rsplit(|&b| b == b'/').next().unwrap_or_default();
         (self.policy.knows_program)(base)
     }

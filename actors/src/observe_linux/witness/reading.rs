@@ -208,6 +208,9 @@ impl Witness {
         let linked = path.ends_with(b"/") || found.is_ok_and(|s| s.kind() == FileKind::Symlink);
         if linked && follow {
             found = self.place.signature(path, true);
+            if self.place.leads_through_kernel_link(path) {
+                self.refuse(Unstorable::ReadUnstable(name(path)));
+            }
         }
         match found {
             Ok(signature) => Some(Look { signature, linked }),
