@@ -327,7 +327,7 @@ fn an_end_without_room_for_a_head_start_is_one_all_the_same() {
 
 #[test]
 fn nobody_waits_for_an_index_that_is_being_opened() {
-    const OPENS_FOR: Duration = Duration::from_millis(8000);
+    const OPENS_FOR: Duration = Duration::from_millis(3500);
     let faulty = Faulty::new();
     faulty.is_whole("before");
     let sandbox = &faulty.sandbox;
