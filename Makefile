@@ -73,6 +73,7 @@ bench: ## ratios against /bin/true, the bare compiler and other caches, within o
 	$(SCRIPTS)/install-tools.sh bench
 	$(MAKE) --no-print-directory build
 	$(CARGO) build $(LOCKED) --release -p zccache-integration-tests --bin bench
+	$(CARGO) build $(LOCKED) --release -p zccache-actors --example fill_cache
 	$(SCRIPTS)/bench.sh target/release
 
 # What of the workspace is for Windows: the libraries and programs, and the tests that are not about Unix.

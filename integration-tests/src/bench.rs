@@ -6,6 +6,7 @@
 
 mod contestant;
 mod many;
+mod records;
 mod restart;
 mod rust;
 mod table;
@@ -61,6 +62,9 @@ pub fn run(
     if is_asked("cold") {
         cold_compiles(&contestants, &cpp, lua, place.path())?;
         restart::run(&contestants, place.path())?;
+    }
+    if is_asked("records") {
+        records::run(&ours, place.path())?;
     }
     if is_asked("tools") {
         tools::run(&contestants, place.path())?;
