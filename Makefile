@@ -74,6 +74,7 @@ bench: ## ratios against /bin/true, the bare compiler and other caches, within o
 	$(MAKE) --no-print-directory build
 	$(CARGO) build $(LOCKED) --release -p zccache-service --example observe
 	$(CARGO) build $(LOCKED) --release -p zccache-integration-tests --bin bench
+	$(CARGO) build $(LOCKED) --release -p zccache-actors --example fill_cache
 	$(SCRIPTS)/bench.sh target/release
 	$(CARGO) bench $(LOCKED) -p zccache-service --bench parts
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts the other caches into an environment of their own below target/, fetches the sources of Lua and of two Rust projects,
-# and runs the benchmarks; one part of them (warm, cold, tools, rust) if BENCH_ONLY names it.
+# and runs the benchmarks; one part of them (warm, cold, records, tools, rust) if BENCH_ONLY names it.
 #
 #   bench.sh DIRECTORY-OF-THE-BINARIES
 #

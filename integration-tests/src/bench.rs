@@ -7,6 +7,7 @@
 mod contestant;
 mod many;
 mod observer;
+mod records;
 mod restart;
 mod rust;
 mod table;
@@ -64,6 +65,9 @@ pub fn run(
         cold_compiles(&contestants, &cpp, &lua, place.path())?;
         observer::run(&ours, &lua, &cpp, place.path())?;
         restart::run(&contestants, place.path())?;
+    }
+    if is_asked("records") {
+        records::run(&ours, place.path())?;
     }
     if is_asked("tools") {
         tools::run(&contestants, place.path())?;

@@ -111,13 +111,27 @@ impl Contestant {
         }
     }
 
+    /// Stops its service, if it runs.
+    ///
+    /// # Errors
+    /// If that cannot be tried.
+    pub fn stop(&self) -> io::Result<()> {
+        self.run(&self.stop).map(drop)
+    }
+
     /// Stops its service and starts it again.
     ///
     /// # Errors
     /// If that fails.
     pub fn restart(&self) -> io::Result<()> {
-        self.run(&self.stop)?;
+        self.stop()?;
         self.start()
+    }
+
+    /// Where our cache is; nowhere for anybody else.
+    pub fn cache_dir(&self) -> PathBuf {
+        let found = self.env.iter().find(|(name, _)| name == "ZCCACHE_DIR");
+        found.map(|(_, directory)| directory.into()).unwrap_or_default()
     }
 
     /// Prints what it says of its hits and misses, if it is asked.
@@ -149,11 +163,7 @@ pub fn all(ours: &Path, peers: &Path, place: &Path) -> (Vec<Contestant>, Vec<&'s
     let mut roster = Roster { place, found: Vec::new(), missing: Vec::new() };
     roster.add("/bin/true", Kind::Instead("/bin/true".into()), &[]);
     roster.add("bare", Kind::Bare, &[]);
-    let client = ours.join("zccache-client");
-    let cache_and_runtime: [(&str, &str); 2] = [("ZCCACHE_DIR", "cache"), ("ZCCACHE_RUNTIME_DIR", "run")];
-    if roster.add(OURS, Kind::Launcher(ours.join("zccache")), &cache_and_runtime) {
-        roster.service(&client, &["start"], &["stop"], &["stats"]);
-    }
+    roster.add_ours(ours);
     // An inode cache spares ccache from reading unchanged headers again: its fastest setting.
     let ccache: [(&str, &str); 2] = [("CCACHE_DIR", "cache"), ("CCACHE_TEMPDIR", "tmp")];
     for (name, program) in
@@ -174,6 +184,13 @@ pub fn all(ours: &Path, peers: &Path, place: &Path) -> (Vec<Contestant>, Vec<&'s
         roster.service(&other, &["start"], &["stop"], &[]);
     }
     (roster.found, roster.missing)
+}
+
+/// Ours, with an environment below `place` that no other has.
+pub fn ours_alone(ours: &Path, place: &Path) -> Option<Contestant> {
+    let mut roster = Roster { place, found: Vec::new(), missing: Vec::new() };
+    roster.add_ours(ours);
+    roster.found.pop()
 }
 
 struct Roster<'a> {
@@ -207,6 +224,14 @@ impl Roster<'_> {
         env.extend(paths.iter().map(|(name, value)| ((*name).into(), home.join(value).into())));
         self.found.push(Contestant { name, kind, env, start: vec![], stop: vec![], report: vec![] });
         true
+    }
+
+    /// Adds ours, if it is there.
+    fn add_ours(&mut self, ours: &Path) {
+        let places: [(&str, &str); 2] = [("ZCCACHE_DIR", "cache"), ("ZCCACHE_RUNTIME_DIR", "run")];
+        if self.add(OURS, Kind::Launcher(ours.join("zccache")), &places) {
+            self.service(&ours.join("zccache-client"), &["start"], &["stop"], &["stats"]);
+        }
     }
 
     /// Sets a variable of the one added last.
