@@ -30,6 +30,9 @@ use crate::work::Work;
 /// How often the store writes down what is only in memory: when results were last used, and counters. A `kill -9`
 /// loses no more than that; the store's thread is busy with it for milliseconds.
 const TIDY_INTERVAL: Duration = Duration::from_secs(10);
+/// A store that tidies for longer is probed meanwhile: a small part of the 5 s within which whoever is stuck is found,
+/// and longer than tidying takes where there is nothing to write down.
+const TIDIED_SOON: Duration = Duration::from_millis(100);
 
 /// The exit status after an escalation: `EX_SOFTWARE` of sysexits.h.
 const EXIT_ESCALATED: i32 = 70;
@@ -124,10 +127,10 @@ impl Handler<Adopt> for Root {
             loop {
                 tokio::time::sleep(TIDY_INTERVAL).await;
                 files.kept.rest();
+                // It may be stuck: that is found out though nobody else wants anything of it.
                 let tidied = store.send(Tidy);
                 tokio::pin!(tidied);
-                let soon = tokio::time::timeout(Pulse::INTERVAL, &mut tidied).await;
-                // It may be stuck: that is found out though nobody else wants anything of it.
+                let soon = tokio::time::timeout(TIDIED_SOON, &mut tidied).await;
                 soon.is_err().then(|| work.want());
                 match if let Ok(tidied) = soon { tidied } else { tidied.await } {
                     Ok(Ok(())) => {}
