@@ -75,10 +75,21 @@ pub struct LiveRecord {
 struct Memo {
     /// Per observation; `None` where there is nothing to compare or nothing settled was seen.
     observations: Vec<Option<Signature>>,
-    /// Per group with absent names: the directory, as long as that can stand for them.
-    directories: Vec<Option<Signature>>,
+    /// Per group with absent names, or with names that say all: the directory, as long as that can stand for them.
+    directories: Vec<Option<Directory>>,
     /// Per observation of a directory's names: the directory, as long as that can stand for them.
     listed: FxHashMap<usize, Signature>,
+    /// Which mounts there were, if anybody knows.
+    mounts: Option<u64>,
+}
+
+/// A directory as it was when its names were looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Directory {
+    /// Settled.
+    signature: Signature,
+    /// The number of the mount it was reached by, if anybody knows.
+    mount: Option<u64>,
 }
 
 /// What does not hold: the path, for `why`.
@@ -102,6 +113,7 @@ impl LiveRecord {
             observations: observations.collect(),
             directories: vec![None; groups.len()],
             listed: FxHashMap::default(),
+            mounts: None,
         };
         let lists = record.observations.iter().any(|o| matches!(o.fact, Fact::Listed { .. }));
         let changed_at = |(_, seen): &(usize, &Option<Signature>)| seen.map(|signature| signature.ctime_ns);
@@ -179,6 +191,8 @@ impl LiveRecord {
         let memo = self.memo();
         let mut observations = vec![None; memo.observations.len()];
         let mut directories = vec![None; memo.directories.len()];
+        let kept = files.kept.kept();
+        let mounts = kept.as_ref().map(|kept| kept.mounts());
         let check = Check {
             record: Arc::clone(&self.record),
             groups: Arc::clone(&self.groups),
@@ -186,7 +200,7 @@ impl LiveRecord {
             memo,
             cwd: Arc::clone(cwd),
             files: Arc::clone(files),
-            kept: files.kept.kept(),
+            kept,
             now_ns,
             exact,
         };
@@ -200,7 +214,8 @@ impl LiveRecord {
         }
         let settled = |s: &Option<Signature>| s.filter(|s| s.is_settled(now_ns));
         let listed = seen.listed.into_iter().filter(|(_, directory)| directory.is_settled(now_ns)).collect();
-        let fresh = Memo { observations: observations.iter().map(settled).collect(), directories, listed };
+        let observed = observations.iter().map(settled).collect();
+        let fresh = Memo { observations: observed, directories, listed, mounts };
         Ok((observations, fresh, also))
     }
 
@@ -259,7 +274,7 @@ pub fn listing_digest(dir: BorrowedFd<'_>, path: impl crate::sys::path::Arg) -> 
 mod tests {
     use super::*;
     use crate::freshness::check::IS_A_DIRECTORY;
-    use crate::kept_files::{KeptFiles, raise_the_limit_of_descriptors};
+    use crate::kept_files::{KeptFiles, Looks, raise_the_limit_of_descriptors, steady_directory};
     use crate::observation::Spelled;
     use crate::record::RunResult;
     use std::ffi::CString;
@@ -280,7 +295,14 @@ mod tests {
     impl Fixture {
         /// Observes `facts` in a directory with `a.h` (one), `dir/`, and a link `link -> a.h`.
         fn new(facts: impl FnOnce(&Path, &FileTable) -> Vec<(&'static str, Fact)>) -> Self {
-            let temp = tempfile::tempdir().unwrap();
+            Self::below(tempfile::tempdir().unwrap(), facts)
+        }
+
+        /// The same in this directory.
+        fn below(
+            temp: tempfile::TempDir,
+            facts: impl FnOnce(&Path, &FileTable) -> Vec<(&'static str, Fact)>,
+        ) -> Self {
             std::fs::write(temp.path().join("a.h"), "one").unwrap();
             std::fs::create_dir(temp.path().join("dir")).unwrap();
             std::os::unix::fs::symlink("a.h", temp.path().join("link")).unwrap();
@@ -289,25 +311,28 @@ mod tests {
             files.kept = KeptFiles::on_the_mount_of(&c_path(temp.path()));
             let files = Arc::new(files);
             let cwd = WorkingDirectory::open(temp.path().as_os_str().as_bytes()).unwrap();
-            let facts = facts(temp.path(), &files);
+            let live = Self::live(&cwd, facts(temp.path(), &files));
+            Self { temp, files, live }
+        }
+
+        fn live(cwd: &WorkingDirectory, facts: Vec<(&'static str, Fact)>) -> LiveRecord {
             let observations: Vec<_> =
                 facts.into_iter().map(|(p, fact)| Observation { path: Spelled(p.into()), fact }).collect();
-            let identities = identities(observations.iter().map(|o| identity_of(o, &cwd)));
+            let identities = identities(observations.iter().map(|o| identity_of(o, cwd)));
             let result = RunResult {
                 exit: Exit::Code(0),
                 stdout: Default::default(),
                 stderr: Default::default(),
                 outputs: vec![],
             };
-            let live = LiveRecord::new(Record {
+            LiveRecord::new(Record {
                 observations,
                 identities,
                 environment: None,
                 variables: vec![],
                 origin: None,
                 result,
-            });
-            Self { temp, files, live }
+            })
         }
 
         fn content(root: &Path, files: &FileTable, name: &str) -> Fact {
@@ -327,7 +352,7 @@ mod tests {
         /// Whether files of the directory `d` are kept open.
         fn is_kept(&self) -> bool {
             let kept = self.files.kept.kept().expect("mounts are told of");
-            kept.of(rustix::fs::CWD, &c_path(&self.path("d"))).is_some_and(|(_, files)| !files.is_empty())
+            kept.of(rustix::fs::CWD, &c_path(&self.path("d"))).is_some_and(|d| !d.files.is_empty())
         }
 
         /// Checks until they are: the clock of the file system has to move first.
@@ -487,6 +512,10 @@ mod tests {
             let mut facts: Vec<_> = ["d/1.h", "d/2.h", "d/3.h", "d/4.h"].map(fact).into();
             facts.push(("d/absent.h", Fact::Absent));
             facts.push(("d/.", IS_A_DIRECTORY));
+            std::fs::create_dir(root.join("d/below")).unwrap();
+            std::os::unix::fs::symlink("below", root.join("d/link")).unwrap();
+            facts.push(("d/below", Fact::Kind { follow: false, kind: FileKind::Directory }));
+            facts.push(("d/link", Fact::Symlink { target: Spelled(b"below".to_vec()) }));
             facts
         });
         f.wait_until_kept();
@@ -496,7 +525,7 @@ mod tests {
     #[test]
     fn files_that_are_kept_open_are_seen_to_change_in_any_way() {
         type Change = fn(&Fixture);
-        let changes: [Change; 9] = [
+        let changes: [Change; 11] = [
             |f| std::fs::write(f.path("d/1.h"), "D/1.h").unwrap(),
             |f| std::fs::remove_file(f.path("d/2.h")).unwrap(),
             |f| std::fs::rename(f.path("d/1.h"), f.path("d/2.h")).unwrap(),
@@ -523,6 +552,14 @@ mod tests {
                 std::fs::remove_file(f.path("d/4.h")).unwrap();
                 std::os::unix::fs::symlink("../a.h", f.path("d/4.h")).unwrap();
             },
+            |f| {
+                std::os::unix::fs::symlink("1.h", f.path("new")).unwrap();
+                std::fs::rename(f.path("new"), f.path("d/link")).unwrap();
+            },
+            |f| {
+                std::fs::rename(f.path("d/below"), f.path("d/elsewhere")).unwrap();
+                std::os::unix::fs::symlink("elsewhere", f.path("d/below")).unwrap();
+            },
         ];
         for (number, change) in changes.iter().enumerate() {
             let f = with_kept_files();
@@ -546,6 +583,37 @@ mod tests {
             std::fs::write(f.path("d/2.h"), "d/2.h").unwrap();
             assert!(f.holds(), "round {round}");
         }
+    }
+
+    #[test]
+    fn what_one_record_has_learnt_of_a_directory_says_nothing_of_another_ones_names() {
+        let temp = steady_directory();
+        let [header, link, absent] = ["a.h", "link", "absent.h"]
+            .map(|name| &*temp.path().join(name).to_str().unwrap().to_owned().leak());
+        let directory = CString::new(format!("{}/", temp.path().display())).unwrap();
+        let symlink = Fact::Symlink { target: Spelled(b"a.h".to_vec()) };
+        // What is likeliest to have changed is looked at first, whatever is known: not the link.
+        let of = |root: &Path, files: &FileTable| {
+            vec![(header, Fixture::content(root, files, "a.h")), (link, symlink)]
+        };
+        let f = Fixture::below(temp, of);
+        let cwd = Arc::new(WorkingDirectory::open(b"/").unwrap());
+        let other = Fixture::live(&cwd, vec![(absent, Fact::Absent)]);
+        let learn = |check: &dyn Fn()| {
+            f.files.kept.rest();
+            f.files.kept.rest(); // what others did on the way is forgotten
+            while f.files.kept.kept().unwrap().by_way(&directory, &mut Looks::default()).is_none() {
+                check();
+                std::thread::sleep(std::time::Duration::from_millis(1)); // the file system's clock has to move
+            }
+        };
+        let both = || assert!(f.live.check(&cwd, &f.files).is_ok() && other.check(&cwd, &f.files).is_ok());
+        learn(&both);
+        both();
+        std::os::unix::fs::symlink("b.h", f.path("new")).unwrap();
+        std::fs::rename(f.path("new"), f.path("link")).unwrap();
+        learn(&|| assert!(other.check(&cwd, &f.files).is_ok()));
+        assert!(f.live.check(&cwd, &f.files).is_err());
     }
 
     #[test]

@@ -8,8 +8,13 @@
 //! each time), changes within the tick in which they were last moved (only settled signatures are believed), and mounts
 //! over a name (the kernel tells of every mount, and everything is let go of then).
 //!
+//! Directories are kept likewise, so that paths need not be walked either (`ways`).
+//!
 //! An open descriptor keeps its file system from being unmounted. So files of the root's mount alone are kept, which
 //! is never unmounted, and only while they are asked for.
+
+#[path = "kept_files_linux/ways.rs"]
+mod ways;
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -24,6 +29,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::process::Resource;
 
 use crate::signature::Signature;
+pub use ways::Looks;
+use ways::{Step, Way, Ways};
 
 /// The lowest number of a kept descriptor. All others of the service lie below, so that a tool's process, which must
 /// have none of these, need not close each.
@@ -48,7 +55,7 @@ pub struct KeptFiles {
     /// None where mounts are not told of: nothing is kept there.
     mounts: Option<Mounts>,
     kept: RwLock<Arc<Kept>>,
-    /// The most files that are kept.
+    /// The most files and directories that are kept.
     most: usize,
     used: AtomicBool,
 }
@@ -72,8 +79,38 @@ impl Mounts {
 #[derive(Default)]
 pub struct Kept {
     root_mount: u64,
+    /// Which mounts there are, by a number that no others had; zero before anybody was told of any.
+    mounts: u64,
     directories: DashMap<(u64, u64), Arc<Directory>>,
+    /// Open descriptors.
     files: AtomicUsize,
+    ways: Ways,
+}
+
+/// What a path leads to, by what is kept alone.
+pub enum Stood {
+    /// Nothing: there is no such directory.
+    Missing,
+    /// A directory.
+    There(Standing),
+}
+
+/// A directory as it stands now, and what of it is kept.
+pub struct Standing {
+    /// Its signature.
+    pub signature: Signature,
+    /// The number of the mount it is reached by.
+    pub mount: u64,
+    /// Its kept files.
+    pub files: Arc<Files>,
+    step: Option<Arc<Step>>,
+}
+
+impl Standing {
+    /// The directory itself, if it is kept open.
+    pub fn base(&self) -> Option<BorrowedFd<'_>> {
+        self.step.as_ref().map(|step| step.directory.as_fd())
+    }
 }
 
 /// A directory as it was, and files of it.
@@ -115,27 +152,28 @@ impl KeptFiles {
         let mut asked = [PollFd::new(&*changes, PollFlags::PRI)];
         let told = rustix::event::poll(&mut asked, Some(&Timespec::default()));
         if told != Ok(0) {
-            self.let_go();
+            self.let_go(1);
         }
         let kept = Arc::clone(&self.kept.read().unwrap_or_else(PoisonError::into_inner));
         if kept.files.load(Ordering::Relaxed) < self.most && kept.directories.len() < DIRECTORIES_MAX {
             return Some(kept);
         }
-        self.let_go();
+        self.let_go(0);
         Some(Arc::clone(&self.kept.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     /// To be called now and then: lets go of everything that has not been asked for since the last time.
     pub fn rest(&self) {
         if !self.used.swap(false, Ordering::Relaxed) {
-            self.let_go();
+            self.let_go(0);
         }
     }
 
     /// Checks under way keep what they have, which was right when they began, and add nothing to what is new.
-    fn let_go(&self) {
+    fn let_go(&self, changes_of_mounts: u64) {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        let empty = Arc::new(Kept { root_mount: kept.root_mount, ..Kept::default() });
+        let mounts = kept.mounts + changes_of_mounts;
+        let empty = Arc::new(Kept { root_mount: kept.root_mount, mounts, ..Kept::default() });
         let old = std::mem::replace(&mut *kept, empty);
         drop(kept);
         drop(old); // closes thousands of files: not while others wait
@@ -143,13 +181,40 @@ impl KeptFiles {
 }
 
 impl Kept {
-    /// The directory that `path` means now, as seen from `cwd`, with its kept files by name; nothing if it is not as it
-    /// was when they were opened.
-    pub fn of(&self, cwd: BorrowedFd<'_>, path: &CStr) -> Option<(Signature, Arc<Files>)> {
+    /// Which mounts there are, by a number that no others had.
+    pub fn mounts(&self) -> u64 {
+        self.mounts
+    }
+
+    /// The directory that `path` leads to now, known by its way alone.
+    pub fn by_way(&self, path: &CStr, looks: &mut Looks) -> Option<Stood> {
+        let way = self.ways.stands(path, looks)?;
+        let Way::To { end, .. } = &*way else { return Some(Stood::Missing) };
+        let known = self.directories.get(&end.id()).filter(|known| known.signature == end.signature);
+        let files = known.map(|known| known.files()).unwrap_or_default();
+        let (signature, mount) = (end.signature, self.root_mount);
+        Some(Stood::There(Standing { signature, mount, files, step: Some(Arc::clone(end)) }))
+    }
+
+    /// Notes that a check has found everything in the directory `path`, which is absolute, as it was.
+    pub fn note_way(&self, path: &CStr) {
+        let opened = self.ways.note(path, self.root_mount);
+        self.files.fetch_add(opened, Ordering::Relaxed);
+    }
+
+    /// The directory that `path` means now, as seen from `cwd`.
+    pub fn of(&self, cwd: BorrowedFd<'_>, path: &CStr) -> Option<Standing> {
+        let (signature, mount) = mount_of(cwd, path, AtFlags::empty()).ok()?;
+        let known = self.directories.get(&(signature.dev, signature.ino));
         // By another mount, something else may be mounted over its names.
-        let (now, mount) = mount_of(cwd, path, AtFlags::empty()).ok()?;
-        let known = self.directories.get(&(now.dev, now.ino))?;
-        (known.signature == now && mount == self.root_mount).then(|| (now, known.files()))
+        let known = known.filter(|known| known.signature == signature && mount == self.root_mount);
+        let files = known.map(|known| known.files()).unwrap_or_default();
+        Some(Standing { signature, mount, files, step: None })
+    }
+
+    /// The signature of an open directory, and the number of the mount it is reached by.
+    pub fn look(&self, directory: BorrowedFd<'_>) -> rustix::io::Result<(Signature, u64)> {
+        mount_of(directory, c"", AtFlags::EMPTY_PATH)
     }
 
     /// Notes that a check has found files as they were: by `names` in the directory `base`, with these signatures.
@@ -226,6 +291,21 @@ pub fn raise_the_limit_of_descriptors() {
     rustix::process::setrlimit(Resource::Nofile, all).unwrap();
 }
 
+/// A directory on the root's mount, in a place where others seldom make or remove anything.
+#[cfg(test)]
+pub fn steady_directory() -> tempfile::TempDir {
+    raise_the_limit_of_descriptors();
+    let mount = |place: &std::path::Path| {
+        let place = CString::new(place.to_str().unwrap()).unwrap();
+        mount_of(CWD, &place, AtFlags::empty()).map(|(_, mount)| mount).ok()
+    };
+    let beside_us = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let places = [beside_us, "/var/tmp".into(), std::env::temp_dir(), "/".into()];
+    let on_root = places.iter().filter(|place| mount(place) == mount("/".as_ref()));
+    let made = on_root.into_iter().find_map(|place| tempfile::tempdir_in(place).ok());
+    made.expect("a directory can be made on the root's mount")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,7 +334,7 @@ mod tests {
                 let seen = names.iter().map(|name| (&**name, Signature::of(&file).unwrap()));
                 kept.note(known, base.as_fd(), seen);
             }
-            files.kept().unwrap().of(CWD, &place).map_or(0, |(_, files)| files.len())
+            files.kept().unwrap().of(CWD, &place).map_or(0, |d| d.files.len())
         };
         assert_eq!(kept_of(&names[1..]), files.most - 1);
         assert_eq!(kept_of(&names), 0);

@@ -226,3 +226,67 @@ fn what_is_mounted_over_headers_is_noticed() {
         s.step(Expect::Hit, line);
     }
 }
+
+/// Headers by absolute paths, asked for often enough that all directories on the way are kept open; then something on the
+/// way changes that says nothing of the headers' own directory.
+#[test]
+fn what_changes_on_the_way_to_headers_is_noticed() {
+    const CHECKS: usize = 6;
+    let place = tempfile::tempdir_in("/var/tmp").unwrap(); // where others seldom make anything
+    let at = |name: &str| place.path().join(name);
+    for version in ["one", "two"] {
+        fs::create_dir_all(at(version).join("inc/sub")).unwrap();
+        for name in ["1.h", "sub/2.h"] {
+            fs::write(at(version).join("inc").join(name), format!("int {version}{};\n", &name[..1])).unwrap();
+        }
+    }
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, at("new")).unwrap();
+        fs::rename(at("new"), at(name)).unwrap();
+    };
+    link("one", "now");
+    let mut s = Scenario::new();
+    s.write("a.c", "#include \"1.h\"\n#include <sub/../sub/2.h>\n");
+    let p = place.path().display();
+    let line = format!("gcc -I{p}/early/inc -I{p}/now/inc -c a.c -o a.o");
+    let exchange = |one: &str, other: &str| {
+        fs::rename(at(one), at("third")).unwrap();
+        fs::rename(at(other), at(one)).unwrap();
+        fs::rename(at("third"), at(other)).unwrap();
+    };
+    let changes: [(&str, &dyn Fn(), &dyn Fn()); 5] = [
+        ("a link leads elsewhere", &|| link("two", "now"), &|| link("one", "now")),
+        ("a directory is another's", &|| exchange("one", "two"), &|| exchange("one", "two")),
+        ("one below is", &|| exchange("one/inc/sub", "two/inc/sub"), &|| {
+            exchange("one/inc/sub", "two/inc/sub")
+        }),
+        ("what was not there leads somewhere", &|| link("two", "early"), &|| {
+            fs::remove_file(at("early")).unwrap()
+        }),
+        (
+            "a directory becomes a link",
+            &|| {
+                fs::rename(at("one/inc"), at("aside")).unwrap();
+                link("../two/inc", "one/inc");
+            },
+            &|| {
+                fs::remove_file(at("one/inc")).unwrap();
+                fs::rename(at("aside"), at("one/inc")).unwrap();
+            },
+        ),
+    ];
+    s.step(Expect::Miss, &line);
+    for (what, change, back) in changes {
+        for _ in 0..CHECKS {
+            s.step(Expect::Hit, &line);
+        }
+        eprintln!("{what}");
+        change();
+        s.step(Expect::Miss, &line);
+        for _ in 0..CHECKS {
+            s.step(Expect::Hit, &line);
+        }
+        back();
+        s.step(Expect::Hit, &line);
+    }
+}

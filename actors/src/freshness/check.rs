@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::file_table::FileTable;
-use crate::kept_files::{Files, Kept};
+use crate::kept_files::{Kept, Looks, Standing, Stood};
 use crate::name_filter::names_in;
 use crate::observation::{Fact, Observation};
 use crate::record::Record;
@@ -16,7 +16,7 @@ use crate::sys::io::Errno;
 use crate::sys::{AsFd, BorrowedFd};
 
 use super::groups::Group;
-use super::{Broken, Memo, WorkingDirectory, listing_digest};
+use super::{Broken, Directory, Memo, WorkingDirectory, listing_digest};
 
 /// From this many observations on, the check is split over two processors: it takes some 100 µs then, several times
 /// what it costs to wake another thread.
@@ -51,10 +51,12 @@ pub(super) struct Check {
 pub(super) struct Seen {
     /// Of each observation whose file's identity counts.
     pub observations: Vec<(usize, Option<Signature>)>,
-    /// Of each group's directory, where that can stand for its absent names.
-    pub directories: Vec<(usize, Option<Signature>)>,
+    /// Of each group's directory, where that can stand for its names.
+    pub directories: Vec<(usize, Option<Directory>)>,
     /// Of each directory whose names were compared, from before that.
     pub listed: Vec<(usize, Signature)>,
+    /// Of directories that are kept open.
+    looks: Looks,
 }
 
 impl Seen {
@@ -117,56 +119,121 @@ impl Check {
     }
 
     fn group(&self, number: usize, seen: &mut Seen) -> Result<(), Broken> {
-        let (group, known, cwd) = (&self.groups[number], self.memo.directories[number], self.cwd.fd());
-        let kept = self.kept.as_ref().filter(|_| group.kept);
-        let left = match kept.and_then(|kept| kept.of(cwd, &group.directory)) {
-            Some((directory, files)) => {
-                let left = self.by_descriptors(group, directory, &files, seen);
-                let lacks = |d| Some(d) == known || self.files.absent.has_none_of(&d, &group.absent);
-                if left.is_empty() && (group.absent.is_empty() || lacks(directory)) {
-                    seen.directories.push((number, (!group.absent.is_empty()).then_some(directory)));
-                    return Ok(());
-                }
-                left
-            }
-            None => group.present.iter().collect(),
+        let group = &self.groups[number];
+        let by_way = |kept: &Arc<Kept>| kept.by_way(&group.directory, &mut seen.looks);
+        let stood = self.kept.as_ref().filter(|_| group.is_absolute()).and_then(by_way);
+        if stood.is_some() {
+            return self.standing(number, stood, seen);
+        }
+        let by_path = |kept: &Arc<Kept>| kept.of(self.cwd.fd(), &group.directory).map(Stood::There);
+        self.standing(number, self.kept.as_ref().filter(|_| group.kept).and_then(by_path), seen)?;
+        if let Some(kept) = self.kept.as_ref().filter(|_| group.is_absolute()) {
+            kept.note_way(&group.directory);
+        }
+        Ok(())
+    }
+
+    /// Checks a group, of whose directory this is known: what is kept by descriptors, the rest by name.
+    fn standing(&self, number: usize, stood: Option<Stood>, seen: &mut Seen) -> Result<(), Broken> {
+        let (group, known) = (&self.groups[number], self.memo.directories[number]);
+        let standing = match stood {
+            Some(Stood::Missing) => return self.missing(group),
+            Some(Stood::There(standing)) => standing,
+            None => return self.by_name(number, None, group.present.iter().chain(&group.named), seen),
         };
-        let opened = if group.opened {
+        let mut left = self.by_descriptors(group, &standing, seen);
+        let now = Directory { signature: standing.signature, mount: Some(standing.mount) };
+        let mounts = self.kept.as_ref().map(|kept| kept.mounts());
+        let is_as_it_was = known.is_some_and(|known| known.signature == now.signature);
+        let names_stand = known == Some(now) && self.memo.mounts == mounts;
+        if !names_stand {
+            left.extend(&group.named);
+        }
+        let by_others = || group.plain && self.files.absent.has_none_of(&now.signature, &group.absent);
+        if left.is_empty() && (group.absent.is_empty() || is_as_it_was || by_others()) {
+            seen.directories.push((number, group.has_names().then_some(now)));
+            return Ok(());
+        }
+        if names_stand && standing.base().is_none() {
+            // It is opened below, and may be another one by then.
+            left.extend(&group.named);
+        }
+        self.by_name(number, Some(&standing), left.into_iter(), seen)
+    }
+
+    /// Checks a group whose directory is not there.
+    fn missing(&self, group: &Group) -> Result<(), Broken> {
+        if group.present.is_empty() && group.named.is_empty() {
+            return Ok(());
+        }
+        Err(Broken { path: group.directory.as_bytes().to_vec() })
+    }
+
+    /// Looks at what is `left` of a group by name, and at its absent names.
+    fn by_name<'a>(
+        &self,
+        number: usize,
+        standing: Option<&Standing>,
+        left: impl Iterator<Item = &'a (usize, CString)>,
+        seen: &mut Seen,
+    ) -> Result<(), Broken> {
+        let (group, known, cwd) = (&self.groups[number], self.memo.directories[number], self.cwd.fd());
+        let kept_open = standing.and_then(Standing::base);
+        let opened = if group.opened && kept_open.is_none() {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             match crate::sys::fs::openat(cwd, &*group.directory, flags, Mode::empty()) {
                 Ok(fd) => Some(fd),
-                Err(Errno::NOENT | Errno::NOTDIR) if group.present.is_empty() => {
-                    return Ok(());
-                }
+                Err(Errno::NOENT | Errno::NOTDIR) => return self.missing(group),
                 Err(_) => return Err(Broken { path: group.directory.as_bytes().to_vec() }),
             }
         } else {
             None
         };
-        let base = opened.as_ref().map_or(cwd, AsFd::as_fd);
+        let base = kept_open.or(opened.as_ref().map(AsFd::as_fd));
         // Before its names are looked for.
-        let directory = match &opened {
-            Some(fd) => Signature::at(fd, c"", AtFlags::EMPTY_PATH).map(Some),
-            None if group.absent.is_empty() => Ok(None),
-            None => Signature::at(cwd, &*group.directory, AtFlags::empty()).map(Some),
+        let directory = match (standing, base) {
+            (Some(standing), Some(_)) if kept_open.is_some() => {
+                Ok(Some(Directory { signature: standing.signature, mount: Some(standing.mount) }))
+            }
+            (_, Some(base)) => self.look(base).map(Some),
+            (_, None) if group.absent.is_empty() => Ok(None),
+            (_, None) => Signature::at(cwd, &*group.directory, AtFlags::empty())
+                .map(|signature| Some(Directory { signature, mount: None })),
         };
-        let from = seen.observations.len();
-        for (observation, name) in &left {
-            let now = self.present(*observation, base, name, seen)?;
+        let mut files = Vec::new();
+        for (observation, name) in left {
+            let now = match base {
+                Some(base) => self.present(*observation, base, name, seen)?,
+                None => self.present(*observation, cwd, &group.path(name), seen)?,
+            };
             seen.observations.push((*observation, now));
+            if let Some(now) = now.filter(|_| self.record.observations[*observation].is_file_itself()) {
+                files.push((&**name, now));
+            }
         }
-        if let (Some(kept), Ok(Some(directory))) = (kept, directory)
-            && directory.is_settled(self.now_ns)
+        let settled = directory.ok().flatten().filter(|d| d.signature.is_settled(self.now_ns));
+        if let (Some(kept), Some(directory), Some(base)) = (&self.kept, settled, base)
+            && (group.kept || kept_open.is_some())
+            && !files.is_empty()
         {
-            let looked_at = left.iter().zip(&seen.observations[from..]);
-            let files =
-                looked_at.filter(|((number, _), _)| self.record.observations[*number].is_file_itself());
-            kept.note(directory, base, files.filter_map(|((_, name), (_, now))| Some((&**name, (*now)?))));
+            kept.note(directory.signature, base, files.into_iter());
         }
-        if !group.absent.is_empty() {
-            seen.directories.push((number, self.absent(group, base, known, directory)?));
+        if group.has_names() {
+            let stands = self.absent(group, base, known, directory)?;
+            seen.directories.push((number, stands));
         }
         Ok(())
+    }
+
+    /// An open directory as it is now.
+    fn look(&self, directory: BorrowedFd<'_>) -> Result<Directory, Errno> {
+        match &self.kept {
+            Some(kept) => {
+                kept.look(directory).map(|(signature, mount)| Directory { signature, mount: Some(mount) })
+            }
+            None => Signature::at(directory, c"", AtFlags::EMPTY_PATH)
+                .map(|signature| Directory { signature, mount: None }),
+        }
     }
 
     /// Looks at those of a group's files that are kept, and gives what is left to be looked at by name: what is not kept
@@ -174,17 +241,16 @@ impl Check {
     fn by_descriptors<'a>(
         &self,
         group: &'a Group,
-        directory: Signature,
-        files: &Files,
+        standing: &Standing,
         seen: &mut Seen,
     ) -> Vec<&'a (usize, CString)> {
         let is_as_it_was = |number: usize, name: &CString| {
             let observation = &self.record.observations[number];
             if **name == *c"." && observation.fact == IS_A_DIRECTORY {
-                return Some(without_content(directory));
+                return Some(without_content(standing.signature));
             }
             let known = self.memo.observations[number].filter(|_| observation.is_file_itself())?;
-            let now = Signature::at(files.get(name)?, c"", AtFlags::EMPTY_PATH).ok()?;
+            let now = Signature::at(standing.files.get(name)?, c"", AtFlags::EMPTY_PATH).ok()?;
             (now == known).then_some(now)
         };
         let mut left = Vec::new();
@@ -269,37 +335,42 @@ impl Check {
         }
     }
 
-    /// Checks that the absent names of `group` are; returns the directory's signature if that can stand for them
-    /// next time.
+    /// Checks that the absent names of `group` are; returns its directory if that can stand for its names next time,
+    /// all others having been looked at.
     fn absent(
         &self,
         group: &Group,
-        base: BorrowedFd<'_>,
-        known: Option<Signature>,
-        directory: Result<Option<Signature>, Errno>,
-    ) -> Result<Option<Signature>, Broken> {
-        match directory {
+        base: Option<BorrowedFd<'_>>,
+        known: Option<Directory>,
+        directory: Result<Option<Directory>, Errno>,
+    ) -> Result<Option<Directory>, Broken> {
+        let now = match directory {
             Ok(None) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Ok(now) if now == known => return Ok(now),
-            // Names in the directory itself, that is: what follows a link's name with a slash is elsewhere.
-            Ok(Some(now)) if group.opened && self.files.absent.has_none_of(&now, &group.absent) => {
-                return Ok(now.is_settled(self.now_ns).then_some(now));
-            }
-            _ => {}
+            Ok(now) => now,
+            Err(_) => None,
+        };
+        let settled = now.filter(|now| now.signature.is_settled(self.now_ns) && group.plain);
+        // Names in the directory itself, that is: what follows a link's name with a slash is elsewhere.
+        let has_none = |now: &Directory| {
+            known.is_some_and(|known| known.signature == now.signature)
+                || (base.is_some() && self.files.absent.has_none_of(&now.signature, &group.absent))
+        };
+        if now.as_ref().is_some_and(has_none) {
+            return Ok(settled);
         }
         for name in &group.absent {
+            let whole = group.path(name);
             // Not following: a link whose target is missing may be seen by `lstat`.
-            match Signature::at(base, &**name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
-                _ if group.opened => {
-                    return Err(Broken { path: [group.directory.as_bytes(), name.as_bytes()].concat() });
-                }
-                _ => return Err(Broken { path: name.as_bytes().to_vec() }),
+            let looked = match base {
+                Some(base) => Signature::at(base, &**name, AtFlags::SYMLINK_NOFOLLOW),
+                None => Signature::at(self.cwd.fd(), &*whole, AtFlags::SYMLINK_NOFOLLOW),
+            };
+            if !matches!(looked, Err(Errno::NOENT | Errno::NOTDIR)) {
+                return Err(Broken { path: whole.into_bytes() });
             }
         }
-        let settled = directory.ok().flatten().filter(|d| d.is_settled(self.now_ns) && group.plain);
-        if let (Some(directory), true) = (settled, group.opened) {
-            self.files.absent.remember(directory, &group.absent);
+        if let (Some(directory), Some(_)) = (settled, base) {
+            self.files.absent.remember(directory.signature, &group.absent);
         }
         Ok(settled)
     }

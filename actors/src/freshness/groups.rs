@@ -1,6 +1,6 @@
 //! A record's observations by directory: the order in which they are looked at.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use rustc_hash::FxHashMap;
 
@@ -9,7 +9,8 @@ use crate::observation::{Fact, Observation};
 /// From this many names on, opening and closing the directory pays.
 const OPENED_NAMES_MIN: usize = 4;
 
-/// From this many files on, looking at the directory pays before they are looked at by descriptors (see `kept_files`).
+/// From this many files on, looking at a directory by its path pays before they are looked at by descriptors (see
+/// `kept_files`).
 const KEPT_NAMES_MIN: usize = 4;
 
 /// The observations of one directory, as spelled. Looking at names in an open directory costs a third of walking
@@ -17,17 +18,41 @@ const KEPT_NAMES_MIN: usize = 4;
 pub struct Group {
     /// With its last slash; `./` for plain names.
     pub directory: CString,
-    /// Whether the directory is opened for a check. The names below are relative to it then, else whole paths.
+    /// Whether it was spelled so; plain names were not.
+    is_spelled: bool,
+    /// Whether the directory is opened for a check where it is not kept open.
     pub opened: bool,
-    /// Whether so many of its names mean files themselves, and no links, that they are worth keeping open.
+    /// Whether so many of its names mean files themselves, and no links, that they are worth looking for by the
+    /// directory's path.
     pub kept: bool,
     /// What is there: the number of the observation, and the name.
     pub present: Vec<(usize, CString)>,
-    /// What is not.
+    /// Likewise, where the name itself says all: what it means is a link, or something whose kind matters alone. As long
+    /// as the directory has the names it had, and no mount was made or undone, that holds.
+    pub named: Vec<(usize, CString)>,
+    /// What is not there.
     pub absent: Vec<CString>,
     /// No absent name ends in a slash. One that does may be a link's, and what it leads to is not told by the
     /// directory.
     pub plain: bool,
+}
+
+impl Group {
+    /// The path of a name in it, as spelled.
+    pub fn path(&self, name: &CStr) -> CString {
+        let directory: &[u8] = if self.is_spelled { self.directory.to_bytes() } else { b"" };
+        CString::new([directory, name.to_bytes()].concat()).unwrap_or_default()
+    }
+
+    /// Whether there are names that the directory can stand for.
+    pub fn has_names(&self) -> bool {
+        !(self.named.is_empty() && self.absent.is_empty())
+    }
+
+    /// Whether its path means the same from everywhere.
+    pub fn is_absolute(&self) -> bool {
+        self.directory.to_bytes().starts_with(b"/")
+    }
 }
 
 /// Groups observations by their directories as spelled.
@@ -49,21 +74,32 @@ fn group(directory: &[u8], numbers: &[usize], observations: &[Observation]) -> G
     let opened = numbers.len() >= OPENED_NAMES_MIN;
     let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default(); // records with a NUL in a path are not sound
     let name = |path: &[u8]| match &path[directory.len()..] {
-        _ if !opened => text(path),
         b"" => c".".to_owned(),
         name => text(name),
     };
-    let spelled = if directory.is_empty() { b"./" } else { directory };
     let is_file = |number: &&usize| observations[**number].is_file_itself();
-    let kept = opened && numbers.iter().filter(is_file).count() >= KEPT_NAMES_MIN;
-    let (present, absent) = (Vec::new(), Vec::new());
-    let mut group = Group { directory: text(spelled), opened, kept, present, absent, plain: true };
+    let kept = numbers.iter().filter(is_file).count() >= KEPT_NAMES_MIN;
+    let mut group = Group {
+        directory: text(if directory.is_empty() { b"./" } else { directory }),
+        is_spelled: !directory.is_empty(),
+        opened,
+        kept: opened && kept,
+        present: Vec::new(),
+        named: Vec::new(),
+        absent: Vec::new(),
+        plain: true,
+    };
     for &number in numbers {
         let Observation { path, fact } = &observations[number];
+        // With a slash behind it, a link's name means what it leads to.
+        let is_plain = !path.0.ends_with(b"/");
         match fact {
             Fact::Absent => {
-                group.plain &= !path.0.ends_with(b"/");
+                group.plain &= is_plain;
                 group.absent.push(name(&path.0));
+            }
+            Fact::Kind { follow: false, .. } | Fact::Symlink { .. } if is_plain => {
+                group.named.push((number, name(&path.0)));
             }
             _ => group.present.push((number, name(&path.0))),
         }
