@@ -254,7 +254,8 @@ fn what_changes_on_the_way_to_headers_is_noticed() {
         fs::rename(at(other), at(one)).unwrap();
         fs::rename(at("third"), at(other)).unwrap();
     };
-    let changes: [(&str, &dyn Fn(), &dyn Fn()); 5] = [
+    type Change<'a> = &'a dyn Fn();
+    let changes: [(&str, Change, Change); 5] = [
         ("a link leads elsewhere", &|| link("two", "now"), &|| link("one", "now")),
         ("a directory is another's", &|| exchange("one", "two"), &|| exchange("one", "two")),
         ("one below is", &|| exchange("one/inc/sub", "two/inc/sub"), &|| {
