@@ -111,3 +111,22 @@ fn a_program_that_starts_another_of_its_kind_may_read_any_variable() {
         each_value_counts(&mut s, line);
     }
 }
+
+/// A script that stands in for the compiler and looks at more of a source than what it says.
+#[test]
+fn a_script_may_compare_the_times_of_files_that_are_read_as_well() {
+    let mut s = Scenario::new();
+    s.write_at("a.c", "int a = NEWER;\n", 1_000_000);
+    s.write_at("stamp", "", 2_000_000);
+    s.script("own/gcc", "newer=0; [ a.c -nt stamp ] && newer=1\nexec /usr/bin/gcc -DNEWER=$newer \"$@\"");
+    let line = "own/gcc -c a.c";
+    s.step(Expect::Miss, line);
+    s.step(Expect::Hit, line);
+    s.write_at("a.c", "int a = NEWER;\n", 3_000_000);
+    s.step(Expect::Miss, line);
+    s.write_at("stamp", "", 4_000_000);
+    s.step(Expect::Miss, line);
+    s.write_at("a.c", "int a = NEWER;\n", 5_000_000);
+    s.step(Expect::Miss, line);
+    s.step(Expect::Hit, line);
+}

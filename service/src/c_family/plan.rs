@@ -34,6 +34,7 @@ pub static GCC: Policy = Policy {
         tells_times: TELLS_TIMES,
         // GCC's manual, "Specifying Subprocesses and the Switches to Pass to Them": the one that it looks for unasked.
         holds_options: |name| name == b"specs",
+        strangers: true,
         task: names::task,
         ..Caution::NONE
     },
@@ -51,6 +52,7 @@ pub static CLANG: Policy = Policy {
         tells_times: TELLS_TIMES,
         // Clang's user manual, "Configuration files": those that it looks for unasked are all called so.
         holds_options: |name| name.ends_with(b".cfg"),
+        strangers: true,
         task: names::task,
         ..Caution::NONE
     },
@@ -69,6 +71,7 @@ pub static GCC_LINK: Policy = Policy {
         tells_times: TELLS_TIMES,
         opens_to_remove: known::is_lld,
         holds_options: |name| name == b"specs",
+        strangers: true,
         task: names::task,
         // It keeps the names in each directory that it looks for a file in.
         lists_idly: |name| MAKES.contains(&name),
@@ -89,6 +92,7 @@ pub static CLANG_LINK: Policy = Policy {
         tells_times: TELLS_TIMES,
         opens_to_remove: known::is_lld,
         holds_options: |name| name.ends_with(b".cfg"),
+        strangers: true,
         task: names::task,
         ..Caution::NONE
     },
