@@ -8,7 +8,7 @@
 
 mod closure;
 mod facts;
-mod source_scan;
+pub(crate) mod source_scan;
 mod toolchain;
 mod watch;
 

@@ -12,7 +12,8 @@
 //!
 //! The parts, from the kernel up: `syscalls` (which calls, which arguments), `filter` (the program),
 //! `listener` (the ioctls), `resolve` (which path is meant), `witness` (what a call means), `sightings` and
-//! `touched` (what was seen and done), `chance` with `vdso` (the clock and random numbers, for tools that nobody knows).
+//! `touched` (what was seen and done), `chance` with `vdso` (the clock and random numbers, for tools that nobody knows),
+//! `silent_zone` (who may tell the time without a sign).
 
 mod chance;
 mod filter;
@@ -23,6 +24,7 @@ mod listener;
 mod memory;
 mod resolve;
 mod sightings;
+mod silent_zone;
 mod syscalls;
 mod time_words;
 mod touched;
@@ -54,7 +56,7 @@ use chance::IsHarmless;
 use filter::Scope;
 use listener::Listener;
 use memory::Memory;
-use witness::Witness;
+use witness::{Testimony, Witness};
 
 /// Observes runs by seccomp user notification.
 #[derive(Debug)]
@@ -142,7 +144,7 @@ impl Watcher for Nobody {
 impl Observer for ObservedObserver {
     fn run(&self, job: Job, watcher: &mut dyn Watcher) -> io::Result<Observed> {
         let mut watching = Watching::new(&job, &self.memory)?;
-        let (policy, arguments) = (job.policy, job.invocation.argv.clone());
+        let (policy, invocation) = (job.policy, job.invocation.clone());
         let directory = WorkingDirectory::open(&job.invocation.cwd)?;
         let ended = tool_run::run(job, watcher, Some(&mut watching))?;
         if let Some(broken) = watching.broken.take() {
@@ -155,8 +157,10 @@ impl Observer for ObservedObserver {
             Exit::Code(_) => None,
         };
         let may_be_told =
-            |words| time_words::may_be_told(words, &arguments, &testimony.sightings, directory.fd());
-        let asked_time = testimony.asked_time && may_be_told(policy.caution.time_words);
+            |words| time_words::may_be_told(words, &invocation.argv, &testimony.sightings, directory.fd());
+        let Testimony { programs, sightings, .. } = &testimony;
+        let asked_time = testimony.asked_time && may_be_told(policy.caution.time_words)
+            || silent_zone::time_may_be_told(&invocation, programs, sightings, directory.fd());
         let told_identity = (testimony.asked_identity && may_be_told(NAMES_OF_A_SHELLS_NUMBER))
             .then_some(Unstorable::AskedProcessNumber);
         let left = ended.left_processes.then_some(Unstorable::LeftProcess);

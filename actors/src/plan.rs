@@ -213,6 +213,11 @@ pub struct Caution {
     pub metadata: ShownMetadata,
     /// Whether a file of this base name may hold options, which then are as good as typed.
     pub holds_options: fn(&[u8]) -> bool,
+    /// Of files that are read, what was asked of their times and modes counts as well where other programs than the
+    /// family's took part.
+    pub strangers: bool,
+    /// What a program (by base name) does in a run, if only one program of the family does it.
+    pub task: fn(&[u8]) -> Option<&[u8]>,
     /// Whether a text that is read, or an argument, can make the times of files show.
     pub tells_times: Option<fn(&[u8]) -> bool>,
     /// What was in the place of an output before: its questions about that are inputs.
@@ -248,6 +253,8 @@ impl Caution {
         is_own_lock: |_| false,
         metadata: ShownMetadata::None,
         holds_options: |_| false,
+        strangers: false,
+        task: |_| None,
         tells_times: None,
         old_outputs: false,
         edits: false,

@@ -1,7 +1,7 @@
 //! Settling: from what a run came to, to a stored record. The record is made before the client has its reply, and
 //! stored behind it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::hasher::{MakeRecord, Share};
 use crate::invocation::Invocation;
 use crate::journal::Note;
 use crate::key::{RequestKey, environment_digest};
-use crate::observation::Spelled;
+use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::Unstorable;
 use crate::passing;
 use crate::plan::{Plan, Policy, ShownMetadata, Variables};
@@ -102,7 +102,9 @@ pub async fn prepare(
         Variables::Any => (Vec::new(), true),
     };
     variables.extend(named.into_iter().map(|name| Variable::in_environment(name, &invocation.env)));
-    let known = !any_variable && knows_all(&observed.programs, plan.policy, invocation);
+    let known = !any_variable
+        && !brings_options(&observed.sightings, plan.policy)
+        && knows_all(&observed.programs, plan.policy, invocation);
     let (metadata, tells_times) = (plan.policy.caution.metadata, plan.policy.caution.tells_times);
     let (stdout, stderr) = (ByteBuf::from(stdout), ByteBuf::from(stderr));
     let run = Run {
@@ -204,16 +206,34 @@ async fn store(
     stored.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
 }
 
-/// Whether the environment reads of every program that took part are in the family's table.
+/// Whether the environment reads of every program that took part are in the family's table. Of two that do the same, one
+/// is somebody's own under that name, which starts the other and may read anything before.
 fn knows_all(programs: &[Spelled], policy: &Policy, invocation: &Invocation) -> bool {
     use crate::sys::OsStrExt;
-    let known = |program: &Spelled| {
+    let mut doers: Vec<(Vec<u8>, PathBuf)> = Vec::new();
+    let mut known = |program: &Spelled| {
         let path = invocation.cwd_path().join(Path::new(std::ffi::OsStr::from_bytes(&program.0)));
-        let resolved = std::fs::canonicalize(path).ok();
-        resolved.and_then(|p| p.file_name().map(|n| (policy.knows_program)(n.as_bytes()))).unwrap_or(false)
+        let Ok(resolved) = std::fs::canonicalize(path) else { return false };
+        let name = resolved.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+        let task = (policy.caution.task)(&name).map(<[u8]>::to_vec);
+        let is_second = doers.iter().any(|(done, by)| task.as_ref() == Some(done) && *by != resolved);
+        doers.extend(task.map(|task| (task, resolved)));
+        !is_second && (policy.knows_program)(&name)
     };
-    programs.iter().all(known)
+    programs.iter().all(&mut known)
 }
+
+/// Whether a file was read that nobody named and that brings options or code, which may ask for any variable.
+fn brings_options(sightings: &[Sighting], policy: &Policy) -> bool {
+    let brings = |path: &Spelled| {
+        path.0 == PRELOADED
+            || (policy.caution.holds_options)(path.0.rsplit(|&b| b == b'/').next().unwrap_or_default())
+    };
+    sightings.iter().any(|s| matches!(s.seen, Seen::Read { .. }) && brings(&s.path))
+}
+
+/// The list of libraries that the loader loads into every program.
+const PRELOADED: &[u8] = b"/etc/ld.so.preload";
 
 /// The name under which `stats` counts a reason (documented in `docs/contract.md`).
 fn label(why: &Unstorable) -> &'static str {

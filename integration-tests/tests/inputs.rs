@@ -454,6 +454,35 @@ fn the_time_of_day_is_never_stored() {
     }
 }
 
+/// Of `:` the C library makes a time zone without looking for a file.
+#[test]
+fn the_time_of_day_is_never_stored_in_a_zone_without_a_file() {
+    let paste = "#define P(a, b) a##b\n#define Q(a, b) P(a, b)\nconst char *t = Q(__TI, ME__);\n";
+    for tool in ["gcc", "clang"] {
+        for (flags, text) in
+            [("", "const char *t = __DATE__;\n"), ("", paste), ("-DT=__TIME__", "const char *t = T;\n")]
+        {
+            let mut s = with(&[("a.c", text)]);
+            s.sandbox.set("TZ", ":");
+            s.unlike("a.o");
+            let line = format!("{tool} {flags} -c a.c");
+            s.step(Expect::NotStored, &line);
+            s.step(Expect::NotStored, &line);
+        }
+        let mut s = with(&[("a.c", "#include <stdio.h>\nint f(void) { return __LINE__; }\n")]);
+        s.sandbox.set("TZ", ":");
+        s.step(Expect::Miss, &format!("{tool} -c a.c"));
+        s.step(Expect::Hit, &format!("{tool} -c a.c"));
+        // Its own time is told even where a date is given.
+        let mut s = with(&[("a.c", "const char *t = __TIMESTAMP__;\n")]);
+        s.sandbox.set("TZ", ":");
+        s.sandbox.set("SOURCE_DATE_EPOCH", "1000000000");
+        s.step(Expect::Anything, &format!("{tool} -c a.c"));
+        s.edit(|w| set_mtime(&w.join("a.c"), 1_000_000));
+        s.step(Expect::Anything, &format!("{tool} -c a.c"));
+    }
+}
+
 #[test]
 fn a_given_date_is_an_input_like_any_other() {
     let mut s = with(&[("a.c", "const char *t = __DATE__ __TIME__;\n")]);

@@ -80,6 +80,14 @@ pub fn scan(bytes: &[u8]) -> Scan {
     found
 }
 
+/// The [`Scan::pieces`] of a text, without anything else; none if it is ambiguous.
+pub fn pieces(bytes: &[u8]) -> Option<BTreeSet<Vec<u8>>> {
+    let text = text::tidy(bytes).ok()?;
+    let mut found = Scan::default();
+    words(&text, &mut found);
+    Some(found.pieces)
+}
+
 /// Whether the pieces of all texts together can make a name that tells the time.
 pub fn asks_time(pieces: &BTreeSet<Vec<u8>>) -> bool {
     WORDS[..TIME_WORDS].iter().any(|word| composes(word.as_bytes(), pieces, true))

@@ -126,8 +126,8 @@ impl Sightings {
 
     /// The sightings, without those that another one implies: kind and metadata of what was read as well (under whatever
     /// spelling, told by `normal`), a plain reading of what was executed, a directory behind links that is one
-    /// without any.
-    pub fn into_list(self, normal: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Sighting> {
+    /// without any. What was asked of files is no reading of them where it `counts_by_itself`.
+    pub fn into_list(self, counts_by_itself: bool, normal: impl Fn(&[u8]) -> Vec<u8>) -> Vec<Sighting> {
         let Self { mut list, .. } = self;
         let mut read = FxHashSet::default();
         let mut executed = FxHashSet::default();
@@ -149,6 +149,7 @@ impl Sightings {
             }
         }
         list.retain(|s| match &s.seen {
+            Seen::Metadata { .. } if counts_by_itself => true,
             Seen::Metadata { .. } | Seen::Kind { follow: false, kind: FileKind::File } => {
                 !read.contains(&normal(&s.path.0))
             }

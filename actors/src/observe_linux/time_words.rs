@@ -30,7 +30,8 @@ pub fn may_be_told(
         || sightings.iter().filter(is_read).any(|s| read(cwd, &s.path.0).is_none_or(|text| has_word(&text)))
 }
 
-fn read(cwd: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
+/// The text of a file, empty if it is a program or the like; none if it cannot be read or is too long.
+pub fn read(cwd: BorrowedFd<'_>, path: &[u8]) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let mut file = std::fs::File::from(rustix::fs::openat(cwd, path, flags, Mode::empty()).ok()?);
     let mut text = Vec::new();

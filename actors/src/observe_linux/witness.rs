@@ -305,7 +305,8 @@ impl Witness {
         self.look_at_words();
         self.walk_unseen();
         let not_read = self.sightings.take_not_read();
-        let mut sightings = self.sightings.into_list(|path| self.place.normal(path));
+        let has_strangers = self.has_strangers();
+        let mut sightings = self.sightings.into_list(has_strangers, |path| self.place.normal(path));
         self.touched.keep_before(&self.place, &mut sightings, |s| {
             self.policy.caution.old_outputs || not_read.contains(&s.path.0)
         });

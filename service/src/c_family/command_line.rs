@@ -265,7 +265,7 @@ impl Parser {
     fn option(&mut self, option: &'static OptionSpec, value: &[u8]) {
         let line = &mut self.line;
         line.uses_mtimes |= option.traits.has(Traits::MTIMES);
-        line.reads_any_variable |= option.traits.has(Traits::ANY_VARIABLE);
+        line.reads_any_variable |= option.traits.has(Traits::ANY_VARIABLE.and(Traits::MORE_OPTIONS));
         line.asks_processor |= option.traits.has(Traits::MORE_OPTIONS);
         // `-g` takes any tail: `-gz`.
         line.hides_places |= HIDING.iter().any(|hiding| option.name.starts_with(hiding))

@@ -62,6 +62,22 @@ pub fn is_clang_program(name: &[u8]) -> bool {
     }
 }
 
+/// What a program, by base name, does in a compile or a link: drive it, or be one of its stages. A compiler has one
+/// program for each.
+pub fn task(name: &[u8]) -> Option<&[u8]> {
+    let (_, stem) = split_target(without_version(name));
+    match stem {
+        b"gcc" | b"g++" | b"clang" | b"clang++" | b"cc" | b"c++" => Some(b"driver"),
+        b"ld" | b"ld.bfd" | b"ld.gold" | b"ld.lld" | b"ld.mold" | b"lld" | b"gold" | b"mold" => {
+            Some(b"linker")
+        }
+        b"as" | b"cc1" | b"cc1plus" | b"cc1obj" | b"cc1objplus" | b"collect2" | b"lto1" | b"lto-wrapper" => {
+            Some(stem)
+        }
+        _ => None,
+    }
+}
+
 /// The assemblers, linkers and `objcopy` (`-gsplit-dwarf` runs it) that both families run.
 fn is_binutil(name: &[u8]) -> bool {
     let (_, stem) = split_target(without_version(name));

@@ -29,7 +29,15 @@ pub static GCC: Policy = Policy {
     reads_links_on_its_way_only: true,
     ignored_reads: IGNORED_READS,
     review: None,
-    caution: Caution { harmless: names::is_gcc_program, tells_times: TELLS_TIMES, ..Caution::NONE },
+    caution: Caution {
+        harmless: names::is_gcc_program,
+        tells_times: TELLS_TIMES,
+        // GCC's manual, "Specifying Subprocesses and the Switches to Pass to Them": the one that it looks for unasked.
+        holds_options: |name| name == b"specs",
+        strangers: true,
+        task: names::task,
+        ..Caution::NONE
+    },
 };
 
 /// clang's policy. It reads few links, so there is nothing to gain from knowing which.
@@ -44,6 +52,8 @@ pub static CLANG: Policy = Policy {
         tells_times: TELLS_TIMES,
         // Clang's user manual, "Configuration files": those that it looks for unasked are all called so.
         holds_options: |name| name.ends_with(b".cfg"),
+        strangers: true,
+        task: names::task,
         ..Caution::NONE
     },
 };
@@ -60,6 +70,9 @@ pub static GCC_LINK: Policy = Policy {
         edits: true,
         tells_times: TELLS_TIMES,
         opens_to_remove: known::is_lld,
+        holds_options: |name| name == b"specs",
+        strangers: true,
+        task: names::task,
         // It keeps the names in each directory that it looks for a file in.
         lists_idly: |name| MAKES.contains(&name),
         ..Caution::NONE
@@ -78,6 +91,9 @@ pub static CLANG_LINK: Policy = Policy {
         edits: true,
         tells_times: TELLS_TIMES,
         opens_to_remove: known::is_lld,
+        holds_options: |name| name.ends_with(b".cfg"),
+        strangers: true,
+        task: names::task,
         ..Caution::NONE
     },
 };
@@ -162,7 +178,8 @@ fn policy(compiler: Compiler, judged: Judged<'_>) -> &'static Policy {
 
 fn key_env(invocation: &Invocation, line: &CommandLine, asks_processor: bool) -> Vec<Vec<u8>> {
     let cwd = invocation.cwd_path();
-    let mut entries = environment::key_entries(&invocation.env, cwd, line.compiler, line.reads_any_variable);
+    let reads_any = line.reads_any_variable || environment::brings_code(&invocation.env);
+    let mut entries = environment::key_entries(&invocation.env, cwd, line.compiler, reads_any);
     if asks_processor {
         entries.push(native_cpu::key_entry().to_vec());
     }

@@ -91,6 +91,14 @@ impl Witness {
         self.walk.is_some() || self.chance.is_none()
     }
 
+    /// Whether programs took part that are not the family's, and that matters. They may compare the times of files.
+    pub(super) fn has_strangers(&mut self) -> bool {
+        // A run that is not watched for chance is lost by them.
+        let may_have = self.policy.caution.strangers && self.chance.is_some();
+        let programs = if may_have { self.programs.clone() } else { Vec::new() };
+        programs.iter().any(|path| !self.is_known(path))
+    }
+
     /// Whether the program at `path` is one of the family's.
     pub(super) fn is_known(&mut self, path: &[u8]) -> bool {
         let mut none = Links::default();
