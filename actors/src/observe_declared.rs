@@ -39,6 +39,8 @@ struct Survey {
     watch: Watch,
     programs: Vec<Vec<u8>>,
     asks_time: bool,
+    /// Messages may show lines of files that were not looked at.
+    quotes: bool,
 }
 
 impl Observer for DeclaredObserver {
@@ -57,7 +59,7 @@ impl Observer for DeclaredObserver {
             asked_time: false,
             unstorable: None,
         };
-        match survey.and_then(|survey| verdict(survey, ended, is_plain)) {
+        match survey.and_then(|survey| verdict(survey, ended, heard.anything, is_plain)) {
             Ok(survey) => {
                 observed.sightings = survey.facts.into_sightings();
                 observed.effects =
@@ -109,7 +111,8 @@ impl DeclaredObserver {
         let asks_time = source_scan::asks_time(&closure.pieces);
         let watch =
             Watch::new(facts.steps()).map_err(|e| unknown(format!("inputs cannot be watched: {e}")))?;
-        Ok(Survey { facts, watch, programs: toolchain.programs.clone(), asks_time })
+        let quotes = closure.is_anothers;
+        Ok(Survey { facts, watch, programs: toolchain.programs.clone(), asks_time, quotes })
     }
 }
 
@@ -138,7 +141,7 @@ fn speaks_plainly(invocation: &Invocation) -> bool {
 }
 
 /// Whether the survey still stands after the run.
-fn verdict(survey: Survey, ended: Ended, is_plain: bool) -> Result<Survey, Unstorable> {
+fn verdict(survey: Survey, ended: Ended, is_heard: bool, is_plain: bool) -> Result<Survey, Unstorable> {
     match ended.exit {
         Exit::Signal(_) => return Err(Unstorable::Signalled),
         Exit::Code(0) => {}
@@ -150,6 +153,9 @@ fn verdict(survey: Survey, ended: Ended, is_plain: bool) -> Result<Survey, Unsto
     }
     if !is_plain {
         return Err(Unstorable::NotObservable("messages in a language or for a terminal".into()));
+    }
+    if is_heard && survey.quotes {
+        return Err(Unstorable::NotObservable("messages about lines of another file".into()));
     }
     survey.facts.check()?;
     // After the look: what changed during it has been seen as well.

@@ -454,6 +454,24 @@ fn the_time_of_day_is_never_stored() {
     }
 }
 
+/// gcc shows the line in the file that is named, which nobody includes.
+#[test]
+fn the_file_that_a_line_is_said_to_be_of_is_an_input() {
+    for tool in ["gcc", "clang"] {
+        for marker in ["#line 1", "# 1"] {
+            let source = format!("{marker} \"parse.y\"\nint f(void) {{ int unused; return 1; }}\n");
+            let mut s = with(&[("a.c", &source), ("parse.y", "the first text\n")]);
+            let line = format!("{tool} -Wall -c a.c");
+            s.step(Expect::Miss, &line);
+            s.step(Expect::Hit, &line);
+            s.write("parse.y", "another text\n");
+            s.step(Expect::Anything, &line);
+            s.remove("parse.y");
+            s.step(Expect::Anything, &line);
+        }
+    }
+}
+
 /// Of `:` the C library makes a time zone without looking for a file.
 #[test]
 fn the_time_of_day_is_never_stored_in_a_zone_without_a_file() {

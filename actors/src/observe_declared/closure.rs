@@ -35,6 +35,8 @@ type Known = (Signature, Arc<Scan>);
 /// What the closure came to, besides facts.
 #[derive(Debug, Default)]
 pub struct Closure {
+    /// Some text's lines are said to be another file's.
+    pub is_anothers: bool,
     /// Names made of these may tell the time.
     pub pieces: BTreeSet<Vec<u8>>,
     /// All files that may be read.
@@ -90,6 +92,7 @@ impl Scans {
                 return Err(format!("{hazard} in {}", String::from_utf8_lossy(&path)));
             }
             closure.pieces.extend(scan.pieces.iter().cloned());
+            closure.is_anothers |= scan.is_anothers;
             closure.computed.extend(scan.computed.iter().cloned());
             defined.extend(scan.defined.iter().copied());
             let directory = directory_of(&path).to_vec();

@@ -28,6 +28,8 @@ pub struct Scan {
     pub pieces: BTreeSet<Vec<u8>>,
     /// Macros that a directive includes by (`#include CONFIG`).
     pub computed: BTreeSet<Vec<u8>>,
+    /// Its lines are said to be another file's (`#line 1 "parse.y"`), of which a message may show some.
+    pub is_anothers: bool,
     /// Fingerprints of the macros that are defined here, sorted.
     pub defined: Vec<u64>,
     /// The first reason why this text says too little.
@@ -135,6 +137,8 @@ fn directives(text: &[u8], found: &mut Scan) {
                 let operand = skip_blanks(&rest[word.len()..]);
                 found.defined.push(fingerprint(&operand[..identifier_length(operand)]));
             }
+            b"line" => found.is_anothers = true,
+            [b'0'..=b'9', ..] => found.is_anothers = true,
             b"embed" => drop(found.hazard.get_or_insert("#embed")),
             _ => {}
         }
