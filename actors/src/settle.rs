@@ -27,6 +27,7 @@ use crate::plan::{Plan, Policy, ShownMetadata, Variables};
 use crate::record::{RunResult, Variable};
 use crate::runner::RunReport;
 use crate::sharing::shared_requests;
+use crate::spelling;
 use crate::store::Insert;
 use crate::work::WorkGuard;
 
@@ -210,7 +211,8 @@ fn knows_all(programs: &[Spelled], policy: &Policy, invocation: &Invocation) -> 
     let known = |program: &Spelled| {
         let path = invocation.cwd_path().join(Path::new(std::ffi::OsStr::from_bytes(&program.0)));
         let resolved = std::fs::canonicalize(path).ok();
-        resolved.and_then(|p| p.file_name().map(|n| (policy.knows_program)(n.as_bytes()))).unwrap_or(false)
+        let name = resolved.as_deref().and_then(Path::file_name);
+        name.is_some_and(|name| (policy.knows_program)(&spelling::program(name.as_bytes())))
     };
     programs.iter().all(known)
 }
