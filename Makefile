@@ -20,7 +20,7 @@ STATIC  := -C target-feature=+crt-static -C relocation-model=static
 
 .DEFAULT_GOAL := help
 .PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny fuzz sanitize bench bless soak tools \
-        check-windows check-macos check-aarch64 clippy-aarch64
+        check-windows check-windows-compiler check-macos check-aarch64 clippy-aarch64
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,10 +82,14 @@ bench: ## ratios against /bin/true, the bare compiler and other caches, within o
 WINDOWS := -p zccache-proto -p zccache-actors -p zccache-client -p zccache-service --lib --bins
 
 check-windows: ## type check and lints for Windows, and what can be run of it under Wine (Debian, root)
-	$(SCRIPTS)/check-windows.sh clippy $(WINDOWS) --test transport --test windows
+	$(SCRIPTS)/check-windows.sh clippy $(WINDOWS) --test transport --test windows --test windows_compiler
 	$(SCRIPTS)/check-windows.sh build -p zccache-client -p zccache-service --bins
 	$(SCRIPTS)/check-windows.sh test -p zccache-proto -p zccache-client --lib --test transport --test windows
 	$(SCRIPTS)/check-windows.sh test -p zccache-actors --test windows
+
+check-windows-compiler: ## compiles by a real clang for Windows, from miss to hit, under Wine (Debian, root, pip)
+	$(SCRIPTS)/check-windows.sh build -p zccache-client -p zccache-service --bins
+	$(SCRIPTS)/check-windows.sh compiler -p zccache-client --test windows_compiler
 
 check-macos: ## type check and lints for macOS (Debian, root)
 	$(SCRIPTS)/check-windows.sh macos -p zccache-proto -p zccache-actors -p zccache-client -p zccache-service --lib --bins

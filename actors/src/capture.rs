@@ -12,15 +12,13 @@ use crate::freshness::WorkingDirectory;
 use crate::observer::{Effect, Left, Origin, Unstorable};
 use crate::record::{Output, OutputFile};
 use crate::signature::{FileKind, Signature};
+use crate::sys::NEW_FILE_MODE;
 
 /// The most bytes of one output that is captured (4 GiB): a larger one costs more to copy than most tools take.
 const OUTPUT_BYTES_MAX: u64 = 4 << 30;
 
 /// The most files of one run: a compile leaves a handful; a run that leaves thousands is an installation.
 const OUTPUTS_MAX: usize = 1_000;
-
-/// The mode that compilers ask for when they make a file.
-const NEW_FILE_MODE: u32 = 0o666;
 
 /// What a run left, and the contents on their way into the store.
 #[derive(Debug, Default)]

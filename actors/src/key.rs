@@ -68,6 +68,10 @@ fn visit_from(invocation: &Invocation, plan: &Plan, argv: &[&[u8]], cwd: &[u8], 
     v.field("family", plan.policy.family.as_bytes());
     // Tools look at the processor (`-march=native`), and a cache directory may be shared by image or backup.
     v.field("processor", processor());
+    let locale = crate::sys::locale();
+    if !locale.is_empty() {
+        v.field("locale", &locale);
+    }
     v.field("tool", &invocation.tool);
     v.field("arguments", &(argv.len() as u64).to_le_bytes());
     for argument in argv {

@@ -49,7 +49,6 @@ pub mod manifest;
 pub mod name_filter;
 pub mod named_variables;
 pub mod observation;
-#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_declared;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_linux;
@@ -69,6 +68,9 @@ pub mod second_hand;
 pub mod settle;
 pub mod sharing;
 pub mod signature;
+#[cfg_attr(unix, path = "spelling_unix.rs")]
+#[cfg_attr(windows, path = "spelling_windows.rs")]
+pub mod spelling;
 #[cfg(target_os = "linux")]
 pub mod standard_input;
 #[cfg(not(target_os = "linux"))]

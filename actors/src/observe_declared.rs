@@ -8,21 +8,29 @@
 
 mod closure;
 mod facts;
+#[cfg_attr(target_os = "linux", path = "observe_declared/host_linux.rs")]
+#[cfg_attr(target_os = "macos", path = "observe_declared/host_macos.rs")]
+#[cfg_attr(windows, path = "observe_declared/host_windows.rs")]
+mod host;
 pub(crate) mod source_scan;
 mod toolchain;
+#[cfg_attr(target_os = "linux", path = "observe_declared/watch_linux.rs")]
+#[cfg_attr(target_os = "macos", path = "observe_declared/watch_macos.rs")]
+#[cfg_attr(windows, path = "observe_declared/watch_windows.rs")]
 mod watch;
 
 use std::io;
-use std::os::fd::BorrowedFd;
 
 use zccache_proto::message::{Exit, OutputStream};
 
 use crate::invocation::Invocation;
 use crate::observation::Spelled;
 use crate::observer::{Effect, Job, Left, Observed, Observer, Origin, Unstorable, Watcher, wants_terminal};
+use crate::plan::Policy;
+use crate::sys::BorrowedFd;
 use crate::tool_run::{self, Ended};
 use closure::Scans;
-use facts::Facts;
+use facts::{Facts, Found};
 use toolchain::Toolchains;
 use watch::Watch;
 
@@ -46,10 +54,10 @@ struct Survey {
 impl Observer for DeclaredObserver {
     fn run(&self, job: Job, watcher: &mut dyn Watcher) -> io::Result<Observed> {
         let survey = self.survey(&job);
-        let (outputs, invocation) = (job.outputs.clone(), job.invocation.clone());
+        let (outputs, invocation, policy) = (job.outputs.clone(), job.invocation.clone(), job.policy);
         let mut heard = Hearing { watcher, anything: false };
         let ended = tool_run::run(job, &mut heard, None)?;
-        let is_plain = !heard.anything || speaks_plainly(&invocation);
+        let is_plain = !heard.anything || speaks_plainly(&invocation, policy);
         let mut observed = Observed {
             exit: ended.exit,
             sightings: Vec::new(),
@@ -86,13 +94,15 @@ impl DeclaredObserver {
             return Err(unknown("no output is declared".into()));
         }
         let mut facts = Facts::new(job.invocation.cwd_path());
-        let toolchain = self.toolchains.find(&job.invocation, job.policy, &mut facts).map_err(unknown)?;
-        let closed = self.scans.close(&job.declared, &toolchain.dirs, &mut facts);
+        add_argument_files(job, &mut facts)?;
+        let toolchain = self.toolchains.find(&job.invocation, job.policy, &job.declared, &mut facts);
+        let toolchain = toolchain.map_err(unknown)?;
+        let closed = self.scans.close(&job.declared, &toolchain, &mut facts);
         let mut closure = closed.map_err(unknown)?;
         if let Some(trouble) = facts.trouble() {
             return Err(trouble.clone());
         }
-        for word in definitions(&job.invocation) {
+        for word in definitions(&job.declared.arguments) {
             let scan = source_scan::scan(&word);
             // With no definition anywhere, including by a macro is an error, and errors are not stored.
             if let Some(name) =
@@ -116,32 +126,50 @@ impl DeclaredObserver {
     }
 }
 
+/// Adds the response files, which must be as they were when the plan was made.
+fn add_argument_files(job: &Job, facts: &mut Facts) -> Result<(), Unstorable> {
+    for (path, signature) in &job.declared.argument_files {
+        let found = match facts.read(&path.0, false) {
+            Found::File(signature) => Some(signature),
+            Found::Nothing | Found::Directory => None,
+        };
+        if found != *signature {
+            return Err(Unstorable::InputChanged(String::from_utf8_lossy(&path.0).into_owned()));
+        }
+    }
+    Ok(())
+}
+
 /// The arguments as a scan is to see them: those that may define a macro as definitions.
-fn definitions(invocation: &Invocation) -> Vec<Vec<u8>> {
+fn definitions(arguments: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut after_define = false;
     let mut words = Vec::new();
-    for argument in invocation.argv.iter().skip(1) {
+    for argument in arguments {
         let defines =
             [&b"-D"[..], b"--define-macro", b"-Wp,"].iter().any(|option| argument.starts_with(option));
         let prefix: &[u8] = if defines || after_define { b"#define " } else { b"" };
-        words.push([prefix, argument].concat());
+        words.push([prefix, &argument[..]].concat());
         after_define = argument == b"-D" || argument == b"--define-macro";
     }
     words
 }
 
 /// Whether what the tool printed hangs on nothing but what it read: no translations, no terminal's abilities.
-fn speaks_plainly(invocation: &Invocation) -> bool {
+fn speaks_plainly(invocation: &Invocation, policy: &Policy) -> bool {
     let value = |name: &str| invocation.env.value_of(name.as_bytes()).filter(|value| !value.is_empty());
     let names: &[&str] =
         if value("LC_ALL").is_some() { &["LC_ALL"] } else { &["LC_MESSAGES", "LC_CTYPE", "LANG"] };
     let is_plain = |name: &&str| value(name).is_none_or(|locale| locale == b"C" || locale == b"POSIX");
+    let is_asked = names.iter().any(|name| value(name).is_some());
+    let speaks_plainly = names.iter().all(is_plain) && (is_asked || host::is_plain_unasked());
     let stdio = &invocation.stdio;
-    names.iter().all(is_plain) && !wants_terminal(stdio.stdout) && !wants_terminal(stdio.stderr)
+    (speaks_plainly || host::is_always_plain(policy.family))
+        && !wants_terminal(stdio.stdout)
+        && !wants_terminal(stdio.stderr)
 }
 
 /// Whether the survey still stands after the run.
-fn verdict(survey: Survey, ended: Ended, is_heard: bool, is_plain: bool) -> Result<Survey, Unstorable> {
+fn verdict(mut survey: Survey, ended: Ended, is_heard: bool, is_plain: bool) -> Result<Survey, Unstorable> {
     match ended.exit {
         Exit::Signal(_) => return Err(Unstorable::Signalled),
         Exit::Code(0) => {}

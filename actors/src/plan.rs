@@ -7,6 +7,7 @@ use zccache_proto::ByteStrings;
 use crate::invocation::Invocation;
 use crate::observation::Spelled;
 use crate::observer::{Observed, Unstorable};
+use crate::signature::Signature;
 
 /// Turns invocations into plans. Pure but for reading response files, checking `PWD` and asking whether sources are there:
 /// equal invocations give equal plans.
@@ -129,6 +130,11 @@ pub struct DeclaredInputs {
     pub search_dirs: Vec<Spelled>,
     /// Headers that are read before the source (`-include`, `-imacros`), in order.
     pub forced_includes: Vec<Spelled>,
+    /// The arguments, `argv[0]` not among them, with response files replaced by what they hold.
+    pub arguments: Vec<Vec<u8>>,
+    /// The response files, and what they were when they were read; nothing for one that was not there, and stands for
+    /// itself.
+    pub argument_files: Vec<(Spelled, Option<Signature>)>,
     /// Why the declared observer cannot vouch for this compile, if it cannot.
     pub unsupported: Option<Cow<'static, str>>,
 }

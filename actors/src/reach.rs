@@ -7,6 +7,7 @@
 use crate::freshness::WorkingDirectory;
 use crate::invocation::Invocation;
 use crate::plan::Plan;
+use crate::spelling;
 use crate::sys::fs::{AtFlags, statat};
 
 /// Whether a result of this request, whose directory `cwd` is, may write to `path`, as spelled.
@@ -20,7 +21,7 @@ pub fn allows(path: &[u8], invocation: &Invocation, plan: &Plan, cwd: &WorkingDi
         None => path,
     };
     let climbs = path.split(|&b| b == b'/').any(|part| part == b"..");
-    (!inside.starts_with(b"/") && !climbs && is_without_links(directory_of(inside), cwd))
+    (!spelling::is_absolute(inside) && !climbs && is_without_links(directory_of(inside), cwd))
         || invocation.argv.iter().skip(1).any(|argument| names(argument, directory))
 }
 

@@ -27,6 +27,7 @@ use crate::plan::{Plan, Policy, ShownMetadata, Variables};
 use crate::record::{RunResult, Variable};
 use crate::runner::RunReport;
 use crate::sharing::shared_requests;
+use crate::spelling;
 use crate::store::Insert;
 use crate::work::WorkGuard;
 
@@ -214,7 +215,8 @@ fn knows_all(programs: &[Spelled], policy: &Policy, invocation: &Invocation) -> 
     let mut known = |program: &Spelled| {
         let path = invocation.cwd_path().join(Path::new(std::ffi::OsStr::from_bytes(&program.0)));
         let Ok(resolved) = std::fs::canonicalize(path) else { return false };
-        let name = resolved.file_name().map(|name| name.as_bytes().to_vec()).unwrap_or_default();
+        let name =
+            resolved.file_name().map(|name| spelling::program(name.as_bytes()).to_vec()).unwrap_or_default();
         let task = (policy.caution.task)(&name).map(<[u8]>::to_vec);
         let is_second = doers.iter().any(|(done, by)| task.as_ref() == Some(done) && *by != resolved);
         doers.extend(task.map(|task| (task, resolved)));

@@ -59,7 +59,8 @@ impl Signature {
         let changed_ns = self.ctime_ns.max(self.mtime_ns);
         // Whole seconds: a file system that keeps no finer stamps (FAT: 2 s), or chance. Either way, wait.
         let grain_ns = if self.ctime_ns % 1_000_000_000 == 0 { COARSE_GRAIN_NS } else { 0 };
-        changed_ns.saturating_add(grain_ns) < now_ns
+        // A file system that keeps no such time says nothing, or a moment long before there were any.
+        self.ctime_ns > 0 && changed_ns.saturating_add(grain_ns) < now_ns
     }
 }
 

@@ -14,6 +14,14 @@ pub use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 pub use libc::{ENFILE, ENOSPC, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_IWUSR};
 pub use rustix::{fs, io, param, path, pipe, process, time};
 
+/// The mode that compilers ask for when they make a file.
+pub const NEW_FILE_MODE: u32 = 0o666;
+
+/// What the user has chosen that tools go by without a variable: nothing.
+pub fn locale() -> Vec<u8> {
+    Vec::new()
+}
+
 /// The full name of an open directory, without links.
 ///
 /// # Errors

@@ -28,6 +28,14 @@ pub const S_IFLNK: u32 = libc::S_IFLNK as u32;
 /// Its owner may write to it.
 pub const S_IWUSR: u32 = libc::S_IWUSR as u32;
 
+/// The mode that compilers ask for when they make a file.
+pub const NEW_FILE_MODE: u32 = 0o666;
+
+/// What the user has chosen that tools go by without a variable: it is not known, and such tools are not believed.
+pub fn locale() -> Vec<u8> {
+    Vec::new()
+}
+
 /// The full name of an open directory, without links.
 ///
 /// # Errors

@@ -3,10 +3,14 @@
 //! Paths are the standard library's own encoding of them (UTF-8 wherever they are text), with either slash. A path that
 //! is relative to a directory's handle is found through that directory's full name.
 
+#[path = "sys_windows/changes.rs"]
+pub mod changes;
 #[path = "sys_windows/fs.rs"]
 pub mod fs;
 #[path = "sys_windows/io.rs"]
 pub mod io;
+#[path = "sys_windows/locale.rs"]
+mod locale;
 #[path = "sys_windows/param.rs"]
 pub mod param;
 #[path = "sys_windows/path.rs"]
@@ -25,7 +29,8 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, OwnedHandle};
 
 pub use fs::{Start, path_of};
-pub use status::disk_bytes;
+pub use locale::{is_english, locale};
+pub use status::{disk_bytes, keeps_times};
 
 /// An open file, directory or pipe.
 pub type OwnedFd = OwnedHandle;
@@ -131,6 +136,9 @@ pub const S_IFLNK: u32 = 0o120_000;
 pub const S_IWUSR: u32 = 0o200;
 /// The system's error for a full disk (`ERROR_DISK_FULL`).
 pub const ENOSPC: i32 = 112;
+
+/// The mode of a file that a tool makes: there is but one bit, and it may be written to.
+pub const NEW_FILE_MODE: u32 = 0o777;
 
 /// `ERROR_TOO_MANY_OPEN_FILES`.
 pub const ENFILE: i32 = 4;

@@ -23,6 +23,7 @@ use zccache_proto::message::{Exit, OUTPUT_CHUNK_BYTES_MAX, OutputStream};
 
 use crate::invocation::Invocation;
 use crate::observer::{Job, Watcher, wants_terminal};
+use crate::spelling;
 use crate::sys::{OsStrExt, OwnedFd};
 use tree::Tree;
 
@@ -166,11 +167,10 @@ fn start(invocation: &Invocation, descriptors: Vec<(i32, OwnedFd)>) -> io::Resul
 }
 
 fn command(invocation: &Invocation) -> Command {
-    let mut command = Command::new(invocation.tool_path());
     let mut argv = invocation.argv.iter();
-    if let Some(name) = argv.next() {
-        tree::set_name(&mut command, OsStr::from_bytes(name));
-    }
+    let name = argv.next().unwrap_or_default();
+    let mut command = Command::new(spelling::called(invocation.tool_path().to_path_buf(), name));
+    tree::set_name(&mut command, OsStr::from_bytes(name));
     command.args(argv.map(OsStr::from_bytes)).current_dir(invocation.cwd_path()).env_clear();
     for entry in invocation.env.iter() {
         // Windows keeps directories of drives in variables whose names begin with `=`.

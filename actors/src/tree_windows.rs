@@ -8,7 +8,7 @@ use std::os::windows::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::ptr::{null, null_mut};
 
-use windows_sys::Win32::Foundation::INVALID_HANDLE_VALUE;
+use windows_sys::Win32::Foundation::{ERROR_ALREADY_EXISTS, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
@@ -20,21 +20,22 @@ use windows_sys::Win32::System::JobObjects::{
 };
 use windows_sys::Win32::System::Pipes::PeekNamedPipe;
 use windows_sys::Win32::System::Threading::{
-    CREATE_SUSPENDED, OpenThread, ResumeThread, THREAD_SUSPEND_RESUME,
+    CREATE_NO_WINDOW, CREATE_SUSPENDED, OpenThread, ResumeThread, THREAD_SUSPEND_RESUME,
 };
 use zccache_proto::message::Exit;
+use zccache_proto::tool_job;
 
 use crate::sys::BorrowedFd;
 
 /// The exit status of a tool that was killed: what a shell says of one that was interrupted (`STATUS_CONTROL_C_EXIT`).
 const KILLED_STATUS: u32 = 0xC000_013A;
 
-/// Has the tool wait until its tree is made.
+/// Has the tool wait until its tree is made. It opens no window: we have no console that it could share.
 pub fn prepare(command: &mut Command, _umask: u32) {
-    command.creation_flags(CREATE_SUSPENDED);
+    command.creation_flags(CREATE_SUSPENDED | CREATE_NO_WINDOW);
 }
 
-/// A tool is called by its path here, whatever was typed.
+/// A tool's name follows from how it is started here (`spelling::called`).
 pub fn set_name(_: &mut Command, _: &OsStr) {}
 
 /// How a process ended.
@@ -54,9 +55,14 @@ impl Tree {
     /// # Errors
     /// The system's.
     pub fn around(first: &Child) -> io::Result<Self> {
-        // SAFETY: no pointers but null ones.
-        let job = unsafe { CreateJobObjectW(null(), null()) };
-        if job.is_null() {
+        let name = tool_job::name(std::process::id(), first.id());
+        let name: Vec<u16> = name.encode_utf16().chain([0]).collect();
+        // SAFETY: the name ends with a zero; no other pointer but a null one.
+        let job = unsafe { CreateJobObjectW(null(), name.as_ptr()) };
+        // Somebody's from long ago would be opened, and not made.
+        if job.is_null()
+            || io::Error::last_os_error().raw_os_error() == Some(ERROR_ALREADY_EXISTS.cast_signed())
+        {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: just made, and nobody else's.

@@ -23,6 +23,7 @@ use zccache_actors::observer::{Job, Watcher};
 use zccache_actors::plan::{Caution, DeclaredInputs, Policy};
 use zccache_actors::record::{Output, OutputFile};
 use zccache_actors::signature::{FileKind, Signature, exists};
+use zccache_actors::spelling;
 use zccache_actors::sys::fs::AtFlags;
 use zccache_actors::sys::{AsFd, BorrowedFd, OsStrExt, OwnedFd};
 use zccache_actors::tool_run::{self, Ended};
@@ -353,4 +354,51 @@ fn a_tool_waits_for_a_client_that_reads_nothing() {
     // Nothing is lost, though the last of it came when the tool had ended. Sixteen pieces may wait, and some more are on their way: in the pipe, and in hands.
     assert!(slow.ahead_bytes_max <= 24 * PIECE_BYTES, "{} bytes", slow.ahead_bytes_max);
     assert!(slow.heard_bytes >= PIECES * PIECE_BYTES);
+}
+
+#[test]
+fn paths_are_taken_apart_at_slashes() {
+    assert_eq!(&spelling::plain(br"C:\a\..\b/c.h")[..], b"C:/a/../b/c.h");
+    assert_eq!(&spelling::plain(br"\\?\C:\a")[..], b"C:/a");
+    assert_eq!(spelling::split_root(b"C:/a/b"), Some((&b"C:/"[..], &b"a/b"[..])));
+    for relative in [&b"a/b"[..], b"C:a", b"/a", b"//server/share/a", b""] {
+        assert_eq!(spelling::split_root(relative), None);
+    }
+    assert_eq!(spelling::list(br"C:\a;D:\b c"), [&b"C:/a"[..], b"D:/b c"]);
+}
+
+#[test]
+fn names_that_may_mean_others_are_odd() {
+    for odd in [
+        "a.h:x",
+        "C:a.h",
+        "/a.h",
+        "//s/d/a.h",
+        "a?.h",
+        "aux.h",
+        "x/NUL",
+        "com1.c",
+        "a.h.",
+        "d /a.h",
+        "\u{e4}.h",
+    ] {
+        assert!(spelling::oddness(odd.as_bytes()).is_some(), "{odd}");
+    }
+    for plain in ["a.h", "C:/x y/a.h", "../a.h", "./a.h", "auxiliary.h", "com10.h", "c++/v1/x", ""] {
+        assert_eq!(spelling::oddness(plain.as_bytes()), None, "{plain}");
+    }
+}
+
+#[test]
+fn programs_are_called_as_they_were_typed() {
+    let path = || PathBuf::from(r"C:\bin\gcc.exe");
+    for (name, expected) in [
+        ("gcc", r"C:\bin\gcc"),
+        (r"d\GCC", r"C:\bin\GCC"),
+        ("gcc.exe", r"C:\bin\gcc.exe"),
+        ("cc", r"C:\bin\gcc.exe"),
+    ] {
+        assert_eq!(spelling::called(path(), name.as_bytes()), PathBuf::from(expected), "{name}");
+    }
+    assert_eq!(&spelling::program(b"GCC.EXE")[..], b"gcc");
 }

@@ -7,6 +7,7 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod session;
+pub mod starting;
 
 #[cfg(unix)]
 pub mod fallback;

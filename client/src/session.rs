@@ -17,6 +17,8 @@ const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MAX_MS);
 /// What has happened so far: what a fallback must know.
 #[derive(Debug, Default)]
 pub struct Progress {
+    /// The service's process.
+    pub service: Option<u32>,
     /// The process group of the tool that the service has started.
     pub started: Option<u32>,
     /// Bytes of the tool's standard output that were passed on.
@@ -57,7 +59,9 @@ pub fn talk(
     }
     match connection.recv_or_hang_up() {
         // Elsewhere (another process id namespace), numbers of processes would mean others to us.
-        Ok(Welcome::Accepted { pid, .. }) if connection.peer().pid == Some(pid) => {}
+        Ok(Welcome::Accepted { pid, .. }) if connection.peer().pid == Some(pid) => {
+            progress.service = Some(pid);
+        }
         Ok(Welcome::Mismatch { reason: MismatchReason::ShuttingDown, .. }) | Err(RecvError::Closed) => {
             return Answer::NobodyThere;
         }

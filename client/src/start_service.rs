@@ -1,14 +1,13 @@
 //! Connects to the service, and starts one where there is none: one of many wrappers does, the others wait.
 //!
-//! All of it ends within [`BUDGET`] of the wrapper's start. A service that could not be started is not tried
-//! again for a while, so that a broken installation costs a build next to nothing.
+//! All of it ends within [`BUDGET`] of the wrapper's start.
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use zccache_proto::blocking_transport::Connection;
@@ -17,10 +16,8 @@ use zccache_proto::message::SILENCE_MAX_MS;
 
 use crate::kernel;
 use crate::process::{Child, Ended, Process, Setup};
+use crate::starting::{Attempts, BUDGET, EXIT_ALREADY_RUNNING, PAUSE_MIN, failed_lately, remember_failure};
 use crate::tool_search;
-
-/// From the wrapper's start to a greeting, at most: the promise of "within 1 s".
-pub const BUDGET: Duration = Duration::from_secs(1);
 
 /// Until when a wrapper that began at `begun` waits at least, as a [`Compile`](zccache_proto::message::Compile) says it.
 pub fn patient_until_ns(begun: Instant) -> u64 {
@@ -33,19 +30,8 @@ pub fn patient_until_ns(begun: Instant) -> u64 {
 /// How long the first attempt waits: as long as for a frame later on, so that the socket is told but once.
 const PATIENCE: Duration = Duration::from_millis(SILENCE_MAX_MS);
 
-/// The first pause between two attempts: a service answers in a few milliseconds.
-const PAUSE_MIN: Duration = Duration::from_millis(2);
-/// The longest, so that many waiting wrappers do not keep the service from starting.
-const PAUSE_MAX: Duration = Duration::from_millis(32);
-
-/// How long a failed start is remembered.
-const FAILURE_MEMORY: Duration = Duration::from_secs(5);
-
 /// How long the process that makes the service a daemon is waited for once the service answers.
 const REAP_PATIENCE: Duration = Duration::from_millis(100);
-
-/// The service's exit status when another one holds the lock (`docs/contract.md`).
-pub const EXIT_ALREADY_RUNNING: i32 = 4;
 
 /// The service's program.
 pub const SERVICE_NAME: &str = "zccache-service";
@@ -54,9 +40,7 @@ pub const SERVICE_NAME: &str = "zccache-service";
 pub struct Starter<'a> {
     process: &'a Process,
     endpoint: &'a Endpoint,
-    deadline: Instant,
-    pause: Duration,
-    attempts: u32,
+    attempts: Attempts,
     start: Start,
 }
 
@@ -75,15 +59,13 @@ enum Start {
 impl<'a> Starter<'a> {
     /// Attempts for a wrapper that began its work at `begun`.
     pub fn new(process: &'a Process, endpoint: &'a Endpoint, begun: Instant) -> Self {
-        let deadline = begun + BUDGET;
-        Self { process, endpoint, deadline, pause: PAUSE_MIN, attempts: 0, start: Start::Not }
+        Self { process, endpoint, attempts: Attempts::new(begun), start: Start::Not }
     }
 
     /// A connection to a service, which may have had to be started. `None` when the tool should be run instead.
     pub fn connect(&mut self) -> Option<Connection> {
         loop {
-            self.attempts += 1;
-            if self.attempts > 1 && !self.pause() {
+            if !self.attempts.begin() {
                 self.give_up();
                 return None;
             }
@@ -102,21 +84,8 @@ impl<'a> Starter<'a> {
         }
     }
 
-    /// Waits before another attempt. Returns whether there is time for one.
-    fn pause(&mut self) -> bool {
-        let in_time = Instant::now() + self.pause < self.deadline;
-        if in_time {
-            std::thread::sleep(self.pause);
-            self.pause = (self.pause * 2).min(PAUSE_MAX);
-        }
-        in_time
-    }
-
     fn attempt(&self) -> Attempt {
-        let patience = match self.attempts {
-            1 => PATIENCE,
-            _ => PATIENCE.min(self.deadline.saturating_duration_since(Instant::now())),
-        };
+        let patience = if self.attempts.is_first() { PATIENCE } else { PATIENCE.min(self.attempts.left()) };
         match Connection::connect(self.endpoint, patience) {
             Ok(connection) => Attempt::Connected(connection),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -209,26 +178,6 @@ enum Attempt {
     Connected(Connection),
     NobodyThere,
     Failed,
-}
-
-/// Writes into the start lock's file that starting has failed, with the file's time as the moment.
-fn remember_failure(mut lock: File) {
-    let _ = lock.set_len(0);
-    let _ = lock.write_all(b"failed\n");
-}
-
-fn failed_lately(lock: &File) -> io::Result<bool> {
-    let metadata = lock.metadata()?;
-    if metadata.len() == 0 {
-        return Ok(false);
-    }
-    // A time in the future (the clock was set back) does not count.
-    let age = SystemTime::now().duration_since(metadata.modified()?);
-    if age.is_ok_and(|age| age < FAILURE_MEMORY) {
-        return Ok(true);
-    }
-    lock.set_len(0)?;
-    Ok(false)
 }
 
 /// Whether a service holds its lock: lives, though it may not answer yet, or no more. Asked by a shared lock of

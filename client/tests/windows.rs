@@ -92,7 +92,7 @@ fn a_service_is_started_asked_and_stopped() {
         let status = place.client(&["status", "--json"]);
         assert!(status.status.success(), "{status:?}");
         let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
-        assert_eq!((&status["state"], &status["observer"]), (&"serving".into(), &"none".into()));
+        assert_eq!((&status["state"], &status["observer"]), (&"serving".into(), &"declared".into()));
         assert!(String::from_utf8_lossy(&place.client(&["start"]).stdout).contains("already running"));
         assert!(place.client(&["stop"]).status.success());
         assert_eq!(place.client(&["stats"]).status.code(), Some(3));
@@ -109,7 +109,7 @@ fn a_tool_runs_as_it_would_and_is_counted() {
     }
     let stats = place.stats();
     assert_eq!((&stats["requests"], &stats["passed_through"]), (&3.into(), &3.into()), "{stats}");
-    assert_eq!(stats["pass_through_reasons"]["unobserved_system"], 3);
+    assert_eq!(stats["pass_through_reasons"]["undeclared"], 3);
     assert_eq!(stats["fallbacks_reported"], 0);
 }
 

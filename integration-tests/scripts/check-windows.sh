@@ -4,6 +4,7 @@
 #   check-windows.sh clippy [cargo's arguments]   type check and lints for x86_64-pc-windows-gnu
 #   check-windows.sh test   [cargo's arguments]   builds and runs tests under Wine
 #   check-windows.sh build  [cargo's arguments]   links programs
+#   check-windows.sh compiler [cargo's arguments] runs tests under Wine with a compiler for Windows, which is fetched
 #   check-windows.sh macos  [cargo's arguments]   type check and lints for aarch64-apple-darwin
 #
 # What it needs: Linux on x86_64, cargo, Debian's packages `gcc-mingw-w64-x86-64-posix` (build scripts compile C),
@@ -15,6 +16,10 @@
 # run, of any checkout; what is built lies in target/check-windows. About 4 GB in all. docs/platforms.md says how long a
 # run takes.
 #
+# For `compiler`, a real clang for Windows comes with the Python package `ziglang` (100 MB; `pip` must be there): the whole of
+# clang is within that program, under `zig clang`. It is laid out as installations of clang for mingw are, with its headers,
+# and a launcher of ours, `clang.exe`, that starts it beside itself.
+#
 # What Wine 8 is not Windows in, so that no test of ours may depend on it: a second process may open a second "first
 # instance" of a pipe; std's random numbers come from a library that it lacks (one is made here); symbolic links;
 # the read-only attribute as root.
@@ -24,9 +29,9 @@ cd "$(dirname "$0")/../.."
 mode=${1:-}
 [ $# -eq 0 ] || shift
 case $mode in
-  clippy|test|build) target=x86_64-pc-windows-gnu ;;
+  clippy|test|build|compiler) target=x86_64-pc-windows-gnu ;;
   macos)             target=aarch64-apple-darwin ;;
-  *) echo "usage: $0 clippy|test|build|macos [cargo's arguments]" >&2; exit 2 ;;
+  *) echo "usage: $0 clippy|test|build|compiler|macos [cargo's arguments]" >&2; exit 2 ;;
 esac
 
 say() { printf 'check-windows: %s\n' "$*"; }
@@ -62,7 +67,7 @@ apt() { # apt-get with its output kept; the lists of a fresh machine are empty o
 
 missing=()
 command -v x86_64-w64-mingw32-gcc >/dev/null || missing+=(gcc-mingw-w64-x86-64-posix)
-[ "$mode" != test ] || find_wine >/dev/null || missing+=(wine64)
+case $mode in test|compiler) find_wine >/dev/null || missing+=(wine64) ;; esac
 [ ${#missing[@]} -eq 0 ] || apt install "${missing[@]}"
 
 # ---- the compiler -----------------------------------------------------------------------------------------
@@ -131,6 +136,50 @@ C
   export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER="$wine"
 }
 
+# ---- a compiler for Windows -------------------------------------------------------------------------------
+
+# The version that was tried; its clang is 22, which looks for its own headers under that number.
+ZIGLANG=ziglang==0.17.1
+
+fetch_clang() {
+  clang=$home/clang
+  [ -e "$clang/complete" ] && return
+  say 'fetching a compiler for Windows'
+  command -v pip >/dev/null || lacking 'pip is missing'
+  rm -rf "$clang" && mkdir -p "$clang/wheel" "$clang/bin" "$clang/lib/clang" "$clang/x86_64-w64-mingw32"
+  pip download --quiet --no-deps --only-binary=:all: --platform win_amd64 -d "$clang/wheel" "$ZIGLANG" ||
+    lacking "$ZIGLANG cannot be had"
+  python3 -m zipfile -e "$clang"/wheel/ziglang-*.whl "$clang/wheel" || lacking 'the package cannot be unpacked'
+  local zig=$clang/wheel/ziglang
+  mv "$zig/zig.exe" "$clang/bin/clang-22.exe"
+  mkdir "$clang/lib/clang/22" && mv "$zig/lib/include" "$clang/lib/clang/22/include"
+  mv "$zig/lib/libc/include/any-windows-any" "$clang/x86_64-w64-mingw32/include"
+  cat >"$clang/launcher.c" <<'C'
+#include <windows.h>
+#include <stdio.h>
+int main(void) {
+  static wchar_t own[MAX_PATH], line[32768];
+  const wchar_t *typed = GetCommandLineW();
+  int quoted = 0;
+  GetModuleFileNameW(NULL, own, MAX_PATH);
+  *wcsrchr(own, L'\\') = 0;
+  for (; *typed && (quoted || (*typed != L' ' && *typed != L'\t')); typed++)
+    if (*typed == L'"') quoted = !quoted;
+  _snwprintf(line, 32767, L"\"%ls\\clang-22.exe\" clang %ls", own, typed);
+  STARTUPINFOW start = { sizeof start };
+  PROCESS_INFORMATION process;
+  DWORD status = 1;
+  if (!CreateProcessW(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &start, &process)) return 126;
+  WaitForSingleObject(process.hProcess, INFINITE);
+  GetExitCodeProcess(process.hProcess, &status);
+  return status;
+}
+C
+  x86_64-w64-mingw32-gcc -O2 -s -o "$clang/bin/clang.exe" "$clang/launcher.c" || lacking 'no launcher'
+  rm -rf "$clang/wheel"
+  touch "$clang/complete"
+}
+
 # ---- the workspace ------------------------------------------------------------------------------------------
 
 # clippy, as `cargo clippy` would run it, had this compiler a cargo of its own.
@@ -146,6 +195,11 @@ case $mode in
   test)
     start_wine
     timeout -k 10 1800 cargo test --locked "${build_std[@]}" "$@" ;;
+  compiler)
+    fetch_clang
+    start_wine
+    export ZCCACHE_TEST_CLANG="Z:${clang//\//\\}"
+    timeout -k 10 1800 cargo test --locked "${build_std[@]}" "$@" -- --test-threads=1 ;;
   macos)
     # Nothing is linked, so C code need not be compiled either: there is no compiler for it here.
     export CC_aarch64_apple_darwin=true AR_aarch64_apple_darwin=true SDKROOT=/

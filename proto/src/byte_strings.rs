@@ -7,6 +7,8 @@ use std::ffi::CStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spelling::is_same_variable;
+
 /// A list of byte strings that hold no NUL, kept as one block.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -49,7 +51,10 @@ impl ByteStrings {
 
     /// The value of the first `NAME=value` item whose name is `name`: what `getenv` would return.
     pub fn value_of(&self, name: &[u8]) -> Option<&[u8]> {
-        self.iter().find_map(|item| item.strip_prefix(name)?.strip_prefix(b"="))
+        self.iter().find_map(|item| {
+            let (start, rest) = item.split_at_checked(name.len())?;
+            rest.strip_prefix(b"=").filter(|_| is_same_variable(start, name))
+        })
     }
 
     /// The whole block, each item ended by NUL.

@@ -5,9 +5,6 @@
 //! A transport is a pair of files, one a platform, under one name: [`async_transport`] for the service,
 //! [`blocking_transport`] for clients, [`peer`] for who is at the other end, [`own_directory`] for where it lies.
 
-#[cfg_attr(unix, path = "absolute_unix.rs")]
-#[cfg_attr(windows, path = "absolute_windows.rs")]
-mod absolute;
 pub mod age;
 pub mod byte_strings;
 pub mod endpoint;
@@ -16,6 +13,9 @@ pub mod handshake;
 pub mod message;
 mod received;
 pub mod report;
+#[cfg_attr(unix, path = "spelling_unix.rs")]
+#[cfg_attr(windows, path = "spelling_windows.rs")]
+pub mod spelling;
 pub mod transport;
 
 #[cfg(feature = "async")]
@@ -61,5 +61,8 @@ mod pipe_instance_windows;
 mod pipe_windows;
 #[cfg(windows)]
 mod security_windows;
+#[cfg(windows)]
+#[path = "tool_job_windows.rs"]
+pub mod tool_job;
 
 pub use byte_strings::ByteStrings;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::ByteStrings;
-use crate::absolute::is_absolute;
 use crate::report::{StatsReport, StatusReport};
+use crate::spelling::is_absolute;
 use crate::transport::DESCRIPTORS_MAX;
 
 /// The version of everything in this crate that both sides must agree on. Part of the endpoint's name, so

@@ -14,6 +14,7 @@ pub mod logging;
 #[cfg_attr(not(target_os = "linux"), path = "observers_elsewhere.rs")]
 pub mod observers;
 pub mod planner;
+pub mod planner_elsewhere;
 pub mod rust;
 pub mod service_lock;
 #[cfg_attr(unix, path = "signals_unix.rs")]

@@ -4,6 +4,7 @@
 //! (a script, another cache), by the name that was typed: what such a tool really is shows in the programs it
 //! runs, which the observer sees.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -15,6 +16,7 @@ use zccache_actors::exec::Declaration;
 use zccache_actors::invocation::Invocation;
 use zccache_actors::plan::{Planned, Planner};
 use zccache_actors::signature::Signature;
+use zccache_actors::spelling;
 
 use crate::any_tool;
 use crate::c_family::language::base_name;
@@ -57,7 +59,7 @@ impl Planner for ToolPlanner {
         }
         // Compilers also go by what they are called as: clang under the name of clang-cl is another tool.
         let is_called_so =
-            invocation.argv.iter().next().is_some_and(|called| compiler_named(base_name(called)).is_some());
+            invocation.argv.iter().next().is_some_and(|called| compiler_named(&program_of(called)).is_some());
         let tool = invocation.cwd_path().join(OsStr::from_bytes(&invocation.tool));
         let tool = tool.as_os_str().as_bytes();
         let mut planned = match self.compiler(tool).filter(|_| is_called_so) {
@@ -78,8 +80,13 @@ impl Planner for ToolPlanner {
 /// Rust's compiler that an invocation calls, if it calls one by its own name: rustup's stand-ins go by that as well.
 fn driver(invocation: &Invocation) -> Option<Driver> {
     let called = invocation.argv.iter().next()?;
-    driver_named(base_name(&invocation.tool))
-        .filter(|driver| driver_named(base_name(called)) == Some(*driver))
+    driver_named(&program_of(&invocation.tool))
+        .filter(|driver| driver_named(&program_of(called)) == Some(*driver))
+}
+
+/// A program's name, from its path.
+fn program_of(path: &[u8]) -> Cow<'_, [u8]> {
+    spelling::program(base_name(path))
 }
 
 impl ToolPlanner {
@@ -98,7 +105,7 @@ impl ToolPlanner {
     }
 
     fn compiler(&self, tool: &[u8]) -> Option<Compiler> {
-        let typed = compiler_named(base_name(tool))?;
+        let typed = compiler_named(&program_of(tool))?;
         self.resolved(tool).and_then(|resolved| resolved.compiler).or(match typed {
             Named::Compiler(compiler) => Some(compiler),
             // Nobody else's `cc` is common, and gcc's conventions are what such a compiler has to follow.
@@ -126,7 +133,7 @@ impl ToolPlanner {
 fn resolve(tool: &[u8], signature: Signature) -> Option<Resolved> {
     let real = std::fs::canonicalize(Path::new(OsStr::from_bytes(tool))).ok()?;
     let path = real.as_os_str().as_bytes().to_vec();
-    let compiler = match compiler_named(base_name(&path)) {
+    let compiler = match compiler_named(&program_of(&path)) {
         Some(Named::Compiler(compiler)) => Some(compiler),
         Some(Named::Either) | None => None,
     };

@@ -3,6 +3,7 @@
 use zccache_service::any_tool::REASONS as OTHERS;
 use zccache_service::c_family::environment::{IGNORABLE, VARIABLES};
 use zccache_service::c_family::judgement::REASONS;
+use zccache_service::planner_elsewhere::{AMBIGUOUS, TERMINAL};
 use zccache_service::rust;
 use zccache_service::unwatched::{UNDECLARED, UNOBSERVED_SYSTEM};
 
@@ -20,7 +21,7 @@ fn every_pass_through_reason_has_its_row_and_no_row_is_without_a_reason() {
         .iter()
         .chain(OTHERS)
         .chain(rust::judgement::REASONS)
-        .chain(&[UNDECLARED, UNOBSERVED_SYSTEM])
+        .chain(&[AMBIGUOUS, TERMINAL, UNDECLARED, UNOBSERVED_SYSTEM])
         .copied()
         .collect();
     known.sort_unstable();

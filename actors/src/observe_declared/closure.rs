@@ -6,16 +6,17 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::Read as _;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
-
 use super::facts::{Facts, Found, directory_of, join};
 use super::source_scan::{self, Name, Scan, fingerprint};
+use super::toolchain::Toolchain;
 use crate::plan::DeclaredInputs;
 use crate::signature::{Signature, coarse_now_ns};
+use crate::spelling;
+use crate::sys::AsFd;
+use crate::sys::fs::{AtFlags, Mode, OFlags};
 
 /// How many files' scans are remembered: the headers of several large projects, some hundred bytes each.
 const SCANS_MAX: usize = 50_000;
@@ -46,28 +47,34 @@ pub struct Closure {
 }
 
 impl Scans {
-    /// Adds to `facts` everything that compiling as declared can include. `own_dirs` are the compiler's.
+    /// Adds to `facts` everything that compiling as declared can include.
     ///
     /// # Errors
     /// What the texts leave open.
     pub fn close(
         &self,
         declared: &DeclaredInputs,
-        own_dirs: &[Vec<u8>],
+        toolchain: &Toolchain,
         facts: &mut Facts,
     ) -> Result<Closure, String> {
         let source = &declared.source.as_ref().ok_or("no source is declared")?.0;
         let spelled = declared.quote_dirs.iter().chain(&declared.search_dirs).map(|dir| &dir.0);
         let mut dirs: Vec<&Vec<u8>> = Vec::new();
         let mut known = HashSet::new();
-        for dir in spelled.chain(own_dirs).filter(|dir| known.insert(*dir)) {
+        for dir in spelled.chain(&toolchain.dirs).filter(|dir| known.insert(*dir)) {
             match facts.look(dir) {
                 Found::File(_) => return Err("a search directory that is a file".into()),
                 _ => dirs.push(dir),
             }
         }
-        let mut work =
-            Work { dirs, facts, asked: HashSet::new(), pending: Vec::new(), has_precompiled: false };
+        let mut work = Work {
+            dirs,
+            frameworks: &toolchain.frameworks,
+            facts,
+            asked: HashSet::new(),
+            pending: Vec::new(),
+            has_precompiled: false,
+        };
         work.pending.push(source.clone());
         work.precompiled(source);
         for forced in &declared.forced_includes {
@@ -141,7 +148,7 @@ impl Scans {
 /// A source, and the file's signature while it was read.
 fn read(path: &Path) -> std::io::Result<(Signature, Vec<u8>)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let file = std::fs::File::from(crate::sys::fs::open(path, flags, Mode::empty())?);
     let before = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;
     let mut text = Vec::new();
     (&file).take(SOURCE_BYTES_MAX + 1).read_to_end(&mut text)?;
@@ -152,9 +159,22 @@ fn read(path: &Path) -> std::io::Result<(Signature, Vec<u8>)> {
     Ok((before, text))
 }
 
+/// Where a header `Framework/rest` is, in a directory of frameworks: none, if its name is not of that form.
+fn in_framework(dir: &[u8], name: &[u8]) -> Vec<Vec<u8>> {
+    let Some(slash) = name.iter().position(|&b| b == b'/') else { return Vec::new() };
+    let (framework, rest) = (&name[..slash], &name[slash + 1..]);
+    let places = [&b"Headers"[..], b"PrivateHeaders"];
+    places.iter().map(|place| join(dir, &[framework, b".framework/", place, b"/", rest].concat())).collect()
+}
+
+fn position(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
 /// What is still to be looked at.
 struct Work<'a> {
     dirs: Vec<&'a Vec<u8>>,
+    frameworks: &'a [Vec<u8>],
     facts: &'a mut Facts,
     /// Names looked for in all directories of the list.
     asked: HashSet<Vec<u8>>,
@@ -165,13 +185,23 @@ struct Work<'a> {
 impl Work<'_> {
     /// Looks for a name that a file in `directory` spells.
     fn ask(&mut self, directory: &[u8], name: &Name) {
-        if name.is_quoted || name.text.starts_with(b"/") {
-            self.candidate(join(directory, &name.text));
+        let text = spelling::plain(&name.text);
+        let is_absolute = spelling::is_absolute(&text);
+        if name.is_quoted || is_absolute {
+            self.candidate(join(directory, &text));
         }
-        if !name.text.starts_with(b"/") && self.asked.insert(name.text.clone()) {
+        if !is_absolute && self.asked.insert(text.to_vec()) {
             for dir in self.dirs.clone() {
-                self.candidate(join(dir, &name.text));
+                self.candidate(join(dir, &text));
             }
+            for dir in self.frameworks {
+                in_framework(dir, &text).into_iter().for_each(|path| self.candidate(path));
+            }
+        }
+        // A framework's header finds those of the frameworks within it.
+        if let Some(end) = position(directory, b".framework/").filter(|_| !self.frameworks.is_empty()) {
+            let within = [&directory[..end], b".framework/Frameworks"].concat();
+            in_framework(&within, &text).into_iter().for_each(|path| self.candidate(path));
         }
     }
 
@@ -183,9 +213,10 @@ impl Work<'_> {
 
     /// Looks for precompiled forms of a header wherever it may be found.
     fn precompiled_of(&mut self, directory: &[u8], name: &Name) {
-        self.precompiled(&join(directory, &name.text));
+        let text = spelling::plain(&name.text);
+        self.precompiled(&join(directory, &text));
         for dir in self.dirs.clone() {
-            self.precompiled(&join(dir, &name.text));
+            self.precompiled(&join(dir, &text));
         }
     }
 
@@ -222,5 +253,12 @@ mod tests {
         assert!(read(&path).is_ok());
         file.set_len(SOURCE_BYTES_MAX + 1).unwrap();
         assert!(read(&path).is_err());
+    }
+
+    #[test]
+    fn headers_of_frameworks_are_looked_for_in_their_directories() {
+        let places = in_framework(b"/F", b"A/b/c.h");
+        assert_eq!(places, [&b"/F/A.framework/Headers/b/c.h"[..], b"/F/A.framework/PrivateHeaders/b/c.h"]);
+        assert!(in_framework(b"/F", b"a.h").is_empty());
     }
 }

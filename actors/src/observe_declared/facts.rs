@@ -2,15 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD};
-use rustix::io::Errno;
-
+use super::host;
 use crate::observation::{Seen, Sighting, Spelled};
 use crate::observer::Unstorable;
 use crate::signature::{FileKind, Signature, coarse_now_ns};
+use crate::spelling;
+use crate::sys::fs::{AtFlags, CWD, readlinkat};
+use crate::sys::io::Errno;
+use crate::sys::{OsStrExt, OsStringExt};
 
 /// The most symbolic links one path may lead through (the kernel's own limit).
 const LINKS_MAX: u8 = 40;
@@ -38,6 +39,8 @@ pub struct Facts {
     /// Which names decide where the paths lead, by directory.
     steps: HashMap<PathBuf, HashSet<OsString>>,
     walked: HashSet<Vec<u8>>,
+    /// Of each disk, whether the times of what lies there tell of changes.
+    disks: HashMap<u64, bool>,
     trouble: Option<Unstorable>,
 }
 
@@ -51,9 +54,10 @@ impl Facts {
             sightings: Vec::new(),
             steps: HashMap::new(),
             walked: HashSet::new(),
+            disks: HashMap::new(),
             trouble: None,
         };
-        facts.walk(Path::new("/"), cwd.as_os_str().as_bytes(), None, 0);
+        facts.walk(cwd, &spelling::plain(cwd.as_os_str().as_bytes()), None, 0);
         facts
     }
 
@@ -85,12 +89,20 @@ impl Facts {
         if let Some(found) = self.seen.get(path) {
             return *found;
         }
-        let start = if path.starts_with(b"/") { PathBuf::from("/") } else { self.cwd.clone() };
-        let spelled = if path.starts_with(b"/") { b"/".to_vec() } else { Vec::new() };
-        self.walk(&start, path, Some(spelled), 0);
+        if let Some(odd) = spelling::oddness(path) {
+            let name = format!("{odd}, {}", String::from_utf8_lossy(path));
+            self.trouble.get_or_insert(Unstorable::NotObservable(name));
+        }
+        let spelled = spelling::split_root(path).map_or_else(Vec::new, |(root, _)| root.to_vec());
+        self.walk(&self.cwd.clone(), path, Some(spelled), 0);
         let found = match Signature::of(self.absolute(path)) {
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 self.add(path, Seen::Absent);
+                Found::Nothing
+            }
+            Ok(s) if !self.tells_changes(path, &s) => {
+                let name = format!("{} lies where times do not tell", String::from_utf8_lossy(path));
+                self.trouble.get_or_insert(Unstorable::NotObservable(name));
                 Found::Nothing
             }
             Ok(s) if s.kind() == FileKind::File => {
@@ -109,6 +121,12 @@ impl Facts {
         };
         self.seen.insert(path.to_vec(), found);
         found
+    }
+
+    /// Whether a change of this file, or of the names in this directory, must show in its signature.
+    fn tells_changes(&mut self, path: &[u8], signature: &Signature) -> bool {
+        let absolute = self.absolute(path);
+        *self.disks.entry(signature.dev).or_insert_with(|| host::tells_changes(&absolute))
     }
 
     /// Looks, and if a regular file is there, its content becomes a fact.
@@ -151,7 +169,10 @@ impl Facts {
     /// Goes along `path` from `start`, notes each name on the way, and follows links as the kernel does.
     /// `spelled` is how the part gone so far is spelled; with it, links become facts.
     fn walk(&mut self, start: &Path, path: &[u8], mut spelled: Option<Vec<u8>>, links: u8) {
-        let mut at = if path.starts_with(b"/") { PathBuf::from("/") } else { start.to_owned() };
+        let (mut at, path) = match spelling::split_root(path) {
+            Some((root, rest)) => (PathBuf::from(OsStr::from_bytes(root)), rest),
+            None => (start.to_owned(), path),
+        };
         for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty() && name != b".") {
             let next = at.join(OsStr::from_bytes(name));
             if let Some(spelled) = &mut spelled {
@@ -162,7 +183,7 @@ impl Facts {
             }
             if name != b".." && self.walked.insert(next.as_os_str().as_bytes().to_vec()) {
                 self.steps.entry(at.clone()).or_default().insert(OsStr::from_bytes(name).to_owned());
-                if let Ok(target) = rustix::fs::readlinkat(CWD, &next, Vec::new()) {
+                if let Ok(target) = readlinkat(CWD, &next, Vec::new()) {
                     let target = target.into_bytes();
                     // What it says there is each process's own.
                     if next.starts_with("/proc") {
@@ -173,9 +194,11 @@ impl Facts {
                         self.add(&spelled.clone(), Seen::Symlink { target: Spelled(target.clone()) });
                     }
                     if links < LINKS_MAX {
-                        let from = if target.starts_with(b"/") { Path::new("/") } else { at.as_path() };
-                        let spelled = spelled.is_some().then(|| from.as_os_str().as_bytes().to_vec());
-                        self.walk(from, &target, spelled, links + 1);
+                        let target = spelling::plain(&target);
+                        let root = spelling::split_root(&target).map(|(root, _)| root);
+                        let from = root.unwrap_or_else(|| at.as_os_str().as_bytes());
+                        let spelled = spelled.is_some().then(|| spelling::plain(from).into_owned());
+                        self.walk(&at, &target, spelled, links + 1);
                     }
                 }
             }
@@ -209,8 +232,9 @@ impl Facts {
                 Err(Errno::NOENT | Errno::NOTDIR)
             ),
             Seen::Kind { kind, .. } => Signature::of(&path).is_ok_and(|s| s.kind() == *kind),
-            Seen::Symlink { target } => rustix::fs::readlinkat(CWD, &path, Vec::new())
-                .is_ok_and(|now| now.as_bytes() == &target.0[..]),
+            Seen::Symlink { target } => {
+                readlinkat(CWD, &path, Vec::new()).is_ok_and(|now| now.as_bytes() == &target.0[..])
+            }
             Seen::Metadata { .. } | Seen::Names { .. } | Seen::Before { .. } => false,
         }
     }
@@ -219,7 +243,7 @@ impl Facts {
 /// `directory/name`, the working directory being spelled as nothing or a dot.
 pub fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     match directory {
-        _ if name.starts_with(b"/") => name.to_vec(),
+        _ if spelling::is_absolute(name) => name.to_vec(),
         b"" => name.to_vec(),
         _ if directory.ends_with(b"/") => [directory, name].concat(),
         _ => [directory, b"/", name].concat(),
@@ -235,9 +259,9 @@ pub fn directory_of(path: &[u8]) -> &[u8] {
     }
 }
 
-/// A path's bytes.
+/// A path's bytes, plain.
 pub fn bytes_of(path: PathBuf) -> Vec<u8> {
-    path.into_os_string().into_vec()
+    spelling::plain(&path.into_os_string().into_vec()).into_owned()
 }
 
 #[cfg(test)]

@@ -4,34 +4,35 @@
 //! Asked once for each compiler, environment and set of options that change the answers; believed for as long as
 //! nothing in any of those places has changed.
 
+#[cfg(any(test, not(target_os = "linux")))]
+mod following;
+#[cfg_attr(target_os = "linux", path = "toolchain/libraries_linux.rs")]
+#[cfg_attr(target_os = "macos", path = "toolchain/libraries_macos.rs")]
+#[cfg_attr(windows, path = "toolchain/libraries_windows.rs")]
 mod libraries;
 mod questions;
+#[cfg_attr(target_os = "linux", path = "toolchain/surroundings_linux.rs")]
+#[cfg_attr(target_os = "macos", path = "toolchain/surroundings_macos.rs")]
+#[cfg_attr(windows, path = "toolchain/surroundings_windows.rs")]
+mod surroundings;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::facts::{Facts, Found, bytes_of, join};
 use crate::digest::Digest;
 use crate::invocation::Invocation;
-use crate::plan::Policy;
-use crate::signature::Signature;
+use crate::plan::{DeclaredInputs, Policy};
+use crate::signature::{FileKind, Signature};
+use crate::spelling;
+use crate::sys::OsStrExt;
 use questions::Asker;
 
 /// How many toolchains are remembered. A project uses a handful; a client that makes up environments must not
 /// fill the memory.
 const TOOLCHAINS_MAX: usize = 64;
-
-/// Where the distributions note their names: clang's defaults hang on them.
-const RELEASE_FILES: &[&str] = &[
-    "/etc/os-release",
-    "/usr/lib/os-release",
-    "/etc/lsb-release",
-    "/etc/redhat-release",
-    "/etc/debian_version",
-    "/etc/SuSE-release",
-    "/etc/gentoo-release",
-];
 
 /// Everything a compiler of this kind is made of.
 #[derive(Debug, Default)]
@@ -46,6 +47,8 @@ pub struct Toolchain {
     listed: Vec<Vec<u8>>,
     /// Directories searched for headers, those that do not exist among them.
     pub dirs: Vec<Vec<u8>>,
+    /// Directories searched for frameworks, if any is.
+    pub frameworks: Vec<Vec<u8>>,
     /// What was at all these paths when the compiler was asked.
     stamps: Vec<Option<Signature>>,
 }
@@ -65,9 +68,10 @@ impl Toolchains {
         &self,
         invocation: &Invocation,
         policy: &Policy,
+        declared: &DeclaredInputs,
         facts: &mut Facts,
     ) -> Result<Arc<Toolchain>, String> {
-        let options = questions::options(&invocation.argv)?;
+        let options = questions::options(&declared.arguments)?;
         let key = key(invocation, &options);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let toolchain =
@@ -111,18 +115,23 @@ fn key(invocation: &Invocation, options: &[Vec<u8>]) -> Digest {
 
 impl Toolchain {
     fn paths(&self) -> impl Iterator<Item = &Vec<u8>> {
-        self.files.iter().chain(&self.programs).chain(&self.places).chain(&self.listed).chain(&self.dirs)
+        self.files
+            .iter()
+            .chain(&self.programs)
+            .chain(&self.places)
+            .chain(&self.listed)
+            .chain(&self.dirs)
+            .chain(&self.frameworks)
     }
 
     fn look(&self, cwd: &Path) -> Vec<Option<Signature>> {
-        use std::os::unix::ffi::OsStrExt;
         let stamp = |path: &Vec<u8>| {
-            let s = Signature::of(cwd.join(std::ffi::OsStr::from_bytes(path))).ok()?;
-            let is_directory = s.kind() == crate::signature::FileKind::Directory;
+            let s = Signature::of(cwd.join(OsStr::from_bytes(path))).ok()?;
+            let is_directory = s.kind() == FileKind::Directory;
             // What is in a directory counts only where its names do, and those are listed again anyway.
             Some(if is_directory { Signature { size: 0, mtime_ns: 0, ctime_ns: 0, ..s } } else { s })
         };
-        let listed = self.listed.iter().map(|path| Signature::of(std::ffi::OsStr::from_bytes(path)).ok());
+        let listed = self.listed.iter().map(|path| Signature::of(cwd.join(OsStr::from_bytes(path))).ok());
         self.paths().map(stamp).chain(listed).collect()
     }
 
@@ -146,37 +155,35 @@ impl Toolchain {
 
     fn ask(invocation: &Invocation, policy: &Policy, options: &[Vec<u8>]) -> Result<Self, String> {
         let asker = Asker::new(invocation, options);
-        let mut toolchain = Self { programs: vec![invocation.tool.clone()], ..Self::default() };
+        let tool = spelling::plain(&invocation.tool).into_owned();
+        let mut toolchain = Self { programs: vec![tool], ..Self::default() };
+        surroundings::refuse(&asker.absolute(&toolchain.programs[0]))?;
         let path = search_path(invocation)?;
         match policy.family {
             "gcc" => toolchain.ask_gcc(&asker, &path)?,
-            "clang" => toolchain.ask_clang(&asker)?,
+            "clang" => toolchain.ask_clang(&asker, &path)?,
             _ => return Err(format!("nothing is declared by {}", policy.family)),
         }
         // Drivers look for themselves on `PATH` to learn where they are installed.
         let name = invocation.argv.iter().next().unwrap_or_default();
-        if !name.contains(&b'/') {
+        if !spelling::plain(name).contains(&b'/') {
             toolchain.places.extend(path.iter().map(|dir| join(dir, name)));
         }
         toolchain.add_search_dirs(&asker)?;
         for program in toolchain.programs.clone() {
-            use std::os::unix::ffi::OsStrExt;
             let real = std::fs::canonicalize(asker.absolute(&program)).map_err(|e| e.to_string())?;
-            let name = real.file_name().unwrap_or_default().as_bytes();
-            if !(policy.knows_program)(name) {
+            let name = spelling::program(real.file_name().unwrap_or_default().as_bytes());
+            if !(policy.knows_program)(&name) {
                 return Err(format!("{} is no known compiler", real.display()));
             }
-            let libraries = libraries::of(&asker.absolute(&program))?;
+            let libraries =
+                libraries::of(&asker.absolute(&program), &libraries::Search::new(invocation, &path))?;
             toolchain.files.extend(libraries.files);
             toolchain.places.extend(libraries.missing);
         }
-        toolchain.files.push(b"/etc/ld.so.cache".to_vec());
-        if Path::new("/etc/ld.so.preload").exists() {
-            return Err("/etc/ld.so.preload".into());
-        }
-        toolchain.places.push(b"/etc/ld.so.preload".to_vec());
-        for list in [&mut toolchain.files, &mut toolchain.places, &mut toolchain.listed, &mut toolchain.dirs]
-        {
+        surroundings::of_loader(&mut toolchain)?;
+        let Self { files, places, listed, dirs, frameworks, .. } = &mut toolchain;
+        for list in [files, places, listed, dirs, frameworks] {
             let mut once = HashSet::new();
             list.retain(|path| once.insert(path.clone()));
         }
@@ -192,64 +199,97 @@ impl Toolchain {
             }
             self.places.push(specs);
         }
+        let said = asker.verbose("c")?;
+        if let Some(started) = questions::driver(&said) {
+            self.add_started(asker, started)?;
+        }
+        for specs in questions::specs_read(&said) {
+            self.add_device_specs(specs, &dirs)?;
+        }
         for name in ["cc1", "cc1plus", "as"] {
-            let found = asker.program(name)?;
-            let everywhere: Vec<Vec<u8>> =
-                dirs.iter().chain(path).map(|dir| join(dir, name.as_bytes())).collect();
-            let program = if found.contains(&b'/') {
-                Some(found)
-            } else {
-                path.iter().map(|dir| join(dir, name.as_bytes())).find(|file| asker.absolute(file).exists())
-            };
-            self.places.extend(everywhere);
-            match program {
-                Some(program) => self.programs.push(program),
-                // A gcc without C++ compiles C all the same.
-                None if name == "cc1plus" => {}
-                None => return Err(format!("{name} was not found")),
-            }
+            self.add_part(asker, name, &dirs, path)?;
         }
         Ok(())
     }
 
-    fn ask_clang(&mut self, asker: &Asker) -> Result<(), String> {
-        let real = std::fs::canonicalize(asker.absolute(&self.programs[0])).map_err(|e| e.to_string())?;
-        let bins = [asker.absolute(&self.programs[0]), real]
-            .map(|p| p.parent().map(PathBuf::from).unwrap_or_default());
+    /// A program that gcc starts, and everywhere that it might have found another.
+    fn add_part(
+        &mut self,
+        asker: &Asker,
+        name: &str,
+        dirs: &[Vec<u8>],
+        path: &[Vec<u8>],
+    ) -> Result<(), String> {
+        let found = asker.program(name)?;
+        let names = spelling::program_files(name);
+        let within = |dir: &Vec<u8>| names.iter().map(|file| join(dir, file)).collect::<Vec<_>>();
+        let program = if found.contains(&b'/') {
+            Some(found)
+        } else {
+            path.iter().flat_map(within).find(|file| asker.absolute(file).exists())
+        };
+        self.places.extend(dirs.iter().chain(path).flat_map(within));
+        match program {
+            Some(program) => self.programs.push(program),
+            // A gcc without C++ compiles C all the same.
+            None if name == "cc1plus" => {}
+            None => return Err(format!("{name} was not found")),
+        }
+        Ok(())
+    }
+
+    /// Specs that gcc comes with for each of the devices that it compiles for. Others say anything.
+    fn add_device_specs(&mut self, specs: Vec<u8>, dirs: &[Vec<u8>]) -> Result<(), String> {
+        let own = dirs.iter().find_map(|dir| specs.strip_prefix(&join(dir, b"device-specs/")[..]));
+        let Some(name) = own.filter(|name| !name.contains(&b'/')) else {
+            return Err(format!("a specs file, {}", String::from_utf8_lossy(&specs)));
+        };
+        self.places.extend(dirs.iter().map(|dir| join(dir, &[b"device-specs/", name].concat())));
+        self.files.push(specs);
+        Ok(())
+    }
+
+    fn ask_clang(&mut self, asker: &Asker, path: &[Vec<u8>]) -> Result<(), String> {
         let said = asker.verbose("c")?;
         if said.contains("Configuration file:") {
             return Err("a configuration file".into());
         }
+        let started = questions::inner_program(&said).ok_or("clang does not say what it runs")?;
+        self.add_started(asker, started)?;
+        let real = std::fs::canonicalize(asker.absolute(&self.programs[0])).map_err(|e| e.to_string())?;
+        let bins = [asker.absolute(&self.programs[0]), real]
+            .map(|p| p.parent().map(PathBuf::from).unwrap_or_default());
         self.add_configurations(&said, &bins);
-        self.files.extend(RELEASE_FILES.iter().map(|file| file.as_bytes().to_vec()));
-        // Which installation of gcc lends its headers and libraries is decided by looking around for all of them.
-        let mut prefixes = vec![PathBuf::from("/usr")];
-        prefixes.extend(bins.iter().map(|bin| bin.join("..")));
-        for prefix in &prefixes {
-            for lib in ["lib", "lib32", "lib64", "libx32"] {
-                for gcc in ["gcc", "gcc-cross"] {
-                    self.list_tree(&prefix.join(lib).join(gcc), 2);
-                }
-            }
-            self.list_tree(&prefix.join("include/c++"), 0);
+        surroundings::of_clang(self, &said, &bins, path)
+    }
+
+    /// The program that in truth runs, if it is not the one that was typed: one that only starts another is believed to
+    /// choose the one beside it.
+    fn add_started(&mut self, asker: &Asker, started: Vec<u8>) -> Result<(), String> {
+        let real = |program: &[u8]| std::fs::canonicalize(asker.absolute(program)).map_err(|e| e.to_string());
+        let (own, other) = (real(&self.programs[0])?, real(&questions::with_extension(asker, &started))?);
+        if own == other {
+            return Ok(());
         }
-        self.list_tree(Path::new("/etc/env.d/gcc"), 0);
-        self.list_tree(Path::new("/opt"), 0);
-        self.places.push(b"/opt/rocm".to_vec());
+        if own.parent() != other.parent() {
+            return Err(format!("a program that starts {}", other.display()));
+        }
+        self.programs.push(bytes_of(
+            asker.absolute(&self.programs[0]).with_file_name(other.file_name().unwrap_or_default()),
+        ));
         Ok(())
     }
 
     /// The names under which clang looks for configuration files unasked.
     fn add_configurations(&mut self, said: &str, bins: &[PathBuf]) {
-        let value = |label: &str| said.lines().find_map(|line| line.strip_prefix(label)).map(str::trim);
-        let target = value("Target:").unwrap_or_default();
+        let target = questions::value(said, "Target:").unwrap_or_default();
         let mut dirs: Vec<Vec<u8>> = bins.iter().cloned().map(bytes_of).collect();
         for label in ["System configuration file directory:", "User configuration file directory:"] {
-            dirs.extend(value(label).map(|dir| dir.as_bytes().to_vec()));
+            dirs.extend(
+                questions::value(said, label).map(|dir| spelling::plain(dir.as_bytes()).into_owned()),
+            );
         }
-        let called = bytes_of(PathBuf::from(
-            self.programs[0].rsplit(|&b| b == b'/').next().map(to_os).unwrap_or_default(),
-        ));
+        let called = spelling::program(self.programs[0].rsplit(|&b| b == b'/').next().unwrap_or_default());
         let mut names = vec![format!("{target}.cfg").into_bytes()];
         for mode in [&b"clang"[..], b"clang++", &called] {
             names.push([mode, b".cfg"].concat());
@@ -276,22 +316,21 @@ impl Toolchain {
             return Err(e.clone());
         }
         for answer in answers.iter().flatten() {
-            self.dirs.extend(questions::search_dirs(answer)?);
+            let searched = questions::search_dirs(answer)?;
+            self.dirs.extend(searched.dirs);
+            if searched.has_frameworks {
+                self.frameworks.extend(searched.frameworks);
+            }
         }
         Ok(())
     }
 }
 
-fn to_os(bytes: &[u8]) -> std::ffi::OsString {
-    use std::os::unix::ffi::OsStringExt;
-    std::ffi::OsString::from_vec(bytes.to_vec())
-}
-
 /// The directories of `PATH`.
 fn search_path(invocation: &Invocation) -> Result<Vec<Vec<u8>>, String> {
     let path = invocation.env.value_of(b"PATH").unwrap_or_default();
-    let dirs: Vec<Vec<u8>> = path.split(|&b| b == b':').map(<[u8]>::to_vec).collect();
-    if dirs.iter().any(|dir| !dir.starts_with(b"/")) {
+    let dirs = surroundings::search_path(path);
+    if dirs.iter().any(|dir| !spelling::is_absolute(dir)) {
         return Err("a relative directory in PATH".into());
     }
     Ok(dirs)

@@ -3,13 +3,14 @@
 use serde_bytes::ByteBuf;
 
 use crate::record::{Record, RecordUse};
+use crate::spelling;
 
 /// The directories that a result belongs to: the request's own, and those elsewhere that its outputs went to.
 pub fn places(record: &Record, root: &[u8]) -> Vec<ByteBuf> {
-    let mut places = vec![ByteBuf::from(root)];
+    let mut places = vec![ByteBuf::from(&spelling::plain(root)[..])];
     for output in record.result.outputs.iter().map(|output| &output.path.0) {
         let parent = output.iter().rposition(|&b| b == b'/').map_or(&b""[..], |slash| &output[..slash]);
-        if output.starts_with(b"/") && !places.iter().any(|place| is_below(parent, place)) {
+        if spelling::is_absolute(output) && !places.iter().any(|place| is_below(parent, place)) {
             places.push(ByteBuf::from(parent));
         }
     }
@@ -18,7 +19,8 @@ pub fn places(record: &Record, root: &[u8]) -> Vec<ByteBuf> {
 
 /// Whether a record so used belongs to `root` or to a directory below it.
 pub fn is_at_home_in(used: &RecordUse, root: &[u8]) -> bool {
-    used.places.iter().any(|place| is_below(place, root))
+    let root = spelling::plain(root);
+    used.places.iter().any(|place| is_below(place, &root))
 }
 
 /// Whether `path` is `directory` or lies below it; both absolute.

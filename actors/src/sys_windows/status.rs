@@ -9,9 +9,10 @@ use std::ptr::null_mut;
 
 use windows_sys::Win32::Storage::FileSystem::{
     BY_HANDLE_FILE_INFORMATION, FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_READONLY,
-    FILE_ATTRIBUTE_REPARSE_POINT, FILE_BASIC_INFO, FILE_NAME_NORMALIZED, FILE_TYPE_DISK, FileBasicInfo,
-    GetDiskFreeSpaceExW, GetFileInformationByHandle, GetFileInformationByHandleEx, GetFileType,
-    GetFinalPathNameByHandleW, VOLUME_NAME_DOS,
+    FILE_ATTRIBUTE_REPARSE_POINT, FILE_BASIC_INFO, FILE_NAME_NORMALIZED, FILE_REMOTE_PROTOCOL_INFO,
+    FILE_TYPE_DISK, FileBasicInfo, FileRemoteProtocolInfo, GetDiskFreeSpaceExW, GetFileInformationByHandle,
+    GetFileInformationByHandleEx, GetFileType, GetFinalPathNameByHandleW, GetVolumeInformationByHandleW,
+    VOLUME_NAME_DOS,
 };
 
 use super::{BorrowedFd, S_IFDIR, S_IFLNK, S_IFREG};
@@ -127,4 +128,47 @@ pub fn disk_bytes(directory: &std::path::Path) -> std::io::Result<u64> {
     // SAFETY: the name ends with a zero, and the number is ours.
     let told = unsafe { GetDiskFreeSpaceExW(name.as_ptr(), null_mut(), &raw mut bytes, null_mut()) };
     if told == 0 { Err(std::io::Error::last_os_error()) } else { Ok(bytes) }
+}
+
+/// The file system whose times tell of every change of a file, and of the names in a directory.
+const TELLING: &str = "NTFS";
+
+/// Room for a file system's name, in units of two bytes, its end included.
+const NAME_UNITS: usize = 32;
+
+/// Whether the times of files and directories on the disk that `path` is on tell of every change: others do not have
+/// all of these times, or tell them late.
+///
+/// # Errors
+/// The system's.
+pub fn keeps_times(path: &std::path::Path) -> std::io::Result<bool> {
+    use super::AsFd;
+    let file = super::fs::open(path, super::fs::OFlags::PATH, super::fs::Mode::empty())?;
+    let raw = file.as_fd().as_raw_handle();
+    let mut remote = FILE_REMOTE_PROTOCOL_INFO::default();
+    let bytes = u32::try_from(size_of_val(&remote)).unwrap_or(0);
+    // SAFETY: the handle is open for the call; the structure is ours and of the length given.
+    let is_remote =
+        unsafe { GetFileInformationByHandleEx(raw, FileRemoteProtocolInfo, (&raw mut remote).cast(), bytes) };
+    let mut name = [0_u16; NAME_UNITS];
+    let room = u32::try_from(name.len()).unwrap_or(0);
+    // SAFETY: the handle is open for the call; the name is ours and of the length given, nothing else is asked for.
+    let told = unsafe {
+        let nothing = null_mut();
+        GetVolumeInformationByHandleW(
+            raw,
+            nothing,
+            0,
+            nothing.cast(),
+            nothing.cast(),
+            nothing.cast(),
+            name.as_mut_ptr(),
+            room,
+        )
+    };
+    if told == 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let length = name.iter().position(|&unit| unit == 0).unwrap_or(name.len());
+    Ok(is_remote == 0 && String::from_utf16_lossy(&name[..length]) == TELLING)
 }

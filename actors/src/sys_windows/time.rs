@@ -1,7 +1,7 @@
 //! Clocks.
 
 use std::sync::LazyLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Which clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct Timespec {
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 const START_S: u64 = 3600;
 
+/// Files are stamped by a clock that stands still between ticks of the system's timer, and the one that can be read does
+/// not: the longest tick there is (1/64 s), so that what is read is never ahead of what a file would be stamped with.
+const TICK: Duration = Duration::from_micros(15_625);
+
 /// The time by `clock`.
 pub fn clock_gettime(clock: ClockId) -> Timespec {
     let (seconds, nanoseconds) = match clock {
@@ -33,7 +37,8 @@ pub fn clock_gettime(clock: ClockId) -> Timespec {
             (START_S + since.as_secs(), since.subsec_nanos())
         }
         ClockId::RealtimeCoarse => {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = SystemTime::now().checked_sub(TICK).unwrap_or(UNIX_EPOCH);
+            let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
             (since.as_secs(), since.subsec_nanos())
         }
     };

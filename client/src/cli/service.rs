@@ -12,7 +12,8 @@ use zccache_proto::message::{Reply, Request};
 
 use super::ask::{self, ask};
 use super::{Failure, Outcome, print, program};
-use crate::start_service::{EXIT_ALREADY_RUNNING, SERVICE_NAME, lock_is_held};
+use crate::start_service::{SERVICE_NAME, lock_is_held};
+use crate::starting::EXIT_ALREADY_RUNNING;
 
 /// How long a started service may take to answer: a large index on a slow disk.
 const START_PATIENCE: Duration = Duration::from_secs(10);

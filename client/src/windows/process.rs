@@ -11,7 +11,8 @@ use std::io;
 use std::os::windows::ffi::OsStringExt;
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::process::{Child, Command};
-use std::ptr::null;
+use std::ptr::{null, null_mut};
+use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{HANDLE_FLAG_INHERIT, INVALID_HANDLE_VALUE, SetHandleInformation};
 use windows_sys::Win32::Storage::FileSystem::{FILE_TYPE_CHAR, FILE_TYPE_DISK, FILE_TYPE_PIPE, GetFileType};
@@ -21,10 +22,21 @@ use windows_sys::Win32::System::Console::{
 use windows_sys::Win32::System::Environment::GetCommandLineW;
 use windows_sys::Win32::System::JobObjects::{
     AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
-    JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation, SetInformationJobObject,
+    JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
+    JobObjectBasicAccountingInformation, JobObjectExtendedLimitInformation, OpenJobObjectW,
+    QueryInformationJobObject, SetInformationJobObject, TerminateJobObject,
 };
+use windows_sys::Win32::System::SystemServices::{JOB_OBJECT_QUERY, JOB_OBJECT_TERMINATE};
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
 use zccache_proto::message::StreamKind;
+use zccache_proto::tool_job;
+
+/// How long a killed tool is waited for: a kill takes effect at once, but for what waits for a disk.
+const KILL_PATIENCE: Duration = Duration::from_millis(200);
+/// The pause between two looks.
+const KILL_PAUSE: Duration = Duration::from_millis(1);
+/// The exit status of a tool that was killed (`STATUS_CONTROL_C_EXIT`).
+const KILLED_STATUS: u32 = 0xC000_013A;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,17 +109,47 @@ pub fn text(units: &[u16]) -> OsString {
     OsString::from_wide(units)
 }
 
+/// Kills the tool whose first process is `tool`, with all its processes, which the service `service` has started, and waits
+/// for them to be gone. Where there is no such job, they are.
+pub fn end_tool(service: u32, tool: u32) {
+    let name: Vec<u16> = tool_job::name(service, tool).encode_utf16().chain([0]).collect();
+    // SAFETY: the name ends with a zero.
+    let job = unsafe { OpenJobObjectW(JOB_OBJECT_QUERY | JOB_OBJECT_TERMINATE, 0, name.as_ptr()) };
+    if job.is_null() {
+        return;
+    }
+    // SAFETY: just opened, and nobody else's.
+    let job = Job(unsafe { OwnedHandle::from_raw_handle(job) });
+    // SAFETY: the handle is ours.
+    unsafe { TerminateJobObject(job.0.as_raw_handle(), KILLED_STATUS) };
+    let deadline = Instant::now() + KILL_PATIENCE;
+    while job.has_processes() && Instant::now() < deadline {
+        std::thread::sleep(KILL_PAUSE);
+    }
+}
+
 /// Runs `command` with our streams, and waits for its end. It ends with us, should we be killed.
 ///
 /// # Errors
 /// If it could not be started.
 pub fn run(command: &mut Command) -> io::Result<Ended> {
+    run_with(command, |child| child.wait())
+}
+
+/// The same; `attend` sees to it until its end.
+///
+/// # Errors
+/// If it could not be started, and those of `attend`.
+pub fn run_with(
+    command: &mut Command,
+    attend: impl FnOnce(&mut Child) -> io::Result<std::process::ExitStatus>,
+) -> io::Result<Ended> {
     // Without a job the tool is only not killed with us.
     let job = Job::around_us().ok();
     // Ctrl-C reaches everybody at the terminal. The tool decides what it does, and we end as it does.
     // SAFETY: a plain call; the handler touches nothing.
     unsafe { SetConsoleCtrlHandler(Some(leave_it_to_the_tool), 1) };
-    let status = command.spawn()?.wait()?;
+    let status = attend(&mut command.spawn()?)?;
     if let Some(job) = job {
         job.release();
     }
@@ -163,6 +205,23 @@ impl Job {
         if set == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    fn has_processes(&self) -> bool {
+        let mut known = JOBOBJECT_BASIC_ACCOUNTING_INFORMATION::default();
+        // SAFETY: the structure is ours and of the length given.
+        let told = unsafe {
+            let bytes = u32::try_from(size_of_val(&known)).unwrap_or(0);
+            let kind = JobObjectBasicAccountingInformation;
+            QueryInformationJobObject(
+                self.0.as_raw_handle(),
+                kind,
+                (&raw mut known).cast(),
+                bytes,
+                null_mut(),
+            )
+        };
+        told != 0 && known.ActiveProcesses > 0
+    }
+
     /// What is left of the tool's tree lives on.
     fn release(self) {
         // Closing the job would kill this process, too, were it still to.
@@ -197,4 +256,32 @@ pub fn spawn_detached(command: &mut Command) -> io::Result<Child> {
     let child = child.or_else(|_| command.creation_flags(flags).spawn());
     pass(HANDLE_FLAG_INHERIT);
     child
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Stdio;
+
+    #[test]
+    fn a_tool_of_a_service_that_hangs_is_ended() {
+        // We are the service; its tool waits for a key that nobody presses.
+        let mut command = Command::new("cmd");
+        command.args(["/c", "pause"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut tool = command.spawn().unwrap();
+        let name = tool_job::name(std::process::id(), tool.id());
+        let name: Vec<u16> = name.encode_utf16().chain([0]).collect();
+        // SAFETY: the name ends with a zero; the handle is the child's, and open.
+        let job = unsafe {
+            let job = CreateJobObjectW(null(), name.as_ptr());
+            assert_ne!(AssignProcessToJobObject(job, tool.as_raw_handle()), 0);
+            Job(OwnedHandle::from_raw_handle(job))
+        };
+        let begun = Instant::now();
+        end_tool(std::process::id(), tool.id());
+        assert!(!job.has_processes() || begun.elapsed() >= KILL_PATIENCE);
+        assert_eq!(tool.wait().unwrap().code(), Some(KILLED_STATUS.cast_signed()));
+        // Of one that nobody has started, nothing is to be ended.
+        end_tool(std::process::id(), 0);
+    }
 }

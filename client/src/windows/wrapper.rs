@@ -92,18 +92,25 @@ fn through_the_service(tool: &Tool, begun: Instant) -> i32 {
     let endpoint = Endpoint::resolve(|name| std::env::var_os(name));
     // A bug of ours must not show: no message, and the tool runs.
     std::panic::set_hook(Box::new(|_| {}));
-    let answer = catch_unwind(AssertUnwindSafe(|| ask(&endpoint, &tool.path, &tool.argv, begun)));
+    let mut progress = Progress::default();
+    let answer =
+        catch_unwind(AssertUnwindSafe(|| ask(&endpoint, &tool.path, &tool.argv, begun, &mut progress)));
     match answer.unwrap_or(Answer::Failed) {
         Answer::PassThrough => run_tool(tool),
         Answer::Ended(ended) => process::end_as(ended),
         Answer::NobodyThere | Answer::Failed => {
-            fallback::report(&endpoint);
-            run_tool(tool)
+            ended_as(tool, fallback::run(&mut command(tool), &endpoint, &progress))
         }
     }
 }
 
-fn ask(endpoint: &Endpoint, tool: &Path, argv: &[OsString], begun: Instant) -> Answer {
+fn ask(
+    endpoint: &Endpoint,
+    tool: &Path,
+    argv: &[OsString],
+    begun: Instant,
+    progress: &mut Progress,
+) -> Answer {
     let Some(compile) = request::collect(tool, argv) else { return Answer::PassThrough };
     let mut frames = Vec::new();
     let encoded = frame::encode_into(&Hello::ours(), &mut frames)
@@ -114,7 +121,7 @@ fn ask(endpoint: &Endpoint, tool: &Path, argv: &[OsString], begun: Instant) -> A
     }
     let mut starter = Starter::new(endpoint, begun);
     while let Some(mut connection) = starter.connect() {
-        match session::talk(&mut connection, &frames, &[], &mut Progress::default()) {
+        match session::talk(&mut connection, &frames, &[], progress) {
             // As if there were none; the next attempt comes after a pause.
             Answer::NobodyThere => {}
             answer => return answer,
@@ -123,15 +130,36 @@ fn ask(endpoint: &Endpoint, tool: &Path, argv: &[OsString], begun: Instant) -> A
     Answer::Failed
 }
 
-/// Runs the tool with what was typed behind its name, to the letter. Returns its exit status.
+/// Runs the tool. Returns its exit status.
 fn run_tool(tool: &Tool) -> i32 {
+    ended_as(tool, process::run(&mut command(tool)))
+}
+
+/// The tool with what was typed behind its name, to the letter, and called as it was typed: with its extension or without.
+fn command(tool: &Tool) -> Command {
     let line = process::command_line();
-    let mut command = Command::new(&tool.path);
+    let mut command = Command::new(called(tool));
     let rest = command_line::rest(&line, tool.skipped);
     if !rest.is_empty() {
         command.raw_arg(process::text(rest));
     }
-    match process::run(&mut command) {
+    command
+}
+
+/// The tool's path as it is started: it learns its name from that, and puts it before what it says.
+fn called(tool: &Tool) -> PathBuf {
+    let typed = tool.argv.first().map(PathBuf::from).unwrap_or_default();
+    let is = |a: Option<&OsStr>, b: Option<&OsStr>| a.zip(b).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b));
+    let is_program = is(tool.path.extension(), Some(OsStr::new("exe")));
+    match typed.file_name() {
+        Some(name) if is(tool.path.file_name(), Some(name)) => tool.path.with_file_name(name),
+        Some(name) if is_program && is(tool.path.file_stem(), Some(name)) => tool.path.with_file_name(name),
+        _ => tool.path.clone(),
+    }
+}
+
+fn ended_as(tool: &Tool, ended: std::io::Result<process::Ended>) -> i32 {
+    match ended {
         Ok(ended) => process::end_as(ended),
         Err(e) => complain(tool.path.as_os_str(), &e.to_string(), EXIT_NOT_EXECUTABLE),
     }

@@ -35,7 +35,7 @@ pub fn is_repeatable(invocation: &Invocation, called: &[u8], real: &Resolved) ->
     let Ok(expanded) = response_files::expand(invocation.argv.iter().skip(1), invocation.cwd_path()) else {
         return false;
     };
-    let arguments: Vec<&[u8]> = expanded.iter().map(Vec::as_slice).collect();
+    let arguments: Vec<&[u8]> = expanded.arguments.iter().map(Vec::as_slice).collect();
     let modifiers = if is_ranlib { ranlib_options(&arguments) } else { ar_modifiers(&arguments) };
     // Update by time; dates kept when extracting; metadata written or shown; a script on standard input.
     let tells_metadata = if is_ranlib { &b"Ut"[..] } else { b"UuoOvM" };

@@ -84,7 +84,8 @@ fn try_plan(invocation: &Invocation, real: Option<&Resolved>) -> Result<Plan, &'
 /// What is known of the tool: by what it is called, since some programs go by several names (llvm-objcopy as strip),
 /// if what that leads to goes by one of them as well, and is no script that anybody could have written.
 fn known(invocation: &Invocation, called: &[u8], real: &Resolved) -> Option<&'static Known> {
-    let mut arguments = response_files::expand(invocation.argv.iter().skip(1), invocation.cwd_path()).ok()?;
+    let expanded = response_files::expand(invocation.argv.iter().skip(1), invocation.cwd_path()).ok()?;
+    let mut arguments = expanded.arguments;
     // What a variable has the linker make is as good as typed.
     arguments.extend(invocation.env.value_of(b"LDEMULATION").map(<[u8]>::to_vec));
     let known = known::find(called, &arguments)?;

@@ -5,11 +5,13 @@ use std::borrow::Cow;
 
 use zccache_actors::observation::Spelled;
 use zccache_actors::plan::DeclaredInputs;
+use zccache_actors::spelling;
 use zccache_proto::ByteStrings;
 
 use super::command_line::{CommandLine, Mode, Source};
 use super::environment;
 use super::language::Language;
+use super::response_files::Expanded;
 
 /// What is declared about the compile of `source`; `dependency_file` is the one asked for.
 pub fn declared(
@@ -17,8 +19,12 @@ pub fn declared(
     source: &Source,
     dependency_file: Option<&[u8]>,
     env: &ByteStrings,
+    expanded: &Expanded,
 ) -> DeclaredInputs {
+    let file = |(path, signature): &(Vec<u8>, _)| (Spelled(path.clone()), *signature);
     DeclaredInputs {
+        arguments: expanded.arguments.clone(),
+        argument_files: expanded.files.iter().map(file).collect(),
         source: Some(Spelled(source.path.clone())),
         dependency_file: dependency_file.map(|path| Spelled(path.to_vec())),
         quote_dirs: line.quote_dirs.iter().cloned().map(Spelled).collect(),
@@ -51,9 +57,9 @@ fn search_dirs(line: &CommandLine, env: &ByteStrings) -> Vec<Spelled> {
 fn path_list(env: &ByteStrings, name: &[u8]) -> Vec<Vec<u8>> {
     match env.value_of(name) {
         None | Some(b"") => Vec::new(),
-        Some(list) => list
-            .split(|&b| b == b':')
-            .map(|dir| if dir.is_empty() { b".".to_vec() } else { dir.to_vec() })
+        Some(list) => spelling::list(list)
+            .into_iter()
+            .map(|dir| if dir.is_empty() { b".".to_vec() } else { dir })
             .collect(),
     }
 }

@@ -8,9 +8,11 @@
 //! Sources: the GCC manual ("Environment Variables Affecting GCC", "Environment Variables Affecting the
 //! preprocessor"), clang's manual pages, gettext's manual (locale), the manual page of the dynamic linker.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use zccache_actors::signature::Signature;
+use zccache_actors::spelling;
 use zccache_proto::ByteStrings;
 
 use super::names::Compiler;
@@ -151,10 +153,11 @@ pub fn key_entries(env: &ByteStrings, cwd: &Path, compiler: Compiler, any_variab
     let is_input = |name: &[u8]| {
         if any_variable { !is_ignorable(name) } else { enters_key(name, compiler) }
     };
-    let mut entries: Vec<Vec<u8>> = env.iter().filter(|e| is_input(name_of(e))).map(<[u8]>::to_vec).collect();
+    let mut entries: Vec<Vec<u8>> =
+        env.iter().filter(|e| is_input(&name_of(e))).map(<[u8]>::to_vec).collect();
     entries.extend(pwd_entry(env, cwd));
     // A stable sort by name: of several entries of one name the first is what `getenv` finds.
-    entries.sort_by(|a, b| name_of(a).cmp(name_of(b)));
+    entries.sort_by(|a, b| name_of(a).cmp(&name_of(b)));
     entries.dedup();
     entries
 }
@@ -188,7 +191,7 @@ fn pwd_entry(env: &ByteStrings, cwd: &Path) -> Option<Vec<u8>> {
 
 /// Why the environment alone forbids caching, if it does: files are appended to, timings told, or somebody else is asked.
 pub fn refusal(env: &ByteStrings, compiler: Compiler) -> Option<&'static str> {
-    env.iter().find_map(|entry| match name_of(entry) {
+    env.iter().find_map(|entry| match &name_of(entry)[..] {
         b"DEPENDENCIES_OUTPUT" | b"SUNPRO_DEPENDENCIES" => Some("dependencies_output"),
         // It may name a socket, a program or a descriptor that somebody listens at.
         b"CXX_MODULE_MAPPER" if compiler == Compiler::Gcc => Some("modules"),
@@ -214,6 +217,11 @@ pub fn undeclared(env: &ByteStrings) -> Option<&'static str> {
     const NAMES: &[&str] = &[
         "CCC_OVERRIDE_OPTIONS",
         "COMPILER_PATH",
+        "DYLD_FALLBACK_FRAMEWORK_PATH",
+        "DYLD_FALLBACK_LIBRARY_PATH",
+        "DYLD_FRAMEWORK_PATH",
+        "DYLD_INSERT_LIBRARIES",
+        "DYLD_LIBRARY_PATH",
         "GCC_COMPARE_DEBUG",
         "GCC_EXEC_PREFIX",
         "LD_AUDIT",
@@ -221,11 +229,12 @@ pub fn undeclared(env: &ByteStrings) -> Option<&'static str> {
         "LD_PRELOAD",
     ];
     let named = |name: &[u8]| NAMES.binary_search_by(|known| known.as_bytes().cmp(name)).ok();
-    env.iter().find_map(|entry| named(name_of(entry))).map(|index| NAMES[index])
+    env.iter().find_map(|entry| named(&name_of(entry))).map(|index| NAMES[index])
 }
 
-fn name_of(entry: &[u8]) -> &[u8] {
-    &entry[..entry.iter().position(|&b| b == b'=').unwrap_or(entry.len())]
+/// A variable's name as the tables have it.
+fn name_of(entry: &[u8]) -> Cow<'_, [u8]> {
+    spelling::variable(&entry[..entry.iter().position(|&b| b == b'=').unwrap_or(entry.len())])
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Only distinctions that decide between caching and passing through are made. The extensions are those of the
 //! GCC manual ("Options Controlling the Kind of Output") and of clang's driver.
 
+use zccache_actors::spelling;
+
 use super::names::Compiler;
 
 /// What an input file is to the compiler.
@@ -88,7 +90,7 @@ fn extension(path: &[u8]) -> Option<&[u8]> {
 
 /// A path's last part: what follows the last slash.
 pub fn base_name(path: &[u8]) -> &[u8] {
-    path.iter().rposition(|&b| b == b'/').map_or(path, |slash| &path[slash + 1..])
+    path.iter().rposition(|&b| spelling::is_separator(b)).map_or(path, |slash| &path[slash + 1..])
 }
 
 #[cfg(test)]

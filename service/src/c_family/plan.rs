@@ -108,9 +108,10 @@ pub fn plan(invocation: &Invocation, compiler: Compiler) -> Planned {
 
 fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'static str> {
     let cwd = invocation.cwd_path();
-    let arguments =
+    let expanded =
         response_files::expand(invocation.argv.iter().skip(1), cwd).map_err(|_| "response_file")?;
-    let line = CommandLine::parse(&arguments, compiler);
+    let arguments = &expanded.arguments[..];
+    let line = CommandLine::parse(arguments, compiler);
     let words = std::iter::once(&invocation.tool[..]).chain(arguments.iter().map(Vec::as_slice));
     let judged = judgement::judge(&line, words)?;
     if let Some(reason) = environment::refusal(&invocation.env, compiler) {
@@ -126,10 +127,10 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
             let sharing = match line.makes_memory() {
                 // It holds paths in whatever form.
                 true => None,
-                false => sharing::sharing(invocation, &arguments, &line, &outputs),
+                false => sharing::sharing(invocation, arguments, &line, &outputs),
             };
             let dependencies = outputs.dependencies.as_deref();
-            let declared = declared::declared(&line, source, dependencies, &invocation.env);
+            let declared = declared::declared(&line, source, dependencies, &invocation.env, &expanded);
             (declared, outputs.main.into_iter().chain(outputs.dependencies).collect(), sharing)
         }
         Judged::CompileEach => {
@@ -140,7 +141,7 @@ fn try_plan(invocation: &Invocation, compiler: Compiler) -> Result<Plan, &'stati
         Judged::Link => (declared::undeclared("a link"), vec![link::output(&line)], None),
     };
     let units = match judged {
-        Judged::CompileEach => units::units(invocation, &arguments, &line),
+        Judged::CompileEach => units::units(invocation, arguments, &line),
         Judged::Compile(_) | Judged::Link => Vec::new(),
     };
     Ok(Plan {

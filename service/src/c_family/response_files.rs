@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
+use zccache_actors::signature::Signature;
 use zccache_actors::sys::OsStrExt;
 
 /// Nesting depth at which expansion is refused. Build tools nest once; compilers allow far more (gcc: 2000
@@ -24,15 +25,21 @@ const ARGUMENTS_MAX: usize = 1_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotExpanded;
 
+/// Arguments without response files, and the files.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// The arguments.
+    pub arguments: Vec<Vec<u8>>,
+    /// The files as spelled, and what they were when they were read; nothing for one that is not there.
+    pub files: Vec<(Vec<u8>, Option<Signature>)>,
+}
+
 /// The arguments (`argv[0]` not among them) with every response file replaced by what it holds.
 ///
 /// # Errors
 /// [`NotExpanded`] if a file exists and cannot be read, is no regular file, or a limit is passed.
-pub fn expand<'a>(
-    arguments: impl Iterator<Item = &'a [u8]>,
-    cwd: &Path,
-) -> Result<Vec<Vec<u8>>, NotExpanded> {
-    let mut expansion = Expansion { cwd, bytes_left: BYTES_MAX, expanded: Vec::new() };
+pub fn expand<'a>(arguments: impl Iterator<Item = &'a [u8]>, cwd: &Path) -> Result<Expanded, NotExpanded> {
+    let mut expansion = Expansion { cwd, bytes_left: BYTES_MAX, expanded: Expanded::default() };
     for argument in arguments {
         expansion.add(argument, 0)?;
     }
@@ -43,7 +50,7 @@ pub fn expand<'a>(
 struct Expansion<'a> {
     cwd: &'a Path,
     bytes_left: usize,
-    expanded: Vec<Vec<u8>>,
+    expanded: Expanded,
 }
 
 impl Expansion<'_> {
@@ -53,10 +60,10 @@ impl Expansion<'_> {
             None => None,
         };
         let Some(content) = content else {
-            if self.expanded.len() >= ARGUMENTS_MAX {
+            if self.expanded.arguments.len() >= ARGUMENTS_MAX {
                 return Err(NotExpanded);
             }
-            self.expanded.push(argument.to_vec());
+            self.expanded.arguments.push(argument.to_vec());
             return Ok(());
         };
         if depth >= DEPTH_MAX {
@@ -75,9 +82,15 @@ impl Expansion<'_> {
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => {}
             Ok(_) => return Err(NotExpanded),
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                self.expanded.files.push((name.to_vec(), None));
+                return Ok(None);
+            }
             Err(_) => return Err(NotExpanded),
         }
+        // Should it change while it is read, this is not what it is when the tool runs.
+        let signature = Signature::of(path.as_path()).map_err(|_| NotExpanded)?;
+        self.expanded.files.push((name.to_vec(), Some(signature)));
         let file = std::fs::File::open(&path).map_err(|_| NotExpanded)?;
         let mut content = Vec::new();
         let limit = self.bytes_left as u64 + 1;
@@ -88,12 +101,14 @@ impl Expansion<'_> {
 }
 
 /// Splits a response file's text into arguments: white space separates, `'…'` and `"…"` keep it, a backslash
-/// takes the next byte as it is, also within quotes of either kind.
+/// takes the next byte as it is, within `"…"` a quote or another backslash. On Windows it is the same: the gcc-like drivers
+/// read such files there as they do elsewhere, so that build tools write slashes into them, or two backslashes for one.
 ///
 /// # Errors
 /// [`NotExpanded`] for what the two families or their versions read differently: NUL, vertical tab, form
 /// feed, a byte order mark (clang takes the file for UTF-16 or drops the mark), an empty or unfinished quote,
-/// a backslash at the end of a line or of the text.
+/// a backslash at the end of a line or of the text, within `'…'`, or within `"…"` before anything else (gcc from version 15
+/// on takes it for itself there, as a shell would).
 fn split(text: &[u8]) -> Result<Vec<Vec<u8>>, NotExpanded> {
     let marked = [&b"\xff\xfe"[..], b"\xfe\xff", b"\xef\xbb\xbf"].iter().any(|mark| text.starts_with(mark));
     if marked || text.iter().any(|b| matches!(b, 0 | 0x0b | 0x0c)) {
@@ -105,9 +120,10 @@ fn split(text: &[u8]) -> Result<Vec<Vec<u8>>, NotExpanded> {
     let mut bytes = text.iter().copied();
     while let Some(byte) = bytes.next() {
         match (byte, quote) {
-            (b'\\', _) => match bytes.next() {
-                None | Some(b'\n' | b'\r') => return Err(NotExpanded),
-                Some(escaped) => argument.get_or_insert_default().push(escaped),
+            (b'\\', _) => match (bytes.next(), quote) {
+                (None | Some(b'\n' | b'\r'), _) | (_, Some(b'\'')) => return Err(NotExpanded),
+                (Some(escaped), Some(_)) if !matches!(escaped, b'"' | b'\\') => return Err(NotExpanded),
+                (Some(escaped), _) => argument.get_or_insert_default().push(escaped),
             },
             (_, Some(open)) if byte == open => quote = None,
             (_, Some(_)) => argument.get_or_insert_default().push(byte),
@@ -141,7 +157,10 @@ mod tests {
         check(" \n\t", Some(&[]));
         check("-c a.c\n-o\ta.o\n", Some(&["-c", "a.c", "-o", "a.o"]));
         check(r#"'-DA="x y"' "b c" d\ e"#, Some(&[r#"-DA="x y""#, "b c", "d e"]));
-        check(r#""a\"b" '\'' x''y"#, Some(&[r#"a"b"#, "'", "xy"]));
+        check(r#""a\"b" \' x''y "c\\d""#, Some(&[r#"a"b"#, "'", "xy", r"c\d"]));
+        check(r"dir\\a.c", Some(&[r"dir\a.c"]));
+        check(r"'\''", None);
+        check(r#""a\b""#, None);
         check(r#"a "" b"#, None);
         check("a\x0bb", None);
         check("'unfinished", None);
@@ -156,7 +175,12 @@ mod tests {
         std::fs::write(dir.path().join("sub/outer"), "-c @sub/inner @inner").unwrap();
         std::fs::write(dir.path().join("sub/inner"), b"a\xff.c").unwrap();
         let got = expand([&b"@sub/outer"[..], b"@none", b"-O"].into_iter(), dir.path()).unwrap();
-        assert_eq!(got, [&b"-c"[..], b"a\xff.c", b"@inner", b"@none", b"-O"]);
+        assert_eq!(got.arguments, [&b"-c"[..], b"a\xff.c", b"@inner", b"@none", b"-O"]);
+        let files: Vec<_> =
+            got.files.iter().map(|(name, signature)| (&name[..], signature.is_some())).collect();
+        let expected: [(&[u8], bool); 4] =
+            [(b"sub/outer", true), (b"sub/inner", true), (b"inner", false), (b"none", false)];
+        assert_eq!(files, expected);
     }
 
     #[test]
@@ -167,8 +191,9 @@ mod tests {
         (2..=DEPTH_MAX + 1).for_each(|n| write(&format!("f{n}"), &format!("@f{}", n - 1)));
         write("longer", &" ".repeat(BYTES_MAX + 1));
         write("more", &"x ".repeat(ARGUMENTS_MAX + 1));
-        let count =
-            |argument: &str| expand([argument.as_bytes()].into_iter(), dir.path()).map(|all| all.len());
+        let count = |argument: &str| {
+            expand([argument.as_bytes()].into_iter(), dir.path()).map(|all| all.arguments.len())
+        };
         assert_eq!(count(&format!("@f{DEPTH_MAX}")), Ok(1));
         assert_eq!(count(&format!("@f{}", DEPTH_MAX + 1)), Err(NotExpanded));
         assert_eq!((count("@longer"), count("@more")), (Err(NotExpanded), Err(NotExpanded)));

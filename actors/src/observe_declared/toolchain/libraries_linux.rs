@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::CWD;
 
+use crate::invocation::Invocation;
 use crate::program_file::{Format, format_of};
 
 /// What loading a program reads.
@@ -16,11 +17,21 @@ pub struct Libraries {
     pub missing: Vec<Vec<u8>>,
 }
 
+/// Where libraries are looked for: the loader knows by itself.
+pub struct Search;
+
+impl Search {
+    /// For a tool that is called so.
+    pub fn new(_: &Invocation, _path: &[Vec<u8>]) -> Self {
+        Self
+    }
+}
+
 /// The libraries of the program at `path`, which is not run.
 ///
 /// # Errors
 /// If that is a script, or its loader does not tell.
-pub fn of(path: &Path) -> Result<Libraries, String> {
+pub fn of(path: &Path, _: &Search) -> Result<Libraries, String> {
     let loader = match format_of(CWD, std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str())) {
         Format::Elf(None) => return Ok(Libraries::default()),
         Format::Elf(Some(loader)) => String::from_utf8(loader).map_err(|_| "a loader of a strange name")?,
@@ -60,7 +71,7 @@ mod tests {
     #[test]
     fn a_program_is_loaded_with_its_loader_and_libc() {
         let own = std::env::current_exe().unwrap();
-        let libraries = of(&own).unwrap();
+        let libraries = of(&own, &Search).unwrap();
         let names: Vec<_> = libraries.files.iter().map(|f| String::from_utf8_lossy(f).into_owned()).collect();
         assert!(names.iter().any(|n| n.contains("/libc.so")), "{names:?}");
         assert!(names[0].contains("/ld-"), "{names:?}");
@@ -70,6 +81,6 @@ mod tests {
     fn scripts_are_refused() {
         let temp = tempfile::tempdir().unwrap();
         std::fs::write(temp.path().join("gcc"), "#!/bin/sh\n").unwrap();
-        assert!(of(&temp.path().join("gcc")).is_err());
+        assert!(of(&temp.path().join("gcc"), &Search).is_err());
     }
 }

@@ -46,7 +46,7 @@ impl Watch {
     }
 
     /// The first name that came, went or was replaced, if one did.
-    pub fn changed(&self) -> Option<String> {
+    pub fn changed(&mut self) -> Option<String> {
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
@@ -86,13 +86,13 @@ mod tests {
             (temp.path().join("missing"), HashSet::new()),
         ]);
         std::fs::create_dir(temp.path().join("dir")).unwrap();
-        let watch = Watch::new(&steps).unwrap();
+        let mut watch = Watch::new(&steps).unwrap();
         std::fs::write(temp.path().join("a.o"), "").unwrap();
         assert_eq!(watch.changed(), None);
         std::fs::write(temp.path().join("a.h"), "").unwrap();
         std::fs::remove_file(temp.path().join("a.h")).unwrap();
         assert_eq!(watch.changed().as_deref(), Some("a.h"));
-        let watch = Watch::new(&steps).unwrap();
+        let mut watch = Watch::new(&steps).unwrap();
         std::fs::rename(temp.path().join("dir"), temp.path().join("else")).unwrap();
         std::fs::rename(temp.path().join("else"), temp.path().join("dir")).unwrap();
         assert_eq!(watch.changed().as_deref(), Some("dir"));
