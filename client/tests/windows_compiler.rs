@@ -152,10 +152,7 @@ fn program(name: &str) -> PathBuf {
 fn a_second_compile_is_a_hit_until_anything_that_it_read_is_another() {
     let place = Place::new();
     place.write("two/h.h", "#define VALUE 1\n");
-    place.write(
-        "a.c",
-        "#include <stddef.h>\n#include \"h.h\"\nint f(void) { return VALUE + (int)sizeof(size_t); }\n",
-    );
+    place.write("a.c", "#include \"h.h\"\nint f(void) { return VALUE; }\n");
     let plain = ["-c", "a.c", "-Ione", "-Itwo", "-o", "a.o"];
     let compile = || place.compile(&plain, &["a.o"]);
     assert_eq!(compile(), MISS);
