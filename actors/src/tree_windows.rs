@@ -7,6 +7,7 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::os::windows::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::ptr::{null, null_mut};
+use std::time::{Duration, Instant};
 
 use windows_sys::Win32::Foundation::{ERROR_ALREADY_EXISTS, INVALID_HANDLE_VALUE};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
@@ -29,6 +30,13 @@ use crate::sys::BorrowedFd;
 
 /// The exit status of a tool that was killed: what a shell says of one that was interrupted (`STATUS_CONTROL_C_EXIT`).
 const KILLED_STATUS: u32 = 0xC000_013A;
+
+/// How long a tool's processes may outlive it without having been left behind: its console is kept by a process of the
+/// system's that ends a moment after it. What is left on purpose stays for longer.
+const LEFT_BEHIND_AFTER: Duration = Duration::from_millis(200);
+
+/// How often is looked whether they are gone: a small part of that, and of what starting a process takes.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Has the tool wait until its tree is made. It opens no window: we have no console that it could share.
 pub fn prepare(command: &mut Command, _umask: u32) {
@@ -96,6 +104,17 @@ impl Tree {
 
     /// Whether processes are left. They are left alone from now on, as they would be without us.
     pub fn release(&self) -> bool {
+        let end = Instant::now() + LEFT_BEHIND_AFTER;
+        let mut are_left = self.has_processes();
+        while are_left && Instant::now() < end {
+            std::thread::sleep(LOOK_INTERVAL);
+            are_left = self.has_processes();
+        }
+        let _ = self.limit(0);
+        are_left
+    }
+
+    fn has_processes(&self) -> bool {
         let mut known = JOBOBJECT_BASIC_ACCOUNTING_INFORMATION::default();
         // SAFETY: the structure is ours and of the length given.
         let told = unsafe {
@@ -109,7 +128,6 @@ impl Tree {
                 null_mut(),
             )
         };
-        let _ = self.limit(0);
         told == 0 || known.ActiveProcesses > 0
     }
 }
