@@ -206,9 +206,12 @@ pub fn refusal(env: &ByteStrings, compiler: Compiler) -> Option<&'static str> {
 }
 
 /// Whether a variable brings code or options of somebody's own into the compiler, which may read any other.
-pub fn brings_code(env: &ByteStrings) -> bool {
-    const NAMES: &[&[u8]] = &[b"CCC_OVERRIDE_OPTIONS", b"LD_AUDIT", b"LD_PRELOAD"];
-    NAMES.iter().any(|name| env.value_of(name).is_some_and(|value| !value.is_empty()))
+pub fn brings_code(env: &ByteStrings, compiler: Compiler) -> bool {
+    let names: &[&[u8]] = match compiler {
+        Compiler::Gcc => &[b"LD_AUDIT", b"LD_PRELOAD"],
+        Compiler::Clang => &[b"CCC_OVERRIDE_OPTIONS", b"LD_AUDIT", b"LD_PRELOAD"],
+    };
+    names.iter().any(|name| env.value_of(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// The first variable that makes a compile do what its command line does not say, so that a dependency file

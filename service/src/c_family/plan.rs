@@ -179,7 +179,7 @@ fn policy(compiler: Compiler, judged: Judged<'_>) -> &'static Policy {
 
 fn key_env(invocation: &Invocation, line: &CommandLine, asks_processor: bool) -> Vec<Vec<u8>> {
     let cwd = invocation.cwd_path();
-    let reads_any = line.reads_any_variable || environment::brings_code(&invocation.env);
+    let reads_any = line.reads_any_variable || environment::brings_code(&invocation.env, line.compiler);
     let mut entries = environment::key_entries(&invocation.env, cwd, line.compiler, reads_any);
     if asks_processor {
         entries.push(native_cpu::key_entry().to_vec());
