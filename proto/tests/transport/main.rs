@@ -8,6 +8,7 @@
 mod platform;
 
 use std::io::{ErrorKind, Read, Write};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use zccache_proto::async_transport::{Connection as Served, Listener};
@@ -126,42 +127,45 @@ async fn large_frames_cross_both_ways() {
     .await;
 }
 
+/// The next client. It is told so by `let_in`: clients that come while nobody is let in are taken in no certain order
+/// where there is a pool of instances, and one that has left by then is none at all.
+async fn let_next_in(listener: &Listener, let_in: &mpsc::Sender<()>) -> Served {
+    let connection = listener.accept().await.unwrap().into_connection().unwrap();
+    let_in.send(()).unwrap();
+    connection
+}
+
 #[tokio::test]
 async fn a_close_within_a_frame_is_told_from_a_clean_one() {
+    let (let_in, is_in) = mpsc::channel();
     against(
-        |endpoint| {
-            raw(&endpoint).write_all(b"\x09\0\0\0half").unwrap();
-            raw(&endpoint).write_all(b"\x09\0").unwrap();
-            drop(raw(&endpoint));
+        move |endpoint| {
+            for bytes in [&b"\x09\0\0\0half"[..], b"\x09\0", b""] {
+                let mut stream = raw(&endpoint);
+                is_in.recv().unwrap();
+                stream.write_all(bytes).unwrap();
+            }
             // And the same towards the client.
-            assert!(matches!(
-                connect(&endpoint).recv::<Reply>(),
-                Err(RecvError::ClosedMidFrame { received: 8 })
-            ));
-            assert!(matches!(connect(&endpoint).recv::<Reply>(), Err(RecvError::Closed)));
+            let mut connection = connect(&endpoint);
+            is_in.recv().unwrap();
+            assert!(matches!(connection.recv::<Reply>(), Err(RecvError::ClosedMidFrame { received: 8 })));
+            let mut connection = connect(&endpoint);
+            is_in.recv().unwrap();
+            assert!(matches!(connection.recv::<Reply>(), Err(RecvError::Closed)));
         },
         async |listener| {
             for expected in [8, 2] {
-                let error = echo_pings(listener.accept().await.unwrap().into_connection().unwrap()).await;
+                let error = echo_pings(let_next_in(&listener, &let_in).await).await;
                 assert!(
                     matches!(error, RecvError::ClosedMidFrame { received } if received == expected),
                     "{error:?}"
                 );
             }
-            assert!(matches!(
-                echo_pings(listener.accept().await.unwrap().into_connection().unwrap()).await,
-                RecvError::Closed
-            ));
-            listener
-                .accept()
-                .await
-                .unwrap()
-                .into_connection()
-                .unwrap()
-                .send_encoded(b"\x09\0\0\0half")
-                .await
-                .unwrap();
-            drop(listener.accept().await.unwrap().into_connection().unwrap());
+            assert!(matches!(echo_pings(let_next_in(&listener, &let_in).await).await, RecvError::Closed));
+            let mut connection = let_next_in(&listener, &let_in).await;
+            connection.send_encoded(b"\x09\0\0\0half").await.unwrap();
+            drop(connection);
+            drop(let_next_in(&listener, &let_in).await);
         },
     )
     .await;
@@ -189,14 +193,14 @@ async fn a_peer_that_closes_at_once_is_an_error_and_no_signal() {
 
 #[tokio::test]
 async fn over_long_frames_are_refused_on_both_sides() {
+    let (let_in, is_in) = mpsc::channel();
     against(
-        |endpoint| {
-            let _stays = {
-                let mut stream = raw(&endpoint);
-                stream.write_all(&[0xff; 64]).unwrap();
-                stream
-            };
+        move |endpoint| {
+            let mut stays = raw(&endpoint);
+            is_in.recv().unwrap();
+            stays.write_all(&[0xff; 64]).unwrap();
             let mut connection = connect(&endpoint);
+            is_in.recv().unwrap();
             let huge = serde_bytes::ByteBuf::from(vec![0; FRAME_BYTES_MAX]);
             assert!(connection.send(&huge).unwrap_err().to_string().contains("over the limit"));
             connection.send(&Request::Ping { nonce: 1 }).unwrap();
@@ -206,9 +210,9 @@ async fn over_long_frames_are_refused_on_both_sides() {
             ));
         },
         async |listener| {
-            let error = echo_pings(listener.accept().await.unwrap().into_connection().unwrap()).await;
+            let error = echo_pings(let_next_in(&listener, &let_in).await).await;
             assert!(matches!(error, RecvError::Frame(FrameError::TooLarge { .. })), "{error:?}");
-            let mut connection = listener.accept().await.unwrap().into_connection().unwrap();
+            let mut connection = let_next_in(&listener, &let_in).await;
             // Nothing of the refused message was sent.
             assert!(matches!(connection.recv().await, Ok(Request::Ping { nonce: 1 })));
             connection.send_encoded(&[0xff; 64]).await.unwrap();
@@ -303,7 +307,7 @@ async fn the_time_out_is_for_the_whole_frame_however_slowly_it_drips() {
 
 #[tokio::test]
 async fn after_a_time_out_an_async_connection_goes_on_within_the_frame() {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = mpsc::channel();
     against(
         move |endpoint| {
             let mut stream = raw(&endpoint);
