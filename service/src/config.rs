@@ -108,7 +108,7 @@ pub struct Shown {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Read {
         /// Which file.
         path: PathBuf,
@@ -367,7 +367,9 @@ mod tests {
             let config = if name == "ZCCACHE_CONFIG" { named.clone() } else { None };
             set.or(config).or(home)
         };
-        Config::load(var).map_err(|e| e.to_string().replace(&*path.to_string_lossy(), "FILE"))
+        // As `main` prints it.
+        let told = |e: ConfigError| format!("{:#}", anyhow::Error::from(e));
+        Config::load(var).map_err(|e| told(e).replace(&*path.to_string_lossy(), "FILE"))
     }
 
     #[test]
@@ -427,6 +429,8 @@ mod tests {
             let error = load(Some(file), vars).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
         }
-        assert!(load(None, &[("ZCCACHE_CONFIG", "/nonexistent")]).unwrap_err().starts_with("/nonexistent: "));
+        let missing = load(None, &[("ZCCACHE_CONFIG", "/nonexistent")]).unwrap_err();
+        assert!(missing.starts_with("/nonexistent: cannot be read: "), "{missing}");
+        assert_eq!(missing.matches("os error 2").count(), 1, "{missing}");
     }
 }
