@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts the other caches into an environment of their own below target/, fetches the sources of Lua and of two Rust projects,
-# and runs the benchmarks; one part of them (warm, cold, records, tools, rust) if BENCH_ONLY names it.
+# Puts the other caches into an environment of their own below target/, fetches the sources of Lua, of HDF5 and of two Rust
+# projects, and runs the benchmarks; one part of them (warm, cold, records, tools, project, rust) if BENCH_ONLY names it.
 #
 #   bench.sh DIRECTORY-OF-THE-BINARIES
 #
@@ -21,10 +21,11 @@ done
 
 temp=$(mktemp -d "${TMPDIR:-/tmp}/zccache-bench.XXXXXX")
 trap 'rm -rf "$temp"' EXIT
-mkdir "$temp/lua" "$temp/rust"
-lua=$("$scripts/fetch-lua.sh" "$temp/lua")
+mkdir "$temp/lua" "$temp/hdf5" "$temp/rust"
+lua=$("$scripts/fetch-sources.sh" "$temp/lua" lua)
+hdf5=$("$scripts/fetch-sources.sh" "$temp/hdf5" hdf5)
 # Those of the demonstration.
 ripgrep=$("$scripts/fetch-rust.sh" "$temp/rust" ripgrep 14.1.1)
 b3sum=$("$scripts/fetch-rust.sh" "$temp/rust" b3sum 1.5.5)
 
-"$binaries/bench" "$binaries" "$peers/bin" "$lua" "$ripgrep" "$b3sum"
+"$binaries/bench" "$binaries" "$peers/bin" "$lua" "$hdf5" "$ripgrep" "$b3sum"

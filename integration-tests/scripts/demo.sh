@@ -29,7 +29,7 @@ fail() { echo "demo: $*" >&2; exit 1; }
 
 fetch_lua() {
   mkdir -p "$temp/fetch"
-  lua_sources=$("$scripts/fetch-lua.sh" "$temp/fetch") || fail 'no Lua'
+  lua_sources=$("$scripts/fetch-sources.sh" "$temp/fetch" lua) || fail 'no Lua'
 }
 
 # The two builds. Arguments: the launcher, or nothing; the object directory, fresh.

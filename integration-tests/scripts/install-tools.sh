@@ -19,7 +19,7 @@ case ${1:-} in
          wanted+=$'\ninclude-what-you-use iwyu\nflex flex\nbison bison\nprotoc protobuf-compiler\nmoc qtbase5-dev-tools'
          wanted+=$'\nld.gold binutils\nld.lld lld\nmold mold\nmkfs.btrfs btrfs-progs\nmkfs.xfs xfsprogs\nllvm-ar llvm\nemcc emscripten\nnode nodejs' ;;
   demo)  wanted=$c_and_cpp ;;
-  bench) wanted=$'gcc gcc\ng++ g++\npython3 python3\nensurepip python3-venv\nccache ccache\nclang-tidy clang-tidy\nemcc emscripten\nnode nodejs' ;;
+  bench) wanted=$'gcc gcc\ng++ g++\ncmake cmake\nninja ninja-build\npython3 python3\nensurepip python3-venv\nccache ccache\nclang-tidy clang-tidy\nemcc emscripten\nnode nodejs' ;;
   *)     echo "usage: $0 test|demo|bench" >&2; exit 2 ;;
 esac
 

@@ -7,6 +7,7 @@
 mod contestant;
 mod many;
 mod observer;
+mod project;
 mod records;
 mod restart;
 mod rust;
@@ -34,17 +35,21 @@ const BARE_ROUNDS: usize = 3;
 /// Rounds of a cold build.
 const COLD_ROUNDS: usize = 7;
 
+/// What is built of other people's sources, and where those are.
+pub struct Sources<'a> {
+    /// Lua's C files.
+    pub lua: &'a Path,
+    /// HDF5, as it is published.
+    pub hdf5: &'a Path,
+    /// Projects in Rust.
+    pub rust: &'a [PathBuf],
+}
+
 /// Runs all benchmarks and prints their tables; of `only` one part if that is named.
 ///
 /// # Errors
 /// If a file cannot be written, the bare compiler fails, or a contestant's result is not the bare one's.
-pub fn run(
-    ours: &Path,
-    peers: &Path,
-    lua: &Path,
-    projects: &[PathBuf],
-    only: Option<&str>,
-) -> io::Result<()> {
+pub fn run(ours: &Path, peers: &Path, sources: &Sources<'_>, only: Option<&str>) -> io::Result<()> {
     let place = tempfile::Builder::new().prefix("zcb-").tempdir()?;
     // Commands run elsewhere, where a relative path would lead nowhere.
     let (ours, peers) = (std::path::absolute(ours)?, std::path::absolute(peers)?);
@@ -61,7 +66,7 @@ pub fn run(
         warm(&contestants, &cpp, place.path())?;
     }
     if is_asked("cold") {
-        let lua = workload::Lua::read(lua)?;
+        let lua = workload::Lua::read(sources.lua)?;
         cold_compiles(&contestants, &cpp, &lua, place.path())?;
         observer::run(&ours, &lua, &cpp, place.path())?;
         restart::run(&contestants, place.path())?;
@@ -72,8 +77,11 @@ pub fn run(
     if is_asked("tools") {
         tools::run(&contestants, place.path())?;
     }
+    if is_asked("project") {
+        project::run(&contestants, sources.hdf5, place.path())?;
+    }
     if is_asked("rust") {
-        rust::run(&contestants, projects, place.path())?;
+        rust::run(&contestants, sources.rust, place.path())?;
     }
     for contestant in &contestants {
         contestant.report();

@@ -52,12 +52,27 @@ impl Contestant {
 
     /// Cargo in a project, with itself before the compiler.
     pub fn cargo(&self, cargo: &Path, project: &Path) -> Command {
-        let mut command = Command::new(cargo);
-        command.current_dir(project).env_clear().envs(self.env.iter().cloned());
+        let mut command = self.own_command(cargo, project);
         if let Kind::Launcher(launcher) = &self.kind {
             command.env("RUSTC_WRAPPER", launcher);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stdout(Stdio::null());
+        command
+    }
+
+    /// What it has a shell run for a compiler's command line.
+    pub fn line(&self, line: &str) -> String {
+        match &self.kind {
+            Kind::Instead(program) => program.display().to_string(),
+            Kind::Bare => line.into(),
+            Kind::Launcher(launcher) => format!("{} {line}", launcher.display()),
+        }
+    }
+
+    /// A program that runs it, in its environment.
+    pub fn own_command(&self, program: &Path, directory: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(directory).env_clear().envs(self.env.iter().cloned()).stdin(Stdio::null());
         command
     }
 
@@ -68,9 +83,8 @@ impl Contestant {
             Kind::Bare => (Path::new(&words[0]), &words[1..]),
             Kind::Launcher(launcher) => (launcher, words),
         };
-        let mut command = Command::new(program);
-        command.args(rest).current_dir(directory).env_clear().envs(self.env.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut command = self.own_command(program, directory);
+        command.args(rest).stdout(Stdio::null());
         command
     }
 

@@ -18,6 +18,12 @@ impl Budget {
     pub const COLD: Self = Self { ratio: 1.15 };
     /// A cold compile of a large file against the bare one.
     pub const COLD_LARGE: Self = Self { ratio: 1.02 };
+    /// A cold build of a whole project against the bare one.
+    pub const COLD_PROJECT: Self = Self { ratio: 1.05 };
+    /// A warm build by ninja against one with `/bin/true` for a compiler, which is ninja's own cost.
+    pub const WARM_PROJECT: Self = Self { ratio: 1.3 };
+    /// A build after an edit against the bare one.
+    pub const EDITED_PROJECT: Self = Self { ratio: 1.03 };
     /// A cold build by Cargo against the bare one.
     pub const COLD_RUST: Self = Self { ratio: 1.05 };
     /// A warm build by Cargo into an empty target directory against the bare one: build scripts still run.

@@ -9,15 +9,16 @@ use zccache_integration_tests::bench;
 
 fn main() -> ExitCode {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [ours, peers, lua, projects @ ..] = &arguments[..] else {
+    let [ours, peers, lua, hdf5, projects @ ..] = &arguments[..] else {
         eprintln!(
-            "usage: bench DIRECTORY-OF-OUR-BINARIES DIRECTORY-OF-THE-PEERS DIRECTORY-OF-LUAS-SOURCES RUST-PROJECT..."
+            "usage: bench DIRECTORY-OF-OUR-BINARIES DIRECTORY-OF-THE-PEERS LUAS-SOURCES HDF5S-SOURCES RUST-PROJECT..."
         );
         return ExitCode::from(2);
     };
     // One part of it alone, for who works on that.
     let only = std::env::var("BENCH_ONLY").ok().filter(|part| !part.is_empty());
-    match bench::run(ours, peers, lua, projects, only.as_deref()) {
+    let sources = bench::Sources { lua, hdf5, rust: projects };
+    match bench::run(ours, peers, &sources, only.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("bench: failed to {e}");
