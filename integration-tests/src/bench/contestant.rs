@@ -148,6 +148,18 @@ impl Contestant {
         found.map(|(_, directory)| directory.into()).unwrap_or_default()
     }
 
+    /// How often our service has served a result.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub fn hits(&self) -> io::Result<u64> {
+        let Some((program, rest)) = self.report.split_first() else { return Ok(0) };
+        let mut command = self.own_command(Path::new(program), Path::new("/"));
+        let stats: serde_json::Value =
+            serde_json::from_slice(&command.args(rest).arg("--json").output()?.stdout)?;
+        stats["hits"].as_u64().ok_or_else(|| io::Error::other("read the service's hits"))
+    }
+
     /// Prints what it says of its hits and misses, if it is asked.
     pub fn report(&self) {
         if let Some((program, rest)) = self.report.split_first() {

@@ -29,6 +29,10 @@ const HITS: usize = 60;
 /// How long nothing is asked of a service before its memory is looked at.
 const REST: Duration = Duration::from_secs(3);
 
+/// How long an index may take until it is open, and how often it is looked whether it is.
+const OPENING_MAX: Duration = Duration::from_secs(600);
+const OPENING_STEP: Duration = Duration::from_millis(100);
+
 /// Prints for each number of results what a service with so many takes.
 ///
 /// # Errors
@@ -53,9 +57,14 @@ pub fn run(binaries: &Path, place: &Path) -> io::Result<()> {
             service.start()?;
             starts.push(from.elapsed());
         }
+        let opened = opened(&service, &words, place)?;
         std::thread::sleep(REST);
         let bytes = service.service_memory_bytes().unwrap_or_default();
         println!("start to the first answer {:.1} ms ({STARTS} starts)", median(&sorted(&starts)));
+        println!(
+            "hits from {:.1} s after it: until then the index is being opened, and tools are run",
+            opened.as_secs_f64()
+        );
         println!("memory of the service then {:.1} MiB", bytes as f64 / f64::from(1 << 20));
         services.push((results, service, Vec::new()));
     }
@@ -73,6 +82,21 @@ pub fn run(binaries: &Path, place: &Path) -> io::Result<()> {
         println!("a hit among {results} results: {:.2} ms ({HITS} hits)", median(&sorted(hits)));
     }
     Ok(())
+}
+
+/// How long it takes until a service that has just been started finds what is not in its head start: a hit, which the
+/// index must be open for.
+fn opened(service: &Contestant, words: &[String], place: &Path) -> io::Result<Duration> {
+    let from = Instant::now();
+    let before = service.hits()?;
+    while service.hits()? == before {
+        if from.elapsed() > OPENING_MAX {
+            return Err(io::Error::other("find a result: the index is not opened"));
+        }
+        super::timed(service, words, place)?;
+        std::thread::sleep(OPENING_STEP);
+    }
+    Ok(from.elapsed())
 }
 
 /// Fills the cache of a service that does not run.
