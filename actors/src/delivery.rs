@@ -27,7 +27,7 @@ use beside::Beside;
 use crate::blobs::Blobs;
 use crate::default_acl;
 use crate::faults;
-use crate::freshness::WorkingDirectory;
+use crate::freshness::{Inputs, WorkingDirectory};
 use crate::lease::Lease;
 use crate::record::{Output, OutputFile};
 use crate::signature::Signature;
@@ -130,6 +130,21 @@ pub fn stage(
 }
 
 impl Delivery {
+    /// The same, unless one of the files that would go is an input of this result: the tool would refuse to write over its
+    /// source, or find a header already gone.
+    ///
+    /// # Errors
+    /// That it is so; nothing was changed then.
+    pub fn sparing(self, inputs: &Inputs) -> Result<Self, DeliveryError> {
+        let staged = self.staged.iter().filter_map(|file| Some((&file.path[..], file.old?)));
+        let removed = self.removed.iter().map(|(path, old)| (&path[..], *old));
+        let is_input = |(path, old): &(&[u8], Old)| inputs.include((old.dev, old.ino), path);
+        match staged.chain(removed).find(is_input) {
+            Some((path, _)) => Err(DeliveryError::Unusual(String::from_utf8_lossy(path).into_owned())),
+            None => Ok(self),
+        }
+    }
+
     /// Puts the files in place, and removes what the tool removed.
     ///
     /// # Errors
@@ -168,7 +183,9 @@ fn check_place(
     let is_replaced = file.is_some_and(|f| f.replaces) && stat.st_size > 0;
     let is_same_when_written = || {
         let mode = stat.st_mode & 0o7777;
-        stat.st_nlink == 1 && file.is_none_or(|f| mode == f.mode && can_be_written(cwd, path, mode))
+        stat.st_nlink == 1
+            && !default_acl::has_attributes(cwd, path)
+            && file.is_none_or(|f| mode == f.mode && can_be_written(cwd, path, mode))
     };
     if is_ours && (is_replaced || is_same_when_written()) { Ok(Some(old)) } else { Err(unusual()) }
 }

@@ -92,6 +92,24 @@ struct Directory {
     mount: Option<u64>,
 }
 
+/// The files whose contents a record was found to rest on, as they were found.
+pub struct Inputs {
+    record: Arc<Record>,
+    /// Per observation.
+    found: Vec<Option<Signature>>,
+}
+
+impl Inputs {
+    /// Whether this file is one of them, by another name than `path`. A tool that writes what it reads has read it as
+    /// `path`, and that is part of its record; by another name it is not what it was when the record was made.
+    pub fn include(&self, file: (u64, u64), path: &[u8]) -> bool {
+        let is_it = |(o, found): (&Observation, &Option<Signature>)| {
+            identity(found) == Some(file) && matches!(o.fact, Fact::Content { .. }) && o.path.0 != path
+        };
+        self.record.observations.iter().zip(&self.found).any(is_it)
+    }
+}
+
 /// What does not hold: the path, for `why`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
@@ -132,7 +150,7 @@ impl LiveRecord {
     /// # Errors
     /// One that does not hold.
     pub fn check(&self, cwd: &Arc<WorkingDirectory>, files: &Arc<FileTable>) -> Result<(), Broken> {
-        self.check_and(cwd, files, || ())
+        self.check_and(cwd, files, || ()).map(drop)
     }
 
     /// Checks every observation, and does `also`, whose result counts only if all hold: in the meantime where a
@@ -145,7 +163,7 @@ impl LiveRecord {
         cwd: &Arc<WorkingDirectory>,
         files: &Arc<FileTable>,
         also: impl FnOnce() -> T,
-    ) -> Result<T, Broken> {
+    ) -> Result<(T, Inputs), Broken> {
         let memo = self.memo();
         let look = || self.look(cwd, files, false, also);
         let (seen, fresh, also) = look().inspect_err(|broken| self.suspect(broken))?;
@@ -155,7 +173,7 @@ impl LiveRecord {
         if fresh != *memo {
             *self.memo.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
-        Ok(also)
+        Ok((also, Inputs { record: Arc::clone(&self.record), found: seen }))
     }
 
     /// Makes sure that `record` holds, each file being as its signature says, and notes which names are one file.
@@ -470,7 +488,7 @@ mod tests {
             names.iter().map(fact).chain(absent).collect()
         });
         let cwd = Arc::new(WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap());
-        let checked = || f.live.check_and(&cwd, &f.files, || "done");
+        let checked = || f.live.check_and(&cwd, &f.files, || "done").map(|(done, _)| done);
         for (round, name) in names.iter().enumerate() {
             assert_eq!(checked(), Ok("done"), "{name}");
             let broken = if round % 5 == 0 {

@@ -14,7 +14,7 @@ use crate::connection::{End, Peers, send};
 use crate::counters::count;
 use crate::delivery::{Delivery, DeliveryError, stage};
 use crate::faults;
-use crate::freshness::LiveRecord;
+use crate::freshness::{Inputs, LiveRecord};
 use crate::key::environment_digest;
 use crate::manifest::Manifest;
 use crate::reach;
@@ -35,26 +35,30 @@ pub fn at_once(
     peers: &Peers,
     laps: &mut Laps,
 ) -> Option<Arc<LiveRecord>> {
-    let (live, staged) = find(order, manifest, peers)?;
+    let (live, staged, inputs) = find(order, manifest, peers)?;
     let Staged::Now(staged) = staged else { return None };
     laps.lap(Phase::Check);
-    let delivered = staged.and_then(|delivery| delivery.place(&order.lease));
+    let delivered = staged
+        .and_then(|delivery| delivery.sparing(&inputs))
+        .and_then(|delivery| delivery.place(&order.lease));
     laps.lap(Phase::Place);
     settle(delivered, live, manifest, peers)
 }
 
 /// The first record that holds, delivered; `None` if the tool has to run.
 pub async fn however_long(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<Arc<LiveRecord>> {
-    let (live, staged) = find(order, manifest, peers)?;
+    let (live, staged, inputs) = find(order, manifest, peers)?;
     let (delivering, blobs) = (Arc::clone(&live), Arc::clone(&peers.blobs));
     let (cwd, lease) = (Arc::clone(&order.cwd), Arc::clone(&order.lease));
     let delivered = match staged {
-        Staged::Now(staged) => staged.and_then(|delivery| delivery.place(&lease)),
+        Staged::Now(staged) => {
+            staged.and_then(|delivery| delivery.sparing(&inputs)).and_then(|delivery| delivery.place(&lease))
+        }
         // Should the client go meanwhile, its lease ends, and nothing is put in place any more.
         Staged::TakesLong => {
             let deliver = move || {
                 let outputs = &delivering.record.result.outputs;
-                stage(outputs, &blobs, &cwd)?.place(&lease)
+                stage(outputs, &blobs, &cwd)?.sparing(&inputs)?.place(&lease)
             };
             tokio::task::spawn_blocking(deliver).await.ok()?
         }
@@ -75,7 +79,7 @@ fn bytes(record: &Record) -> u64 {
     record.result.outputs.iter().filter_map(|output| output.file.map(|file| file.bytes)).sum()
 }
 
-fn find(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<(Arc<LiveRecord>, Staged)> {
+fn find(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<(Arc<LiveRecord>, Staged, Inputs)> {
     let environment = std::cell::OnceCell::new();
     let accepts = |record: &Record| {
         let digest = || *environment.get_or_init(|| environment_digest(&order.invocation));
@@ -92,7 +96,7 @@ fn find(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<(Arc<LiveRe
         }
         Staged::Now(stage(outputs, &peers.blobs, &order.cwd))
     };
-    let (live, staged) = match manifest.find(&order.cwd, &peers.files, accepts, staged) {
+    let (live, staged, inputs) = match manifest.find(&order.cwd, &peers.files, accepts, staged) {
         Ok(found) => found,
         Err(broken) => {
             if let Some(broken) = broken {
@@ -102,7 +106,7 @@ fn find(order: &Order, manifest: &Manifest, peers: &Peers) -> Option<(Arc<LiveRe
         }
     };
     if live.record.result.outputs.iter().all(may_write) {
-        return Some((live, staged));
+        return Some((live, staged, inputs));
     }
     tracing::warn!(key = %order.key.0.to_hex(), "a stored result would write where its request could not have");
     peers.counters.degraded.count("record_out_of_reach");

@@ -96,7 +96,7 @@ fn from_other_place(
     shared: &Manifest,
     peers: &Peers,
 ) -> Option<(Record, Vec<PendingBlob>)> {
-    let (live, ()) = shared.find(&order.cwd, &peers.files, |_| true, |_| ()).ok()?;
+    let (live, (), _) = shared.find(&order.cwd, &peers.files, |_| true, |_| ()).ok()?;
     match localise(&live.record, &request.standpoint, &order.plan, &peers.blobs) {
         Ok(local) => {
             shared.note_use(&live, peers.hot.clock.stamp());

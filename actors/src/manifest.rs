@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 
 use crate::faults;
 use crate::file_table::FileTable;
-use crate::freshness::{Broken, LiveRecord, WorkingDirectory};
+use crate::freshness::{Broken, Inputs, LiveRecord, WorkingDirectory};
 use crate::head_start::HeadStart;
 use crate::key::RequestKey;
 use crate::readiness::Readiness;
@@ -83,8 +83,8 @@ impl Manifest {
         self.held().into_iter().map(|held| (Arc::clone(&held.live), held.used())).collect()
     }
 
-    /// The first record that holds, as seen from `cwd`, and what `also` made of it (see [`LiveRecord::check_and`]);
-    /// `accepts` decides on what is not an observation.
+    /// The first record that holds, as seen from `cwd`, what `also` made of it (see [`LiveRecord::check_and`]), and the
+    /// files that it rests on; `accepts` decides on what is not an observation.
     ///
     /// # Errors
     /// What broke the newest record; nothing if there is no record.
@@ -94,7 +94,7 @@ impl Manifest {
         files: &Arc<FileTable>,
         accepts: impl Fn(&Record) -> bool,
         also: impl Fn(&Record) -> T,
-    ) -> Result<(Arc<LiveRecord>, T), Option<Broken>> {
+    ) -> Result<(Arc<LiveRecord>, T, Inputs), Option<Broken>> {
         self.looked_at_ms.store(now_ms(), Ordering::Relaxed);
         let mut broken = None;
         for live in self.held().into_iter().map(|held| held.live).filter(|live| accepts(&live.record)) {
@@ -103,10 +103,10 @@ impl Manifest {
                 None if output_bytes(&live.record) <= EARLY_BYTES_MAX => {
                     live.check_and(cwd, files, || also(&live.record))
                 }
-                _ => live.check(cwd, files).map(|()| also(&live.record)),
+                _ => live.check_and(cwd, files, || ()).map(|((), inputs)| (also(&live.record), inputs)),
             };
             match checked {
-                Ok(also) => return Ok((live, also)),
+                Ok((also, inputs)) => return Ok((live, also, inputs)),
                 Err(b) => broken = broken.or(Some(b)),
             }
         }

@@ -63,6 +63,7 @@ impl Observer for DeclaredObserver {
             sightings: Vec::new(),
             listings: Vec::new(),
             effects: Vec::new(),
+            reread: Vec::new(),
             programs: Vec::new(),
             asked_time: false,
             unstorable: None,

@@ -167,6 +167,7 @@ impl Observer for ObservedObserver {
         Ok(Observed {
             exit: ended.exit,
             effects: testimony.effects,
+            reread: testimony.reread,
             listings: testimony.listings,
             programs: testimony.programs,
             asked_time,

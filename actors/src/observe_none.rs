@@ -22,6 +22,7 @@ impl Observer for Unobserved {
             sightings: Vec::new(),
             listings: Vec::new(),
             effects: Vec::new(),
+            reread: Vec::new(),
             programs: Vec::new(),
             asked_time: false,
             unstorable: Some(why),

@@ -56,6 +56,8 @@ pub struct Observed {
     pub sightings: Vec<Sighting>,
     /// What it left behind.
     pub effects: Vec<Effect>,
+    /// Files among these that it read again after it had begun to write them: a header in an output's place.
+    pub reread: Vec<Spelled>,
     /// The names in the directories that it listed, as they were then, if the policy has a review that asks for them.
     pub listings: Vec<Listing>,
     /// Programs it ran, as spelled (the tool itself among them), each once.

@@ -93,6 +93,12 @@ pub async fn prepare(
     {
         return Err(Unstorable::PassingFailure.into());
     }
+    // What the text of its place said before is not known any more, and elsewhere it would not be written over.
+    if let (Some(_), Some(path)) =
+        (&plan.sharing, observed.reread.iter().find(|path| plan.outputs.contains(path)))
+    {
+        return Err(Unstorable::InputChanged(path.0.escape_ascii().to_string()).into());
+    }
     let captured = captured?;
     let (mut variables, any_variable) = match reviewed {
         Variables::None => (Vec::new(), false),

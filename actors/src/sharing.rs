@@ -303,6 +303,11 @@ pub fn localise(
     for output in &mut local.result.outputs {
         let number = origin.number_of(output).ok_or_else(unusable)?;
         output.path = here.outputs.get(number).ok_or_else(unusable)?.clone();
+        // The tool that made it did not write what it read, as it would here.
+        if record.observations.iter().any(|o| o.path == output.path && matches!(o.fact, Fact::Content { .. }))
+        {
+            return Err(unusable());
+        }
         if let (Some(file), true) = (&mut output.file, rules == Some(number)) {
             let content = traces::read(blobs, file).ok_or_else(unusable)?;
             let rules = manner.and_then(|manner| Rules::parse(&content, origin, manner));

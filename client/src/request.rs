@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use zccache_proto::ByteStrings;
 use zccache_proto::message::{Compile, Stdio, StreamKind};
@@ -41,6 +42,9 @@ impl CompileRequest {
             stderr: kind_of(2, &stderr),
             merged,
         };
+        if takes_nothing(1, stdio.stdout) || takes_nothing(2, stdio.stderr) {
+            return None;
+        }
         let stdin_offset = match stdio.stdin {
             StreamKind::File => rustix::fs::tell(rustix::stdio::stdin()).ok(),
             _ => None,
@@ -99,6 +103,24 @@ fn overwrite_each_other() -> Option<bool> {
     rustix::fs::fcntl_setfl(stdout, of_stdout).ok()?;
     let [now_of_stdout, now_of_stderr] = changed?;
     Some(of_stdout != of_stderr || now_of_stdout != now_of_stderr)
+}
+
+/// Whether what is written to a stream meets an error: nobody reads it, it was opened to be read, it is a device that may
+/// be full. What a tool does then is its own affair.
+fn takes_nothing(number: i32, kind: StreamKind) -> bool {
+    let stream = crate::process::inherited(number);
+    let is_for_reading =
+        || rustix::fs::fcntl_getfl(stream).is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::RDONLY);
+    match kind {
+        StreamKind::Other => true,
+        StreamKind::Pipe => {
+            let mut looked = [PollFd::new(&stream, PollFlags::empty())];
+            let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let _ = poll(&mut looked, Some(&at_once));
+            looked[0].revents().contains(PollFlags::ERR) || is_for_reading()
+        }
+        _ => is_for_reading(),
+    }
 }
 
 fn kind_of(number: i32, stat: &Option<Stat>) -> StreamKind {

@@ -183,6 +183,22 @@ fn has_include_flips_in_each_of_its_forms() {
     }
 }
 
+/// Blanks that hardly anybody knows of, before a directive and where a line goes on, and the mark of a text in UTF-8.
+#[test]
+fn a_directive_is_one_behind_blanks_of_any_kind() {
+    for before in ["\u{b}", "\u{c}", " \u{c}\t", "\u{feff}", "\u{feff}/* */ ", "#\\ \u{b}\n"] {
+        let hash = if before.starts_with('#') { "" } else { "#" };
+        let source = format!("{before}{hash}include \"h.h\"\nint a = H;\n");
+        for tool in ["gcc", "clang"] {
+            let mut s = with(&[("a.c", &source), ("h.h", "#define H 1\n")]);
+            let line = format!("{tool} -c a.c");
+            s.step(Expect::Miss, &line);
+            s.write("h.h", "#define H 2\n");
+            s.step(Expect::Run, &line);
+        }
+    }
+}
+
 #[test]
 fn include_next_finds_the_next_one() {
     for tool in ["gcc", "clang"] {

@@ -544,6 +544,51 @@ fn an_output_in_an_inputs_place_is_both() {
     }
 }
 
+/// A result that is known under another output's name must not be served over an input: gcc refuses to write over its
+/// source, and empties a header before it reads it.
+#[test]
+fn a_result_of_another_name_is_not_put_in_an_inputs_place() {
+    for tool in ["gcc", "clang"] {
+        for mode in ["-c", "-S", "-E"] {
+            let mut s = project();
+            let restore = |s: &Scenario| {
+                s.write("a.c", "#include \"a.h\"\nint a = A;\n");
+                s.write("a.h", "#define A 1\n");
+            };
+            restore(&s);
+            s.step(Expect::Miss, &format!("{tool} {mode} a.c -o other"));
+            for output in ["a.c", "./a.c", "sub/../a.c", "a.h", "./a.h", "sub/../a.h"] {
+                for _ in 0..2 {
+                    s.step(Expect::Anything, &format!("{tool} {mode} a.c -o {output}"));
+                    restore(&s);
+                }
+            }
+            // The other way round: what was made in a header's place, elsewhere.
+            s.write("a.c", "#include \"a.h\"\nint b = A;\n");
+            s.step(Expect::Anything, &format!("{tool} {mode} a.c -o ./a.h"));
+            s.write("a.h", "#define A 1\n");
+            s.step(Expect::Anything, &format!("{tool} {mode} a.c -o third"));
+        }
+    }
+}
+
+/// The same by a link that appears: the output's directory is the source's by then.
+#[test]
+fn an_output_directory_that_becomes_the_sources_own_is_no_place_for_results() {
+    for tool in ["gcc", "clang"] {
+        let mut s = project();
+        s.edit(|w| fs::create_dir(w.join("out")).unwrap());
+        let line = format!("{tool} -E -P a.c -o out/a.c");
+        s.step(Expect::Miss, &line);
+        s.step(Expect::Hit, &line);
+        s.edit(|w| {
+            fs::remove_dir_all(w.join("out")).unwrap();
+            symlink(".", w.join("out")).unwrap();
+        });
+        s.step(Expect::Anything, &line);
+    }
+}
+
 #[test]
 fn an_output_directory_that_is_a_link_leads_where_it_leads_now() {
     for tool in ["gcc", "clang"] {

@@ -158,6 +158,60 @@ fn both_streams_into_one_file() {
     }
 }
 
+/// Streams that take nothing: their reader is gone, they are open for reading alone, or a device that is full.
+#[test]
+fn streams_that_nothing_can_be_written_to() {
+    for tool in ["gcc", "clang"] {
+        let mut s = project();
+        s.write("warns.c", "#include \"h.h\"\n#warning here\nint w = H;\n");
+        both(&mut s, Expect::Miss, "\"$@\" -c warns.c 2>&1 | cat", tool);
+        // The reader has gone for certain before the tool begins.
+        let merged = "{ { sleep 0.3; \"$@\" -c warns.c; echo $? >&3; } 2>&1 | true; } 3>&1";
+        let stderr_alone = "{ { sleep 0.3; \"$@\" -c warns.c 2>&1 >/dev/null; echo $? >&3; } | true; } 3>&1";
+        let readable = "{ \"$@\" -c warns.c 2<warns.c; } 2>/dev/null; echo $?";
+        let full = "{ \"$@\" -c warns.c 2>/dev/full; } 2>/dev/null; echo $?";
+        for text in [merged, stderr_alone, readable, full] {
+            for _ in 0..2 {
+                both(&mut s, Expect::Anything, &format!("rm -f warns.o; {text}; sleep 0.3"), tool);
+            }
+        }
+    }
+}
+
+/// What is attached to an older output stays with it where the compiler writes into it.
+#[test]
+fn attributes_of_older_outputs() {
+    let mut s = project();
+    let flags = rustix::fs::XattrFlags::empty();
+    let set = |w: &Path, name: &str| rustix::fs::setxattr(w.join(name), "user.origin", b"hand", flags);
+    s.write("out/try", "");
+    if set(&s.sandbox.path("bare"), "out/try").is_err() {
+        eprintln!("note: this file system has no such attributes, so this test shows nothing");
+        return;
+    }
+    for (mode, tools) in [("-S", ["gcc", "clang"]), ("-c", ["gcc", "clang"])] {
+        for tool in tools {
+            let line = format!("{tool} {mode} a.c -MD -o out/a.x");
+            s.edit(|w| ["out/a.x", "out/a.d"].into_iter().for_each(|made| _ = fs::remove_file(w.join(made))));
+            s.step(Expect::Miss, &line);
+            s.step(Expect::Hit, &line);
+            s.edit(|w| fs::write(w.join("out/a.x"), "").unwrap());
+            s.edit(|w| ["out/a.x", "out/a.d"].into_iter().for_each(|made| set(w, made).unwrap()));
+            s.step(Expect::Anything, &line);
+            let attribute = |twin: &str, made: &str| {
+                let mut value = [0; 16];
+                let path = s.sandbox.path(twin).join("out").join(made);
+                rustix::fs::getxattr(path, "user.origin", &mut value[..])
+                    .ok()
+                    .map(|length| value[..length].to_vec())
+            };
+            for made in ["a.x", "a.d"] {
+                assert_eq!(attribute("bare", made), attribute("cached", made), "{line}: {made}");
+            }
+        }
+    }
+}
+
 /// A mask that changes from one build to the next, and modes that older outputs have.
 #[test]
 fn masks_and_older_modes() {

@@ -120,7 +120,9 @@ fn composes(word: &[u8], pieces: &BTreeSet<Vec<u8>>, whole: bool) -> bool {
 /// Finds `#include` and its kin: at the start of a line, or after the end of a comment.
 fn directives(text: &[u8], found: &mut Scan) {
     for (at, len) in hashes(text) {
-        let before = line_before(text, at).trim_ascii_end();
+        let before = trim_end(line_before(text, at));
+        // A text in UTF-8 may begin with a mark.
+        let before = before.strip_suffix(b"\xef\xbb\xbf").unwrap_or(before);
         if !before.is_empty() && !before.ends_with(b"*/") {
             continue;
         }
@@ -144,6 +146,21 @@ fn directives(text: &[u8], found: &mut Scan) {
             _ => {}
         }
     }
+}
+
+/// What compilers take for blanks within a line: more than `trim_ascii` does.
+fn is_blank(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\r' | 0x0b | 0x0c | 0)
+}
+
+/// Without blanks and ends of lines at its end.
+fn trim_end(text: &[u8]) -> &[u8] {
+    &text[..text.iter().rposition(|&b| !is_blank(b) && b != b'\n').map_or(0, |last| last + 1)]
+}
+
+/// Without blanks and ends of lines at its beginning.
+fn trim_start(text: &[u8]) -> &[u8] {
+    &text[text.iter().position(|&b| !is_blank(b) && b != b'\n').unwrap_or(text.len())..]
 }
 
 /// Where `#` or its other spelling `%:` stands, and its length.
@@ -215,8 +232,8 @@ fn words(text: &[u8], found: &mut Scan) {
 /// or with the first and the last word of a macro's argument.
 fn may_be_pasted(text: &[u8], at: usize, length: usize) -> bool {
     let line = line_before(text, at);
-    let before = text[..at].trim_ascii_end().last();
-    let after = text[at + length..].trim_ascii_start().first();
+    let before = trim_end(&text[..at]).last();
+    let after = trim_start(&text[at + length..]).first();
     matches!(before, Some(b'(' | b',' | b':' | b'#' | b'/')) && !is_directive_word(line)
         || matches!(after, Some(b')' | b',' | b'%' | b'#' | b'/'))
         || line.windows(6).any(|w| w == b"define")
@@ -224,20 +241,17 @@ fn may_be_pasted(text: &[u8], at: usize, length: usize) -> bool {
 
 /// Whether what follows `line` is the name of a directive.
 fn is_directive_word(line: &[u8]) -> bool {
-    let line = line.trim_ascii_end();
+    let line = trim_end(line);
     line.strip_suffix(b"#")
         .or_else(|| line.strip_suffix(b"%:"))
-        .is_some_and(|before| before.trim_ascii().is_empty())
+        .is_some_and(|before| trim_end(before).is_empty())
 }
 
 /// Whether the word at `at` can be one of a pragma, or become one by a macro.
 fn is_pragma(text: &[u8], at: usize) -> bool {
     let line = line_before(text, at);
     let contains = |word: &[u8]| line.windows(word.len()).any(|w| w == word);
-    line.trim_ascii_end().ends_with(b"GCC")
-        || contains(b"pragma")
-        || contains(b"_Pragma")
-        || contains(b"define")
+    trim_end(line).ends_with(b"GCC") || contains(b"pragma") || contains(b"_Pragma") || contains(b"define")
 }
 
 /// The part of a line that stands before `at`.
@@ -252,8 +266,8 @@ fn question(text: &[u8], at: usize, length: usize, found: &mut Scan) {
         name(argument, "a computed __has_include", found);
         return;
     }
-    let before = text[..at].trim_ascii_end();
-    let before = before.strip_suffix(b"(").unwrap_or(before).trim_ascii_end();
+    let before = trim_end(&text[..at]);
+    let before = trim_end(before.strip_suffix(b"(").unwrap_or(before));
     let line = line_before(text, at);
     // What follows `#endif` and `#else` is not looked at.
     let directive = skip_blanks(skip_blanks(line).strip_prefix(b"#").unwrap_or_default());
@@ -269,8 +283,7 @@ fn question(text: &[u8], at: usize, length: usize, found: &mut Scan) {
 /// `text` from its first byte that is neither blank nor in a comment.
 fn skip_blanks(mut text: &[u8]) -> &[u8] {
     loop {
-        let blanks =
-            text.iter().position(|b| !matches!(b, b' ' | b'\t' | 0x0b | 0x0c | 0)).unwrap_or(text.len());
+        let blanks = text.iter().position(|&b| !is_blank(b)).unwrap_or(text.len());
         text = &text[blanks..];
         if !text.starts_with(b"/*") {
             return text;
@@ -307,6 +320,7 @@ mod tests {
             " \t# \tinclude\t\"a.h\"",
             "#inc\\\nlude \"a.h\"",
             "#inc\\  \r\nlude \"a.h\"",
+            "#inc\\ \x0b\0\nlude \"a.h\"",
             "%:include \"a.h\"",
             "/* x */ #include \"a.h\"",
             "/* \"'\n */ # /* y\n */ include /* z */ \"a.h\" // no",
@@ -314,6 +328,10 @@ mod tests {
             "int c = '\"'; /* \" */\n#include \"a.h\"\n",
             "// it's /* not one\n#include \"a.h\"\n// */",
             "#import \"a.h\"",
+            "\x0b#\x0binclude\x0c\"a.h\"",
+            "\x0c \0# include \"a.h\"",
+            "\u{feff}#include \"a.h\"",
+            "\u{feff} /* x */ %: include \"a.h\"",
             "#include_next \"a.h\"",
             "#if __has_include(\"a.h\")",
             "#if defined __has_include && __has_include_next ( \"a.h\" )",

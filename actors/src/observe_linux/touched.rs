@@ -51,6 +51,8 @@ struct Touch {
     marked: bool,
     /// What was here before was read, or asked about, and so is an input.
     before_is_input: bool,
+    /// The run read what it had written here.
+    reread: bool,
     /// Keeps the inode of what was here before from being used again.
     _held: Option<OwnedFd>,
 }
@@ -83,6 +85,8 @@ pub struct Touched {
 pub struct Outcome {
     /// What is to be restored on a hit.
     pub effects: Vec<Effect>,
+    /// Which of these the run read after it had begun to write them.
+    pub reread: Vec<Spelled>,
     /// Why that is not possible.
     pub unstorable: Option<Unstorable>,
 }
@@ -119,6 +123,14 @@ impl Touched {
         })
     }
 
+    /// Notes that the run reads this file, which may be one that it wrote.
+    pub fn note_reading(&mut self, place: &Place, file: &Signature) {
+        let is_it = |s: Signature| (s.dev, s.ino) == (file.dev, file.ino);
+        for touch in self.list.iter_mut().filter(|t| t.written && !t.reread) {
+            touch.reread = place.signature(&touch.path, true).is_ok_and(is_it);
+        }
+    }
+
     /// Notes that the run is about to make this file so that it would have added to an older one.
     pub fn begin_with_nothing(&mut self, place: &Place, path: &[u8]) {
         let normal = place.normal(path);
@@ -145,6 +157,7 @@ impl Touched {
                     renamed_over: false,
                     marked: false,
                     before_is_input: false,
+                    reread: false,
                     _held: is_held.then(|| hold(place, path)).flatten(),
                 });
                 self.by_normal.insert(normal, self.list.len() - 1);
@@ -240,10 +253,13 @@ impl Touched {
 
     /// What the run left, once it has ended.
     pub fn outcome(&self, place: &Place) -> Outcome {
-        let mut outcome = Outcome { effects: Vec::new(), unstorable: None };
+        let mut outcome = Outcome { effects: Vec::new(), reread: Vec::new(), unstorable: None };
         for touch in &self.list {
             match self.left(place, touch) {
                 Ok(Some(left)) => {
+                    if touch.reread {
+                        outcome.reread.push(Spelled(touch.path.clone()));
+                    }
                     outcome.effects.push(Effect { path: Spelled(touch.path.clone()), left });
                 }
                 Ok(None) => {}

@@ -42,6 +42,8 @@ pub struct Testimony {
     /// See [`crate::observer::Observed`].
     pub sightings: Vec<Sighting>,
     /// See [`crate::observer::Observed`].
+    pub reread: Vec<Spelled>,
+    /// See [`crate::observer::Observed`].
     pub effects: Vec<Effect>,
     /// See [`crate::observer::Observed`].
     pub listings: Vec<Listing>,
@@ -319,6 +321,7 @@ impl Witness {
         Testimony {
             sightings,
             effects: outcome.effects,
+            reread: outcome.reread,
             listings: self.listings.unwrap_or_default(),
             programs: self.programs.into_iter().map(Spelled).collect(),
             asked_time: self.asked_time,

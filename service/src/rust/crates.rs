@@ -174,6 +174,7 @@ mod tests {
                 Sighting { path: deps(), seen: Seen::Listed { signature } },
             ],
             effects: vec![],
+            reread: vec![],
             listings: vec![Listing {
                 path: deps(),
                 names: names.iter().map(|n| n.as_bytes().to_vec()).collect(),

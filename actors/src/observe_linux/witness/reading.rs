@@ -147,6 +147,11 @@ impl Witness {
     }
 
     pub(super) fn open_to_read(&mut self, path: &[u8], follow: bool) {
+        if self.touched.may_know(path)
+            && let Ok(signature) = self.place.signature(path, true)
+        {
+            self.touched.note_reading(&self.place, &signature);
+        }
         if self.sightings.is_settled(path, Question::Read) {
             return;
         }
@@ -168,6 +173,7 @@ impl Witness {
         }
         match signature.kind() {
             FileKind::File if self.is_own(path, &signature) => {
+                self.touched.note_reading(&self.place, &signature);
                 self.sightings.own(path);
                 Some(signature)
             }
