@@ -492,4 +492,16 @@ mod tests {
         assert!(asks_time(&pieces(&["__", "TI", "ME"])));
         assert!(!asks_time(&pieces(&["__", "T", "I", "ME"])));
     }
+    #[test]
+    fn so_many_answers_are_remembered_and_then_none() {
+        let text = b"#define A x";
+        let (scan, tidy) = (scan(text), Tidy::of(text));
+        let ask = |name: String| scan.bodies(name.as_bytes(), || Ok::<_, ()>(tidy.clone())).unwrap();
+        for at in 0..ANSWERS_MAX {
+            _ = ask(format!("N{at}"));
+        }
+        assert_eq!(scan.answers.lock().unwrap().bodies.len(), ANSWERS_MAX);
+        assert_eq!(ask("A".to_owned()).len(), 1);
+        assert_eq!(scan.answers.lock().unwrap().bodies.len(), 1);
+    }
 }

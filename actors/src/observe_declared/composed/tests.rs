@@ -180,3 +180,10 @@ fn macros_within_assembler_are_looked_at_wherever_they_are_defined() {
         refused(&[first, second]);
     }
 }
+
+#[test]
+fn the_name_of_a_macro_may_be_cut_into_so_many_pieces() {
+    let evil = "(.P(inc,bin));";
+    refused(&[MINGW, PASTE, &format!("int f(void) P(P(__MINGW_, ASM_), CALL){evil}")]);
+    fine(&[MINGW, PASTE, &format!("int f(void) P(P(__MINGW_, ASM), P(_, CALL)){evil}")]);
+}
