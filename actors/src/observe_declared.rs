@@ -7,6 +7,7 @@
 //! and not stored; `docs/observers.md` says what that is.
 
 mod closure;
+mod composed;
 mod facts;
 #[cfg_attr(target_os = "linux", path = "observe_declared/host_linux.rs")]
 #[cfg_attr(target_os = "macos", path = "observe_declared/host_macos.rs")]
@@ -98,12 +99,13 @@ impl DeclaredObserver {
         add_argument_files(job, &mut facts)?;
         let toolchain = self.toolchains.find(&job.invocation, job.policy, &job.declared, &mut facts);
         let toolchain = toolchain.map_err(unknown)?;
-        let closed = self.scans.close(&job.declared, &toolchain, &mut facts);
+        let words = definitions(&job.declared.arguments);
+        let closed = self.scans.close(&job.declared, &toolchain, &words, &mut facts);
         let mut closure = closed.map_err(unknown)?;
         if let Some(trouble) = facts.trouble() {
             return Err(trouble.clone());
         }
-        for word in definitions(&job.declared.arguments) {
+        for word in words {
             let scan = source_scan::scan(&word);
             // With no definition anywhere, including by a macro is an error, and errors are not stored.
             if let Some(name) =

@@ -175,6 +175,35 @@ fn a_second_compile_is_a_hit_until_anything_that_it_read_is_another() {
 }
 
 #[test]
+fn sources_with_the_systems_headers_are_served() {
+    let place = Place::new();
+    place.write("own.h", "#define NAME \"own\"\n");
+    let headers = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n";
+    place.write("a.c", &format!("{headers}#include \"own.h\"\nint f(void) {{ return puts(NAME); }}\n"));
+    let compile = || place.compile(&["-O1", "-c", "a.c", "-o", "a.o"], &["a.o"]);
+    assert_eq!([compile(), compile()], [MISS, HIT]);
+    place.write("own.h", "#define NAME \"another\"\n");
+    assert_eq!([compile(), compile()], [MISS, HIT]);
+}
+
+#[test]
+fn assembler_that_reads_a_file_is_never_served_however_it_is_spelled() {
+    let place = Place::new();
+    place.write("data", "one");
+    let paste =
+        "#include <stdio.h>\n#define P(a, b) a##b\n#define D \".\"\n#define S(x) #x\n#define T(x) S(x)\n";
+    for text in [
+        "__asm__(D \"inc\" \"bin \\\"data\\\"\");",
+        "__asm__(T(.P(inc,bin)) \" \\\"data\\\"\");",
+        "#define A(x) __asm__(S(x))\n#define B(x) A(x)\nB(.P(inc,bin) \"data\");",
+    ] {
+        place.write("a.c", &format!("{paste}{text}\nint f(void) {{ return puts(\"x\"); }}\n"));
+        let compile = || place.compile(&["-c", "a.c"], &["a.o"]);
+        assert_eq!([compile(), compile()], [MISS, MISS], "{text}");
+    }
+}
+
+#[test]
 fn the_compiler_is_an_input_and_so_is_what_it_may_load_or_be_told() {
     let mut place = Place::new();
     // A copy that may be changed, its larger half linked.

@@ -9,6 +9,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::composed::{self, Source, Text};
 use super::facts::{Facts, Found, directory_of, join};
 use super::source_scan::{self, Name, Scan, fingerprint};
 use super::toolchain::Toolchain;
@@ -47,7 +48,8 @@ pub struct Closure {
 }
 
 impl Scans {
-    /// Adds to `facts` everything that compiling as declared can include.
+    /// Adds to `facts` everything that compiling as declared can include. `definitions` are the command line's words,
+    /// those that define a macro as directives.
     ///
     /// # Errors
     /// What the texts leave open.
@@ -55,6 +57,7 @@ impl Scans {
         &self,
         declared: &DeclaredInputs,
         toolchain: &Toolchain,
+        definitions: &[Vec<u8>],
         facts: &mut Facts,
     ) -> Result<Closure, String> {
         let source = &declared.source.as_ref().ok_or("no source is declared")?.0;
@@ -89,12 +92,14 @@ impl Scans {
         let is_forced = |path: &[u8]| declared.forced_includes.iter().any(|forced| path.ends_with(&forced.0));
         let mut closure = Closure::default();
         let mut defined = HashSet::new();
+        let mut texts = Vec::new();
         while let Some(path) = work.pending.pop() {
             if !closure.files.insert(path.clone()) {
                 continue;
             }
             let Found::File(_) = work.facts.read(&path, false) else { continue };
-            let scan = self.scan(&work.facts.absolute(&path)).map_err(|e| e.to_string())?;
+            let absolute = work.facts.absolute(&path);
+            let (signature, scan) = self.scan(&absolute).map_err(|e| e.to_string())?;
             if let Some(hazard) = scan.hazard {
                 return Err(format!("{hazard} in {}", String::from_utf8_lossy(&path)));
             }
@@ -102,6 +107,7 @@ impl Scans {
             closure.is_anothers |= scan.is_anothers;
             closure.computed.extend(scan.computed.iter().cloned());
             defined.extend(scan.defined.iter().copied());
+            texts.push(Text::new(Source::File(absolute, signature), Arc::clone(&scan)));
             let directory = directory_of(&path).to_vec();
             for name in &scan.names {
                 work.ask(&directory, name);
@@ -117,15 +123,20 @@ impl Scans {
         if work.has_precompiled {
             return Err("a precompiled header".into());
         }
+        let typed = definitions.join(&b'\n');
+        let scan = Arc::new(source_scan::scan(&typed));
+        defined.extend(scan.defined.iter().copied());
+        texts.push(Text::new(Source::CommandLine(typed), scan));
+        composed::check(&texts, &defined)?;
         Ok(closure)
     }
 
-    fn scan(&self, path: &Path) -> std::io::Result<Arc<Scan>> {
+    fn scan(&self, path: &Path) -> std::io::Result<Known> {
         let signature = Signature::of(path)?;
         let key = (signature.dev, signature.ino);
         let known = self.by_file.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some((_, scan)) = known.filter(|(known, _)| *known == signature) {
-            return Ok(scan);
+        if let Some(known) = known.filter(|(known, _)| *known == signature) {
+            return Ok(known);
         }
         let now_ns = coarse_now_ns();
         let (before, text) = read(path)?;
@@ -133,7 +144,7 @@ impl Scans {
         if before.is_settled(now_ns) {
             self.remember(before, &scan);
         }
-        Ok(scan)
+        Ok((before, scan))
     }
 
     fn remember(&self, file: Signature, scan: &Arc<Scan>) {
@@ -146,7 +157,7 @@ impl Scans {
 }
 
 /// A source, and the file's signature while it was read.
-fn read(path: &Path) -> std::io::Result<(Signature, Vec<u8>)> {
+pub fn read(path: &Path) -> std::io::Result<(Signature, Vec<u8>)> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = std::fs::File::from(crate::sys::fs::open(path, flags, Mode::empty())?);
     let before = Signature::at(file.as_fd(), c"", AtFlags::EMPTY_PATH)?;

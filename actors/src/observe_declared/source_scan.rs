@@ -5,10 +5,18 @@
 //! does not settle (a computed `#include`, assembler that macros put together) is a [`Scan::hazard`].
 
 mod assembler;
+mod flow;
+mod harmless;
+mod mentions;
 mod text;
+mod tokens;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use flow::{Flow, Macro, Site};
+pub use mentions::{Mentions, Use};
 
 /// A header's name as a directive or an operator spells it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,6 +40,14 @@ pub struct Scan {
     pub is_anothers: bool,
     /// Fingerprints of the macros that are defined here, sorted.
     pub defined: Vec<u64>,
+    /// Their names, each with a blank behind it.
+    names_defined: Vec<u8>,
+    /// What one of them stands for may open a bracket that it does not close, or the other way round.
+    pub breaks_brackets: bool,
+    /// Assembler of which macros are a part, so that other texts have a say in it.
+    pub sites: Vec<Site>,
+    /// What was asked later, about this or that name.
+    answers: Mutex<Answers>,
     /// The first reason why this text says too little.
     pub hazard: Option<&'static str>,
 }
@@ -55,6 +71,80 @@ const REFUSED: &[(&str, &str)] = &[
 /// template has for parameters would do, and nothing could be stored; see `docs/observers.md`.
 const PIECES_MAX: usize = 4;
 
+/// How many names a text is remembered to have been asked about: many times what the headers of one system take.
+const ANSWERS_MAX: usize = 2000;
+
+#[derive(Debug, Default)]
+struct Answers {
+    mentions: HashMap<Vec<u8>, Arc<Mentions>>,
+    bodies: HashMap<Vec<u8>, Arc<Vec<Option<Flow>>>>,
+}
+
+impl Scan {
+    /// Whether a macro of this name is defined here.
+    pub fn defines(&self, name: &[u8]) -> bool {
+        self.defined.binary_search(&fingerprint(name)).is_ok()
+    }
+
+    /// The names of all macros that are defined here.
+    pub fn names_defined(&self) -> impl Iterator<Item = &[u8]> {
+        self.names_defined.split(|&b| b == b' ').filter(|name| !name.is_empty())
+    }
+
+    /// How the text that was scanned mentions a macro. `text` gives it once more, made simple.
+    ///
+    /// # Errors
+    /// Those of `text`.
+    pub fn mentions<E>(
+        &self,
+        name: &[u8],
+        text: impl FnOnce() -> Result<Tidy, E>,
+    ) -> Result<Arc<Mentions>, E> {
+        if let Some(known) = self.answers().mentions.get(name) {
+            return Ok(Arc::clone(known));
+        }
+        let found = Arc::new(text()?.0.mentions(name));
+        self.answers().mentions.insert(name.to_vec(), Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// What the definitions of a macro are made of in the text that was scanned.
+    ///
+    /// # Errors
+    /// Those of `text`.
+    pub fn bodies<E>(
+        &self,
+        name: &[u8],
+        text: impl FnOnce() -> Result<Tidy, E>,
+    ) -> Result<Arc<Vec<Option<Flow>>>, E> {
+        if let Some(known) = self.answers().bodies.get(name) {
+            return Ok(Arc::clone(known));
+        }
+        let found = Arc::new(text()?.0.bodies(name));
+        self.answers().bodies.insert(name.to_vec(), Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.mentions.len() + answers.bodies.len() >= ANSWERS_MAX {
+            *answers = Answers::default();
+        }
+        answers
+    }
+}
+
+/// A text made simple to ask about.
+#[derive(Debug, Clone)]
+pub struct Tidy(Arc<mentions::Words>);
+
+impl Tidy {
+    /// Of a text that was scanned; nothing of one that is ambiguous, which is a hazard already.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Arc::new(mentions::Words::of(text::tidy(bytes).unwrap_or_default())))
+    }
+}
+
 /// A macro's name in [`Scan::defined`]: two of one fingerprint are taken for one.
 pub fn fingerprint(name: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -69,7 +159,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
         Ok(text) => {
             directives(&text, &mut found);
             words(&text, &mut found);
-            if let Some(hazard) = assembler::hazard(&text) {
+            if let Some(hazard) = assembler::hazard(&text, &mut found.sites) {
                 found.hazard.get_or_insert(hazard);
             }
         }
@@ -101,20 +191,31 @@ pub fn pastes_question(pieces: &BTreeSet<Vec<u8>>) -> bool {
     WORDS[TIME_WORDS..].iter().any(|word| composes(word.as_bytes(), pieces, false))
 }
 
+/// Into how few pieces this name can be cut, if it can; itself does not count as one.
+pub fn pieces_of(name: &[u8], pieces: &BTreeSet<Vec<u8>>) -> Option<usize> {
+    let fewest = fewest_pieces(name, |piece| piece.len() < name.len() && pieces.contains(piece));
+    (fewest < usize::MAX).then_some(fewest)
+}
+
 fn composes(word: &[u8], pieces: &BTreeSet<Vec<u8>>, whole: bool) -> bool {
+    let is_piece = |piece: &[u8]| {
+        // An operator that is not asked with at once, as pasting would have it, is a hazard by itself.
+        let is_operator = WORDS.iter().any(|w| w.as_bytes() == piece);
+        (whole || !is_operator) && pieces.contains(piece)
+    };
+    fewest_pieces(word, is_piece) <= PIECES_MAX
+}
+
+/// How many pieces a word takes at least; the greatest number if it cannot be had.
+fn fewest_pieces(word: &[u8], is_piece: impl Fn(&[u8]) -> bool) -> usize {
     // How many pieces it takes at least to get so far.
     let mut fewest = vec![usize::MAX; word.len() + 1];
     fewest[0] = 0;
     for end in 1..=word.len() {
-        let is_piece = |start: &usize| {
-            // An operator that is not asked with at once, as pasting would have it, is a hazard by itself.
-            let is_operator = WORDS.iter().any(|w| w.as_bytes() == &word[*start..end]);
-            (whole || !is_operator) && pieces.contains(&word[*start..end])
-        };
-        let best = (0..end).filter(is_piece).map(|start| fewest[start].saturating_add(1)).min();
-        fewest[end] = best.unwrap_or(usize::MAX);
+        let starts = (0..end).filter(|&start| fewest[start] < usize::MAX && is_piece(&word[start..end]));
+        fewest[end] = starts.map(|start| fewest[start] + 1).min().unwrap_or(usize::MAX);
     }
-    fewest[word.len()] <= PIECES_MAX
+    fewest[word.len()]
 }
 
 /// Finds `#include` and its kin: at the start of a line, or after the end of a comment.
@@ -138,7 +239,12 @@ fn directives(text: &[u8], found: &mut Scan) {
             }
             b"define" => {
                 let operand = skip_blanks(&rest[word.len()..]);
-                found.defined.push(fingerprint(&operand[..identifier_length(operand)]));
+                let name = &operand[..identifier_length(operand)];
+                found.names_defined.extend_from_slice(name);
+                found.names_defined.push(b' ');
+                found.defined.push(fingerprint(name));
+                let line = operand.split(|&b| b == b'\n').next().unwrap_or_default();
+                found.breaks_brackets |= !flow::is_balanced(line);
             }
             b"line" => found.is_anothers = true,
             [b'0'..=b'9', ..] => found.is_anothers = true,
@@ -357,7 +463,6 @@ mod tests {
             "asm(\".incbin \\\"x\\\"\");",
             "asm(\".inc\" \"bin \\\"x\\\"\");",
             "__asm__ volatile (\".INCLUDE \\\"x\\\"\");",
-            "asm(D \" x\");",
             "#define A asm\n",
             "#define S(x) #x\nasm(S(.incbin \"x\"));",
             "asm(\".macro m a\\n.\\\\a \\\"x\\\"\\n.endm\");",
@@ -404,5 +509,17 @@ mod tests {
         // The underscores count twice: four pieces, and five.
         assert!(asks_time(&pieces(&["__", "TI", "ME"])));
         assert!(!asks_time(&pieces(&["__", "T", "I", "ME"])));
+    }
+    #[test]
+    fn so_many_answers_are_remembered_and_then_none() {
+        let text = b"#define A x";
+        let (scan, tidy) = (scan(text), Tidy::of(text));
+        let ask = |name: String| scan.bodies(name.as_bytes(), || Ok::<_, ()>(tidy.clone())).unwrap();
+        for at in 0..ANSWERS_MAX {
+            _ = ask(format!("N{at}"));
+        }
+        assert_eq!(scan.answers.lock().unwrap().bodies.len(), ANSWERS_MAX);
+        assert_eq!(ask("A".to_owned()).len(), 1);
+        assert_eq!(scan.answers.lock().unwrap().bodies.len(), 1);
     }
 }

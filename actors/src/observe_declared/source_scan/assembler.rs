@@ -1,99 +1,23 @@
 //! Assembler within a source: whether it may have the assembler read a file (`.incbin`, `.include`).
 
-use super::{identifier_length, is_identifier_byte, skip_blanks};
+use super::flow::{Flow, Macro, Site};
+use super::harmless::{UNKNOWN, is_harmless, is_harmless_piece};
+use super::mentions::{directive, line_around};
+use super::text::hides_lines;
+use super::tokens::{Token, tokens};
+use super::{identifier_length, is_identifier_byte, line_before};
 
-/// What may stand between `asm` and its parenthesis, and what libc's headers make symbol names of.
-const TEMPLATE_MACROS: &[&[u8]] = &[b"__ASMNAME", b"__ASMNAME2", b"__STRING"];
+/// What makes the next words and brackets a text for the assembler.
+const KEYWORDS: &[&[u8]] = &[b"asm", b"__asm", b"__asm__", b"_asm"];
 
-/// Assembler directives that read no file and define no macro, without the dot.
-const HARMLESS: &[&str] = &[
-    "2byte",
-    "4byte",
-    "8byte",
-    "align",
-    "ascii",
-    "asciz",
-    "balign",
-    "bss",
-    "byte",
-    "cpu",
-    "data",
-    "else",
-    "endif",
-    "endfunc",
-    "endr",
-    "equ",
-    "even",
-    "fill",
-    "fpu",
-    "func",
-    "global",
-    "globl",
-    "hidden",
-    "ident",
-    "if",
-    "ifc",
-    "ifdef",
-    "ifndef",
-    "ifnc",
-    "int",
-    "internal",
-    "lcomm",
-    "local",
-    "long",
-    "octa",
-    "org",
-    "p2align",
-    "popsection",
-    "previous",
-    "protected",
-    "pushsection",
-    "quad",
-    "rept",
-    "rodata",
-    "section",
-    "set",
-    "short",
-    "size",
-    "skip",
-    "space",
-    "string",
-    "subsection",
-    "symver",
-    "syntax",
-    "text",
-    "thumb",
-    "thumb_func",
-    "type",
-    "uleb128",
-    "sleb128",
-    "weak",
-    "weakref",
-    "word",
-    "zero",
-    "arch",
-    "arch_extension",
-    "code16",
-    "code32",
-    "code64",
-    "code16gcc",
-    "att_syntax",
-    "intel_syntax",
-    "note",
-    "init_array",
-    "fini_array",
-    "comm",
-    "inst",
-    "insn",
-    "init",
-    "fini",
-    "tbss",
-    "tdata",
-    "eh_frame",
-];
+/// What may stand between `asm` and its bracket.
+const QUALIFIERS: &[&[u8]] =
+    &[b"volatile", b"__volatile", b"__volatile__", b"inline", b"__inline", b"__inline__", b"goto", b"const"];
 
-/// The first reason to think that assembler in `text` may read a file.
-pub fn hazard(text: &[u8]) -> Option<&'static str> {
+const COMPOSED: &str = "assembler that macros put together";
+
+/// The first reason to think that assembler in `text` may read a file. What hangs on macros is added to `sites`.
+pub fn hazard(text: &[u8], sites: &mut Vec<Site>) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
     if contains(&lower, b"incbin") {
         return Some(".incbin");
@@ -104,7 +28,10 @@ pub fn hazard(text: &[u8]) -> Option<&'static str> {
     if has_split_directive(&lower) {
         return Some("an assembler directive in pieces");
     }
-    statements(text)
+    statements(text, sites).or_else(|| {
+        // Which macro they are in is not clear there.
+        (!sites.is_empty() && hides_lines(text)).then_some(COMPOSED)
+    })
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {
@@ -132,8 +59,8 @@ fn has_split_directive(text: &[u8]) -> bool {
     })
 }
 
-/// Looks at every `asm` statement.
-fn statements(text: &[u8]) -> Option<&'static str> {
+/// Looks at every `asm` statement and label.
+fn statements(text: &[u8], sites: &mut Vec<Site>) -> Option<&'static str> {
     let mut at = 0;
     while at < text.len() {
         if !is_identifier_byte(text[at]) {
@@ -141,119 +68,117 @@ fn statements(text: &[u8]) -> Option<&'static str> {
             continue;
         }
         let length = identifier_length(&text[at..]);
-        if matches!(&text[at..at + length], b"asm" | b"__asm" | b"__asm__")
-            && let Some(hazard) = statement(text, at, at + length)
-        {
-            return Some(hazard);
+        if KEYWORDS.contains(&&text[at..at + length]) {
+            match statement(text, at, at + length) {
+                Ok(site) => sites.extend(site),
+                Err(hazard) => return Some(hazard),
+            }
         }
         at += length;
     }
     None
 }
 
-fn statement(text: &[u8], begin: usize, end: usize) -> Option<&'static str> {
-    let mut rest = blanks_and_lines(&text[end..]);
-    while rest.first().copied().is_some_and(is_identifier_byte) {
-        rest = blanks_and_lines(&rest[identifier_length(rest)..]);
-    }
-    match rest.first() {
-        Some(b'(') => match template(&rest[1..]) {
-            Some(template) => (!is_harmless(&template)).then_some("assembler that may read files"),
-            None => Some("assembler that macros put together"),
-        },
-        Some(b'{') => Some("a block of assembler"),
-        _ => is_in_definition(text, begin).then_some("another name for asm"),
-    }
-}
-
-fn blanks_and_lines(mut text: &[u8]) -> &[u8] {
-    loop {
-        text = skip_blanks(text);
-        match text.strip_prefix(b"\n") {
-            Some(rest) => text = rest,
-            None => return text,
+fn statement(text: &[u8], begin: usize, end: usize) -> Result<Option<Site>, &'static str> {
+    let within = directive(text, begin);
+    let (owner, rest) = match within {
+        Some(b"define") => {
+            let line = line_around(text, begin);
+            let owner = Macro::of(line).ok_or(COMPOSED)?.0;
+            (Some(owner), &line[line_before(text, begin).len() + end - begin..])
+        }
+        // Asked about, or part of a header's name.
+        Some(_) if !hides_lines(text) => return Ok(None),
+        _ => (None, &text[end..]),
+    };
+    let crosses_lines = owner.is_none();
+    let mut between = Vec::new();
+    let mut last = None;
+    for token in tokens(rest, crosses_lines) {
+        last = token;
+        match token {
+            Some((Token::Word(word), _)) if QUALIFIERS.contains(&word) => {}
+            Some((word @ Token::Word(_), _)) => between.push(word),
+            _ => break,
         }
     }
+    let site = |owner: Option<Macro>, tokens: &[Token<'_>]| {
+        let flow = Flow::of(tokens, owner.as_ref()).ok_or(COMPOSED)?;
+        Ok(Some(Site { owner, flow }))
+    };
+    match last {
+        Some((Token::Open, inside)) => {
+            let template = template(inside, crosses_lines).ok_or(COMPOSED)?;
+            let is_plain = template.iter().all(|token| matches!(token, Token::String(_)));
+            if !is_harmless(&known(&template).ok_or("assembler that may read files")?) {
+                return Err("assembler that may read files");
+            }
+            if is_plain && between.is_empty() {
+                return Ok(None);
+            }
+            // What stands by itself has been looked at together with what is beside it.
+            let mut depth = 0_usize;
+            between.extend(template.into_iter().map(|token| {
+                match token {
+                    Token::Open => depth += 1,
+                    Token::Close => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                if depth == 0 && matches!(token, Token::String(_)) { Token::Plain } else { token }
+            }));
+            site(owner, &between)
+        }
+        _ if owner.is_some() => Err("another name for asm"),
+        _ if rest.trim_ascii_start().starts_with(b"{") => Err("a block of assembler"),
+        // Without brackets: of another compiler, or with a macro for the bracket.
+        _ if rest.trim_ascii_start().starts_with(b".") => Err("assembler that may read files"),
+        _ if between.is_empty() => Ok(None),
+        _ => site(None, &between),
+    }
 }
 
-fn is_in_definition(text: &[u8], at: usize) -> bool {
-    let begin = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1);
-    contains(&text[begin..at], b"define")
-}
-
-/// The template's text, if it is made of plain strings (and libc's macros for symbol names) alone.
-fn template(mut rest: &[u8]) -> Option<Vec<u8>> {
-    let mut template = Vec::new();
-    let mut depth = 0;
+/// The tokens of a template, up to its end or its operands; those of strings alone without brackets around them.
+fn template(inside: &[u8], crosses_lines: bool) -> Option<Vec<Token<'_>>> {
+    let (mut template, mut depth) = (Vec::new(), 0_usize);
+    let mut listed = tokens(inside, crosses_lines);
     loop {
-        rest = blanks_and_lines(rest);
-        let &first = rest.first()?;
-        match first {
-            b'"' => {
-                let end = string_end(&rest[1..])?;
-                template.extend_from_slice(&rest[1..=end]);
-                rest = &rest[end + 2..];
-                continue;
+        match listed.next()??.0 {
+            Token::Close | Token::Colon if depth == 0 => break,
+            token => {
+                match token {
+                    Token::Open => depth += 1,
+                    Token::Close => depth -= 1,
+                    _ => {}
+                }
+                template.push(token);
             }
-            b'(' => depth += 1,
-            b')' if depth == 0 => return Some(template),
-            b')' => depth -= 1,
-            b':' if depth == 0 => return Some(template),
-            // A macro's argument as a string: `#alias`.
-            b'#' if depth > 0 => {
-                let after = skip_blanks(&rest[1..]);
-                rest = &after[identifier_length(after)..];
-                continue;
-            }
-            b if is_identifier_byte(b) => {
-                let length = identifier_length(rest);
-                if !TEMPLATE_MACROS.contains(&&rest[..length]) {
+        }
+    }
+    if template.iter().all(|token| matches!(token, Token::String(_) | Token::Open | Token::Close)) {
+        template.retain(|token| matches!(token, Token::String(_)));
+    }
+    Some(template)
+}
+
+/// The template's text, with [`UNKNOWN`] where macros put in something; none if a string that a macro may put somewhere
+/// else is not harmless there.
+fn known(template: &[Token<'_>]) -> Option<Vec<u8>> {
+    let (mut text, mut depth) = (Vec::new(), 0_usize);
+    for token in template {
+        match *token {
+            Token::String(string) if depth == 0 => {
+                if string.contains(&UNKNOWN) {
                     return None;
                 }
-                rest = &rest[length..];
+                text.extend_from_slice(string);
                 continue;
             }
-            _ => return None,
+            Token::String(string) if !is_harmless_piece(string) => return None,
+            Token::Open => depth += 1,
+            Token::Close => depth = depth.saturating_sub(1),
+            _ => {}
         }
-        rest = &rest[1..];
+        text.push(UNKNOWN);
     }
-}
-
-/// Where a string's closing quote is.
-fn string_end(text: &[u8]) -> Option<usize> {
-    let mut escaped = false;
-    for (at, &b) in text.iter().enumerate() {
-        match b {
-            b'\n' => return None,
-            b'"' if !escaped => return Some(at),
-            _ => escaped = b == b'\\' && !escaped,
-        }
-    }
-    None
-}
-
-/// Whether every directive in an assembler template is one that reads nothing.
-fn is_harmless(template: &[u8]) -> bool {
-    let odd_escape =
-        template.windows(2).any(|w| w[0] == b'\\' && !matches!(w[1], b'n' | b't' | b'"' | b'\''));
-    !odd_escape && dots(template).all(|at| is_harmless_dot(&template[..at], &template[at + 1..]))
-}
-
-fn dots(template: &[u8]) -> impl Iterator<Item = usize> + '_ {
-    template.iter().enumerate().filter(|&(_, &b)| b == b'.').map(|(at, _)| at)
-}
-
-fn is_harmless_dot(before: &[u8], after: &[u8]) -> bool {
-    let is_newline = before.ends_with(b"\\n") || before.ends_with(b"\\t");
-    if !is_newline && before.last().copied().is_some_and(is_identifier_byte) {
-        return !matches!(after.first(), None | Some(b'%' | b'{' | b'|' | b'\\'));
-    }
-    let word = &after[..identifier_length(after)];
-    let name = word.to_ascii_lowercase();
-    match word.first() {
-        None => matches!(after.first(), Some(b' ' | b'-' | b'+' | b',' | b')')),
-        Some(b'0'..=b'9' | b'L') => true,
-        // No harmless name is the beginning of another one that reads files, so what follows does not matter.
-        _ => name.starts_with(b"cfi_") || HARMLESS.iter().any(|h| h.as_bytes() == name),
-    }
+    Some(text)
 }

@@ -33,6 +33,11 @@ fn join_lines(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     Ok(joined)
 }
 
+/// Whether what looks like a line of code may be within a string or a comment.
+pub fn hides_lines(tidy: &[u8]) -> bool {
+    tidy.windows(2).any(|pair| pair == b"/*") || has_raw_string(tidy)
+}
+
 fn has_raw_string(text: &[u8]) -> bool {
     text.windows(2).enumerate().any(|(at, w)| {
         let start = text[..at].iter().rposition(|&b| !super::is_identifier_byte(b)).map_or(0, |p| p + 1);
@@ -60,10 +65,15 @@ fn without_comments(text: &[u8]) -> Vec<u8> {
             continue;
         }
         let is_directive = || kept[line_begins_at..].iter().any(|&b| b == b'#' || b == b'%');
+        let names_header = || {
+            [&b"include"[..], b"import", b"embed"]
+                .iter()
+                .any(|word| kept[line_begins_at..].windows(word.len()).any(|part| part == *word))
+        };
         let whole = match b {
             // A header's name knows no escapes.
             b'"' => quoted(rest, b'"').filter(|&n| !rest[..n].contains(&b'\\') || !is_directive()),
-            b'<' if is_directive() => quoted(rest, b'>'),
+            b'<' if is_directive() && names_header() => quoted(rest, b'>'),
             b'\'' if kept.last().is_none_or(|&b| !super::is_identifier_byte(b)) => character(rest),
             b'\'' => None,
             // Behind a doubt, this is one more.
