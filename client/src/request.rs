@@ -117,7 +117,8 @@ fn takes_nothing(number: i32, kind: StreamKind) -> bool {
             let mut looked = [PollFd::new(&stream, PollFlags::empty())];
             let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
             let _ = poll(&mut looked, Some(&at_once));
-            looked[0].revents().contains(PollFlags::ERR) || is_for_reading()
+            // A pipe's reader is gone, or a socket's other end.
+            looked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) || is_for_reading()
         }
         _ => is_for_reading(),
     }
