@@ -10,8 +10,3 @@ use crate::sys::io::Errno;
 pub fn rules_place(_cwd: BorrowedFd<'_>, _path: &[u8]) -> Result<bool, Errno> {
     Ok(false)
 }
-
-/// Whether the file at `path` has attributes that are lost if another one takes its place: none that are looked for.
-pub fn has_attributes(_cwd: BorrowedFd<'_>, _path: &[u8]) -> bool {
-    false
-}

@@ -8,9 +8,6 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// Bytes of the names of attributes: room for those that do not matter; a file with more has others as well.
-const ATTRIBUTES_BYTES_MAX: usize = 64;
-
 /// Whether the directory that `path` lies in, as seen from `cwd`, has a default list.
 ///
 /// # Errors
@@ -23,21 +20,5 @@ pub fn rules_place(cwd: BorrowedFd<'_>, path: &[u8]) -> Result<bool, Errno> {
         Ok(_) => Ok(true),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
         Err(e) => Err(e),
-    }
-}
-
-/// Whether the file at `path` has attributes that are lost if another one takes its place, while they would stay if it
-/// were written to: an access control list, or what somebody has put there. A label of SELinux is given to every file.
-pub fn has_attributes(cwd: BorrowedFd<'_>, path: &[u8]) -> bool {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(cwd, path, flags, Mode::empty()) else { return true };
-    let mut names = [0; ATTRIBUTES_BYTES_MAX];
-    match rustix::fs::flistxattr(&file, &mut names[..]) {
-        Ok(length) => {
-            let mut names = names[..length].split(|&b| b == 0).filter(|name| !name.is_empty());
-            names.any(|name| name != b"security.selinux")
-        }
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => false,
-        Err(_) => true,
     }
 }

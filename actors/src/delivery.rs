@@ -24,6 +24,7 @@ use crate::sys::io::Errno;
 
 use beside::Beside;
 
+use crate::attributes;
 use crate::blobs::Blobs;
 use crate::default_acl;
 use crate::faults;
@@ -184,7 +185,7 @@ fn check_place(
     let is_same_when_written = || {
         let mode = stat.st_mode & 0o7777;
         stat.st_nlink == 1
-            && !default_acl::has_attributes(cwd, path)
+            && !attributes::are_lost(cwd, path)
             && file.is_none_or(|f| mode == f.mode && can_be_written(cwd, path, mode))
     };
     if is_ours && (is_replaced || is_same_when_written()) { Ok(Some(old)) } else { Err(unusual()) }

@@ -2,6 +2,12 @@
 
 pub mod absent_names;
 pub mod acceptor;
+#[cfg(target_os = "linux")]
+#[path = "attributes_linux.rs"]
+pub mod attributes;
+#[cfg(not(target_os = "linux"))]
+#[path = "attributes_elsewhere.rs"]
+pub mod attributes;
 pub mod blobs;
 pub mod capture;
 pub mod compile;

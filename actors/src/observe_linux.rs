@@ -12,7 +12,7 @@
 //!
 //! The parts, from the kernel up: `syscalls` (which calls, which arguments), `filter` (the program),
 //! `listener` (the ioctls), `resolve` (which path is meant), `witness` (what a call means), `sightings` and
-//! `touched` (what was seen and done), `chance` with `vdso` (the clock and random numbers, for tools that nobody knows),
+//! `touched` (what was seen and done), `process` (who asks), `chance` with `vdso` (the clock and random numbers, for tools that nobody knows),
 //! `silent_zone` (who may tell the time without a sign).
 
 mod chance;
@@ -22,6 +22,7 @@ mod job_server;
 mod links;
 mod listener;
 mod memory;
+mod process;
 mod resolve;
 mod sightings;
 mod silent_zone;

@@ -38,6 +38,10 @@ const KNOWN: &[&[u8]] = &[
 /// Windows' headers make `__buildmov` of four. See `docs/observers.md`.
 const PIECES_MAX: usize = 3;
 
+/// Into how many pieces a name in [`STRINGS`] may be cut: `__` and `FILE` are words of every `<stdio.h>` and `<math.h>`. See
+/// `docs/observers.md`.
+const STRING_PIECES_MAX: usize = 2;
+
 /// One text of a compile.
 pub struct Text {
     source: Source,
@@ -234,11 +238,15 @@ impl<'a> Following<'a> {
         let mut pieces = self.known_words.clone();
         pieces.extend(BUILT_IN.iter().map(|word| word.to_vec()));
         let begins: HashSet<u8> = pieces.iter().filter_map(|piece| piece.first().copied()).collect();
-        let names = self.texts.iter().flat_map(|text| text.scan.names_defined());
-        for name in names.chain(STRINGS.iter().copied()) {
+        for name in self.texts.iter().flat_map(|text| text.scan.names_defined()) {
             if begins.contains(&name[0]) && pieces_of(name, &pieces).is_some() {
                 self.add_word(name)?;
             }
+        }
+        let is_made =
+            |name: &&&[u8]| pieces_of(name, &pieces).is_some_and(|fewest| fewest <= STRING_PIECES_MAX);
+        if let Some(name) = STRINGS.iter().find(is_made) {
+            return Err(composed(name));
         }
         Ok(!self.words.is_empty())
     }

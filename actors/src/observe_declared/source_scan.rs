@@ -5,6 +5,7 @@
 //! does not settle (a computed `#include`, assembler that macros put together) is a [`Scan::hazard`].
 
 mod assembler;
+mod blanks;
 mod flow;
 mod harmless;
 mod mentions;
@@ -14,6 +15,8 @@ mod tokens;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use blanks::{skip_blanks, trim_end, trim_start};
 
 pub use flow::{Flow, Macro, Site};
 pub use mentions::{Mentions, Use};
@@ -254,21 +257,6 @@ fn directives(text: &[u8], found: &mut Scan) {
     }
 }
 
-/// What compilers take for blanks within a line: more than `trim_ascii` does.
-fn is_blank(b: u8) -> bool {
-    matches!(b, b' ' | b'\t' | b'\r' | 0x0b | 0x0c | 0)
-}
-
-/// Without blanks and ends of lines at its end.
-fn trim_end(text: &[u8]) -> &[u8] {
-    &text[..text.iter().rposition(|&b| !is_blank(b) && b != b'\n').map_or(0, |last| last + 1)]
-}
-
-/// Without blanks and ends of lines at its beginning.
-fn trim_start(text: &[u8]) -> &[u8] {
-    &text[text.iter().position(|&b| !is_blank(b) && b != b'\n').unwrap_or(text.len())..]
-}
-
 /// Where `#` or its other spelling `%:` stands, and its length.
 fn hashes(text: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {
     text.iter().enumerate().filter_map(|(at, &b)| match b {
@@ -383,19 +371,6 @@ fn question(text: &[u8], at: usize, length: usize, found: &mut Scan) {
     let is_asked_about = [&b"defined"[..], b"ifdef", b"ifndef", b"elifdef", b"elifndef"];
     if !is_asked_about.iter().any(|word| before.ends_with(word)) {
         found.hazard.get_or_insert("a computed __has_include");
-    }
-}
-
-/// `text` from its first byte that is neither blank nor in a comment.
-fn skip_blanks(mut text: &[u8]) -> &[u8] {
-    loop {
-        let blanks = text.iter().position(|&b| !is_blank(b)).unwrap_or(text.len());
-        text = &text[blanks..];
-        if !text.starts_with(b"/*") {
-            return text;
-        }
-        let end = text[2..].windows(2).position(|w| w == b"*/");
-        text = end.map_or(&[], |end| &text[2 + end + 2..]);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 
+use super::process::program_of;
 use super::vdso;
 
 /// Whether chance shows in the results of a program, by its base name.
@@ -49,12 +50,6 @@ impl Chance {
     pub fn matters(&self, tid: u32) -> bool {
         !program_of(tid).is_some_and(|name| (self.is_harmless)(&name))
     }
-}
-
-/// The base name of the program that a thread executes.
-pub fn program_of(tid: u32) -> Option<Vec<u8>> {
-    let path = rustix::fs::readlink(format!("/proc/{tid}/exe"), Vec::new()).ok()?.into_bytes();
-    path.rsplit(|&b| b == b'/').next().map(<[u8]>::to_vec)
 }
 
 /// Whether random bytes go into libc's own memory: it seeds the allocator's check against double frees, once.

@@ -21,12 +21,13 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
-use super::chance::{Chance, IsHarmless, is_for_libc, program_of};
+use super::chance::{Chance, IsHarmless, is_for_libc};
 use super::filter;
 use super::job_server::JobServer;
 use super::links::Links;
 use super::listener::{Listener, Notification, read_memory, read_string};
 use super::memory::Memory;
+use super::process::{leader_of, program_of};
 use super::resolve::{Lost, Place};
 use super::sightings::{Question, Sightings};
 use super::syscalls::{Base, Meaning, NAMESPACES, PathArg, meaning_of};
@@ -394,10 +395,4 @@ fn has_terminal() -> bool {
 /// Devices that give nothing but what everybody knows, and keep nothing.
 fn is_sink(path: &[u8]) -> bool {
     matches!(path, b"/dev/null" | b"/dev/zero" | b"/dev/full")
-}
-
-/// The process that a thread belongs to.
-fn leader_of(tid: u32) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }

@@ -187,3 +187,9 @@ fn the_name_of_a_macro_may_be_cut_into_so_many_pieces() {
     refused(&[MINGW, PASTE, &format!("int f(void) P(P(__MINGW_, ASM_), CALL){evil}")]);
     fine(&[MINGW, PASTE, &format!("int f(void) P(P(__MINGW_, ASM), P(_, CALL)){evil}")]);
 }
+
+#[test]
+fn a_built_in_string_may_be_cut_into_so_many_pieces() {
+    refused(&[MINGW, PASTE, "int f(void) __MINGW_ASM_CALL(P(__FI, LE__));"]);
+    fine(&[MINGW, PASTE, "int f(void) __MINGW_ASM_CALL(P(__, P(FILE, __)));"]);
+}

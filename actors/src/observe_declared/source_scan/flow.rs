@@ -7,9 +7,10 @@
 
 use std::collections::BTreeSet;
 
+use super::blanks::skip_blanks;
 use super::harmless::is_harmless_piece;
+use super::identifier_length;
 use super::tokens::{Token, tokens};
-use super::{identifier_length, skip_blanks};
 
 /// What a stretch of a source is made of.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::blanks::{skip_blanks, trim_end, trim_start};
 use super::flow::{Flow, Macro};
 use super::text::hides_lines;
 use super::tokens::{Token, tokens};
-use super::{identifier_length, is_identifier_byte, line_before, skip_blanks};
+use super::{identifier_length, is_identifier_byte, line_before};
 
 /// A macro is called, or is what another one stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,8 +109,8 @@ impl Words {
             }
             (before, after) = (&line[body..place], &line[place + word.len()..]);
         }
-        let left = joins(before.trim_ascii_end().last(), b'(');
-        let right = joins(after.trim_ascii_start().first(), b')');
+        let left = joins(trim_end(before).last(), b'(');
+        let right = joins(trim_start(after).first(), b')');
         match (left, right) {
             (true, true) => true,
             (true, false) => name.ends_with(word),
@@ -160,7 +161,7 @@ fn use_at(text: &[u8], at: usize, name: &[u8]) -> Result<Option<Use>, ()> {
             if place < body {
                 return Ok(None);
             }
-            if line[body..].trim_ascii() == name && owner.params.is_none() {
+            if trim_start(trim_end(&line[body..])) == name && owner.params.is_none() {
                 return Ok(Some(Use::Alias(owner.name)));
             }
             let arguments = arguments(&line[place + name.len()..], false, Some(&owner)).ok_or(())?;

@@ -22,7 +22,7 @@ fn join_lines(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
         if text.contains(&b'\r') {
             return Err("a carriage return within a line");
         }
-        match super::trim_end(text).strip_suffix(b"\\") {
+        match super::blanks::trim_end(text).strip_suffix(b"\\") {
             Some(continued) => joined.extend_from_slice(continued),
             None => {
                 joined.extend_from_slice(text);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::super::chance::program_of;
 use super::super::listener::{Listener, Notification, PATH_BYTES_MAX, read_memory};
+use super::super::process::program_of;
 use super::super::resolve::{Lost, Open};
 use super::super::sightings::Question;
 use super::super::syscalls::{OpenFlags, PathArg};
@@ -38,6 +38,7 @@ const TIME_ZONES: &[&[u8]] = &[
 
 /// Where random numbers come from.
 const RANDOM_DEVICES: &[&[u8]] = &[b"/dev/urandom", b"/dev/random"];
+
 /// What a look at a path found.
 struct Look {
     signature: Signature,
@@ -244,8 +245,7 @@ impl Witness {
 
     /// Waits for a young file until any later change must show in its signature.
     pub(super) fn settled(&mut self, path: &[u8], mut signature: Signature) -> Signature {
-        let mut waited = Duration::ZERO;
-        let max_ns = SETTLE_MAX.as_nanos() as i64;
+        let (mut waited, max_ns) = (Duration::ZERO, SETTLE_MAX.as_nanos() as i64);
         loop {
             let now_ns = coarse_now_ns();
             if signature.is_settled(now_ns) {
