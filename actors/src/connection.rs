@@ -43,6 +43,10 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// future or a forgotten debugger session reaches it.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long `stats` waits for the store, which may be opening a large index: with [`crate::work::SETTLE_TIMEOUT`] before
+/// it, shorter than a client waits for its answer (5 s).
+pub const REPORT_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a client may leave an answer unread, tools' output aside, before it counts as gone.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -204,12 +208,15 @@ async fn stats(peers: &Peers, zero: bool) -> Reply {
     if let Ok(fallbacks) = peers.journal.send(TakeFallbacks).await {
         peers.counters.fallbacks_reported.fetch_add(fallbacks, std::sync::atomic::Ordering::Relaxed);
     }
-    match peers.store.send(Report).await {
-        Ok((store, _)) => {
+    match tokio::time::timeout(REPORT_PATIENCE, peers.store.send(Report)).await {
+        Ok(Ok((store, _))) => {
             let service = service_report(&peers.description);
             Reply::Stats(Box::new(StatsReport { store, service, ..peers.counters.read(zero) }))
         }
-        Err(e) => Reply::Failed { message: format!("the store does not answer: {e}") },
+        Ok(Err(e)) => Reply::Failed { message: format!("the store does not answer: {e}") },
+        Err(_) => Reply::Failed {
+            message: "the store is busy, perhaps with opening a large index: ask again in a moment".into(),
+        },
     }
 }
 

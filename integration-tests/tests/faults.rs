@@ -370,6 +370,20 @@ fn nobody_waits_for_an_index_that_is_being_opened() {
 }
 
 #[test]
+fn stats_do_not_wait_for_a_large_index_but_say_so() {
+    let faulty = Faulty::new();
+    faulty.is_whole("before");
+    let sandbox = &faulty.sandbox;
+    sandbox.client("stop").expect_success();
+    faulty.arm("index.open", "sleep:4000");
+    sandbox.start();
+    let told = sandbox.client("stats");
+    assert!(!told.success() && told.err().contains("ask again in a moment"), "{}", told.err());
+    wait::until("the index is open", || sandbox.client("stats").success().then_some(()));
+    faulty.is_whole("after");
+}
+
+#[test]
 fn a_store_that_hangs_with_what_nobody_asked_for_is_found_out() {
     let faulty = Faulty::new();
     faulty.is_whole("before");

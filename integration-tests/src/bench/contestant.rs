@@ -148,15 +148,18 @@ impl Contestant {
         found.map(|(_, directory)| directory.into()).unwrap_or_default()
     }
 
-    /// How often our service has served a result.
+    /// How often our service has served a result; 0 while it is too busy to say.
     ///
     /// # Errors
-    /// If it does not say.
+    /// If it says something else.
     pub fn hits(&self) -> io::Result<u64> {
         let Some((program, rest)) = self.report.split_first() else { return Ok(0) };
         let mut command = self.own_command(Path::new(program), Path::new("/"));
-        let stats: serde_json::Value =
-            serde_json::from_slice(&command.args(rest).arg("--json").output()?.stdout)?;
+        let output = command.args(rest).arg("--json").output()?;
+        if !output.status.success() {
+            return Ok(0);
+        }
+        let stats: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         stats["hits"].as_u64().ok_or_else(|| io::Error::other("read the service's hits"))
     }
 

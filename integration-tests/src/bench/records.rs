@@ -88,8 +88,7 @@ pub fn run(binaries: &Path, place: &Path) -> io::Result<()> {
 /// index must be open for.
 fn opened(service: &Contestant, words: &[String], place: &Path) -> io::Result<Duration> {
     let from = Instant::now();
-    let before = service.hits()?;
-    while service.hits()? == before {
+    while service.hits()? == 0 {
         if from.elapsed() > OPENING_MAX {
             return Err(io::Error::other("find a result: the index is not opened"));
         }
