@@ -675,9 +675,12 @@ fn a_job_servers_descriptors_travel_if_they_are_open() {
 #[test]
 fn output_to_nobody_ends_as_the_tool_would() {
     let fixture = Fixture::new();
-    let service = fixture.answer(|stream, _| send(stream, &finished(Exit::Code(0), "served", "")));
     let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
+    let service = fixture.answer(|stream, _| {
+        // Not before: where nobody reads from the start, the tool is left alone.
+        drop(reader);
+        send(stream, &finished(Exit::Code(0), "served", ""));
+    });
     let mut command = fixture.wrapper(&["cc"]);
     command.stdout(writer);
     let status = command.status().unwrap();

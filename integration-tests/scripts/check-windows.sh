@@ -141,18 +141,6 @@ C
 # The version that was tried; its clang is 22, which looks for its own headers under that number.
 ZIGLANG=ziglang==0.17.1
 
-configure_libcxx() {
-  local word
-  sed -i '1i #include <__config_site>' "$1/__config"
-  for word in 'ABI_VERSION 1' 'ABI_NAMESPACE __1' 'HAS_THREADS 1' 'HAS_THREAD_API_WIN32 1' 'HAS_THREAD_API_PTHREAD 0' \
-    'HAS_THREAD_API_EXTERNAL 0' 'HAS_THREAD_API_C11 0' 'HAS_MONOTONIC_CLOCK 1' 'HAS_TERMINAL 1' 'HAS_MUSL_LIBC 0' \
-    'HAS_VENDOR_AVAILABILITY_ANNOTATIONS 0' 'HAS_FILESYSTEM 1' 'HAS_RANDOM_DEVICE 1' 'HAS_LOCALIZATION 1' 'HAS_UNICODE 1' \
-    'HAS_WIDE_CHARACTERS 1' 'HAS_TIME_ZONE_DATABASE 0' 'PSTL_BACKEND_SERIAL' 'HARDENING_MODE_DEFAULT 2' \
-    'ASSERTION_SEMANTIC_DEFAULT 2' 'LIBC_PICOLIBC 0' 'LIBC_NEWLIB 0'; do
-    printf '#define _LIBCPP_%s\n' "$word"
-  done >"$1/__config_site"
-}
-
 fetch_clang() {
   clang=$home/clang
   [ -e "$clang/complete" ] && return
@@ -166,10 +154,6 @@ fetch_clang() {
   mv "$zig/zig.exe" "$clang/bin/clang-22.exe"
   mkdir "$clang/lib/clang/22" && mv "$zig/lib/include" "$clang/lib/clang/22/include"
   mv "$zig/lib/libc/include/any-windows-any" "$clang/x86_64-w64-mingw32/include"
-  # libc++ lacks only the file that says how it was configured, for which the package has options instead.
-  mkdir "$clang/x86_64-w64-mingw32/include/c++"
-  mv "$zig/lib/libcxx/include" "$clang/x86_64-w64-mingw32/include/c++/v1"
-  configure_libcxx "$clang/x86_64-w64-mingw32/include/c++/v1"
   cat >"$clang/launcher.c" <<'C'
 #include <windows.h>
 #include <stdio.h>
