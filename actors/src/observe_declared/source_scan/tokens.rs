@@ -1,5 +1,6 @@
 //! A stretch of a source as tokens of the preprocessor, as far as it takes to say what macros can make of them.
 
+use super::blanks::is_blank;
 use super::{identifier_length, is_identifier_byte};
 
 /// Before a string without a blank: it is then of another kind.
@@ -36,8 +37,8 @@ pub fn tokens(text: &[u8], crosses_lines: bool) -> impl Iterator<Item = Option<(
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
-        let is_blank = |&b: &u8| matches!(b, b' ' | b'\t' | 0x0b | 0x0c | 0) || crosses_lines && b == b'\n';
-        let text = &text[text.iter().position(|b| !is_blank(b))?..];
+        let skipped = |b: u8| is_blank(b) || crosses_lines && b == b'\n';
+        let text = &text[text.iter().position(|&b| !skipped(b))?..];
         if text.first() == Some(&b'\n') {
             return None;
         }
