@@ -3,7 +3,7 @@
 //! For tools that read links only along paths that they also open, execute or ask about, walking those paths
 //! ourselves stands for watching their every `readlink`. Each step is looked at once in a run.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::resolve::Place;
 use crate::observation::{Seen, Spelled};
@@ -41,23 +41,29 @@ pub struct Reached {
     pub path: Vec<u8>,
     /// It is a directory.
     pub is_directory: bool,
+    /// There was a link on the way.
+    pub over_links: bool,
 }
 
 /// See the module.
 #[derive(Default)]
 pub struct Links {
     steps: FxHashMap<Vec<u8>, Step>,
-    /// Directories, as spelled, that were walked to.
-    directories: FxHashSet<Vec<u8>>,
+    /// Directories, as spelled, that were walked to, and whether by their own names alone.
+    directories: FxHashMap<Vec<u8>, bool>,
 }
 
 impl Links {
-    /// Walks to `directory`, if that was not done before.
-    pub fn walk_directory(&mut self, place: &Place, directory: &[u8], found: &mut impl FnMut(Stone)) {
-        if !self.directories.contains(directory) {
-            self.directories.insert(directory.to_vec());
-            self.walk(place, directory, found);
+    /// Walks to `directory`, if that was not done before. Says whether it is come to by no link, nor in `/proc`, where
+    /// links that are another process's cannot be seen.
+    pub fn walk_directory(&mut self, place: &Place, directory: &[u8], found: &mut impl FnMut(Stone)) -> bool {
+        if let Some(&is_plain) = self.directories.get(directory) {
+            return is_plain;
         }
+        let reached = self.walk(place, directory, found);
+        let is_plain = !reached.over_links && !place.absolute(&reached.path).starts_with(b"/proc");
+        self.directories.insert(directory.to_vec(), is_plain);
+        is_plain
     }
 
     /// Walks `path` to its end, or to the first step that is missing or a file. Tells `found` each step that was
@@ -100,7 +106,7 @@ impl Links {
                     Step::Link(target) => {
                         links += 1;
                         if links > LINKS_MAX {
-                            return Reached { path: way, is_directory: false };
+                            return Reached { path: way, is_directory: false, over_links: true };
                         }
                         way.truncate(before);
                         let left: Vec<&[u8]> = components.collect();
@@ -114,7 +120,7 @@ impl Links {
                 }
             }
         }
-        Reached { path: way, is_directory }
+        Reached { path: way, is_directory, over_links: links > 0 }
     }
 
     fn step(&mut self, place: &Place, path: &[u8], found: &mut impl FnMut(Stone)) -> Step {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::include_names::IncludeNames;
 use super::resolve::Place;
+use crate::program_file::{Format, format_of};
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// The most texts whose names are kept; some hundred bytes each.
@@ -21,6 +22,9 @@ const DIRECTORIES_MAX: usize = 10_000;
 
 /// The most tools that are remembered to need the full filter.
 const DISTRUSTED_MAX: usize = 10_000;
+
+/// The most programs whose kind is kept.
+const PROGRAMS_MAX: usize = 10_000;
 
 /// The largest text that is read for names, in bytes: beyond, its names count as unclear.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
@@ -51,6 +55,7 @@ pub enum Listed {
 pub struct Memory {
     texts: Mutex<FxHashMap<Signature, Arc<IncludeNames>>>,
     directories: Mutex<FxHashMap<Vec<u8>, (Signature, LinkNames)>>,
+    programs: Mutex<FxHashMap<Signature, Format>>,
     distrusted: Mutex<FxHashSet<Vec<u8>>>,
 }
 
@@ -90,6 +95,19 @@ impl Memory {
             remember(&self.directories, DIRECTORIES_MAX, key, (signature, Arc::clone(&links)));
         }
         Some(Listed::Links(links))
+    }
+
+    /// What the program at `path`, which has this signature, says about how it is run.
+    pub fn format_of(&self, place: &Place, path: &[u8], signature: &Signature) -> Format {
+        if let Some(format) = locked(&self.programs).get(signature) {
+            return format.clone();
+        }
+        let is_settled = signature.is_settled(coarse_now_ns());
+        let format = format_of(place.cwd(), path);
+        if is_settled && place.signature(path, true) == Ok(*signature) {
+            remember(&self.programs, PROGRAMS_MAX, *signature, format.clone());
+        }
+        format
     }
 
     /// From now on this tool, or this tool in this directory, gets the full filter.
@@ -188,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_texts_directories_and_tools_are_remembered_and_then_none() {
+    fn so_many_texts_directories_programs_and_tools_are_remembered_and_then_none() {
         let temp = tempfile::tempdir().unwrap();
         let place = place(temp.path());
         std::fs::write(temp.path().join("a.h"), "#include \"b.h\"").unwrap();
@@ -204,18 +222,27 @@ mod tests {
         for number in 1..DIRECTORIES_MAX {
             locked(&memory.directories).insert(number.to_string().into(), (root, Arc::clone(&links)));
         }
+        let program = Signature::of("/proc/self/exe").unwrap();
+        for number in 1..PROGRAMS_MAX as u64 {
+            let other = Signature { ino: number, dev: u64::MAX, ..program };
+            locked(&memory.programs).insert(other, Format::Unknown);
+        }
         (1..DISTRUSTED_MAX).for_each(|number| memory.distrust(number.to_string().as_bytes(), None));
         memory.include_names(&place, b"a.h", &text);
         memory.links_in(&place, b"/", false).unwrap();
+        memory.format_of(&place, b"/proc/self/exe", &program);
         memory.distrust(b"one", None);
         assert_eq!(locked(&memory.texts).len(), TEXTS_MAX);
+        assert_eq!(locked(&memory.programs).len(), PROGRAMS_MAX);
         assert_eq!(locked(&memory.directories).len(), DIRECTORIES_MAX);
         assert!(memory.distrusts(b"1", b"/") && memory.distrusts(b"one", b"/"));
         std::fs::write(temp.path().join("b.h"), "").unwrap();
         memory.include_names(&place, b"b.h", &Signature::of(temp.path().join("b.h")).unwrap());
         memory.links_in(&place, b"/usr", false).unwrap();
+        memory.format_of(&place, b"/bin/sh", &Signature::of("/bin/sh").unwrap());
         memory.distrust(b"another", None);
         assert_eq!(locked(&memory.texts).len(), 1);
+        assert_eq!(locked(&memory.programs).len(), 1);
         assert_eq!(locked(&memory.directories).len(), 1);
         assert!(!memory.distrusts(b"1", b"/") && memory.distrusts(b"another", b"/"));
     }

@@ -28,7 +28,7 @@ const FORCING: &[&[u8]] =
 const LOOKED_AT_NAMES_MAX: usize = 16;
 
 /// Names to be looked for, by their directory part (empty, or with its slash).
-type Names = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
+type Names<'a> = BTreeMap<&'a [u8], BTreeSet<&'a [u8]>>;
 
 /// Why not all names can be told: the text that may include what it does not name, or the directory that could
 /// not be listed.
@@ -47,29 +47,29 @@ pub fn walk_all<'a>(
     links: &mut Links,
     found: &mut impl FnMut(Stone),
 ) -> Result<(), Unclear> {
+    let words: Vec<_> = argv.collect();
+    let texts: Vec<_> = sightings
+        .iter()
+        .filter_map(as_text)
+        .map(|(path, signature)| (path, memory.include_names(place, path, signature)))
+        .collect();
     let mut everywhere = Names::new();
-    let mut nearby: BTreeMap<Vec<u8>, Names> = BTreeMap::new();
+    let mut nearby: BTreeMap<&[u8], Names> = BTreeMap::new();
     let mut searched = BTreeSet::new();
     add(&mut everywhere, PREDEFINED);
-    let words: Vec<_> = argv.collect();
     for word in words.iter().flat_map(|argument| argument.split(|&b| b == b',')) {
         add(&mut everywhere, word);
         for option in FORCING {
             word.strip_prefix(*option).into_iter().for_each(|name| add(&mut everywhere, name));
         }
     }
-    let texts: Vec<_> = sightings
-        .iter()
-        .filter_map(as_text)
-        .map(|(path, signature)| (path, memory.include_names(place, path, signature)))
-        .collect();
     for (path, names) in &texts {
         if names.unclear || names.computed.iter().any(|name| may_be_defined(name, &words, &texts)) {
             return Err(Unclear(path.to_vec()));
         }
         names.quoted.iter().chain(&names.angled).for_each(|name| add(&mut everywhere, name));
-        let near = nearby.entry(parent(path).unwrap_or_default().to_vec()).or_default();
-        names.quoted.iter().for_each(|name| add(near, name));
+        let near = nearby.entry(parent(path).unwrap_or_default()).or_default();
+        names.quoted.iter().filter(|name| !name.starts_with(b"/")).for_each(|name| add(near, name));
     }
     for sighting in sightings {
         // Each directory that is searched is asked about first.
@@ -78,6 +78,9 @@ pub fn walk_all<'a>(
         }
     }
     let mut ways = Ways { place, memory, links, listed: FxHashMap::default(), found };
+    // The same from wherever they are named.
+    let (absolute, everywhere) = everywhere.into_iter().partition(|(part, _)| part.starts_with(b"/"));
+    ways.walk(b"", &absolute)?;
     searched.into_iter().try_for_each(|directory| ways.walk(directory, &everywhere))?;
     nearby.iter().try_for_each(|(directory, names)| ways.walk(directory, names))
 }
@@ -105,13 +108,10 @@ fn as_text(sighting: &Sighting) -> Option<(&[u8], &Signature)> {
     }
 }
 
-fn add(names: &mut Names, name: &[u8]) {
+fn add<'a>(names: &mut Names<'a>, name: &'a [u8]) {
     let split = name.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
     let (directory, last) = name.split_at(split);
-    match names.get_mut(directory) {
-        Some(names) => drop(names.insert(last.to_vec())),
-        None => drop(names.insert(directory.to_vec(), BTreeSet::from([last.to_vec()]))),
-    }
+    names.entry(directory).or_default().insert(last);
 }
 
 struct Ways<'a, F> {
@@ -138,21 +138,16 @@ impl<F: FnMut(Stone)> Ways<'_, F> {
     /// Walks to all `names` in `directory` (empty for the working directory).
     fn walk(&mut self, directory: &[u8], names: &Names) -> Result<(), Unclear> {
         for (part, lasts) in names {
-            let way = match (part.first(), directory) {
-                // The same wherever it is named.
-                (Some(b'/'), _) => part.clone(),
-                (_, b"") => part.clone(),
-                _ => [directory, part].join(&b'/'),
-            };
+            let way = if directory.is_empty() { part.to_vec() } else { [directory, part].join(&b'/') };
             let end = self.links.walk(self.place, &way, self.found);
             if !end.is_directory {
                 continue;
             }
             let slash: &[u8] = if matches!(end.path.last(), None | Some(b'/')) { b"" } else { b"/" };
-            let below = |last: &Vec<u8>| [&end.path[..], slash, last].concat();
+            let below = |last: &[u8]| [&end.path[..], slash, last].concat();
             let listed = self.links_in(&end.path, lasts.len() <= LOOKED_AT_NAMES_MAX)?;
-            let is_link = |last: &Vec<u8>| match &listed {
-                Listed::Links(links) => links.contains(last),
+            let is_link = |last: &[u8]| match &listed {
+                Listed::Links(links) => !links.is_empty() && links.contains(last),
                 Listed::NotWorthwhile => is_link(self.place, &below(last)),
             };
             for last in lasts.iter().filter(|last| is_link(last)) {
@@ -175,8 +170,9 @@ mod tests {
         std::os::unix::fs::symlink("real.h", temp.path().join("0.h")).unwrap();
         let place = Place::new(temp.path().as_os_str().as_encoded_bytes()).unwrap();
         for (count, is_listed) in [(LOOKED_AT_NAMES_MAX, false), (LOOKED_AT_NAMES_MAX + 1, true)] {
+            let headers: Vec<_> = (0..count).map(|number| format!("{number}.h")).collect();
             let mut names = Names::new();
-            (0..count).for_each(|number| add(&mut names, format!("{number}.h").as_bytes()));
+            headers.iter().for_each(|name| add(&mut names, name.as_bytes()));
             let (memory, mut links, mut stones) = (Memory::default(), Links::default(), Vec::new());
             let found = &mut |stone: Stone| stones.push(stone.path);
             let mut ways = Ways {

@@ -5,7 +5,7 @@ use super::super::sightings::Question;
 use super::super::syscalls::PathArg;
 use super::kernel_links::kernel_link;
 use super::{Witness, directory_of};
-use crate::program_file::{Format, format_of};
+use crate::program_file::Format;
 
 /// How deep scripts may name scripts as their interpreters (the kernel gives up after 5).
 const SCRIPT_DEPTH_MAX: u32 = 6;
@@ -47,7 +47,7 @@ impl Witness {
         if signature.mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
             self.give_up("a set-id program");
         }
-        let format = format_of(self.place.cwd(), &path);
+        let format = self.memory.format_of(&self.place, &path, &signature);
         if self.is_watched_in_part() && !(matches!(format, Format::Elf(_)) && self.is_known(&path)) {
             self.distrust();
         }

@@ -46,7 +46,7 @@ impl Witness {
         if self.plain_directories.contains(directory) {
             return;
         }
-        if self.place.leads_through_kernel_link(directory) {
+        if !self.is_plain_way(directory) && self.place.leads_through_kernel_link(directory) {
             return self.refuse(Unstorable::ReadUnstable(name(path)));
         }
         self.plain_directories.insert(directory.to_vec());

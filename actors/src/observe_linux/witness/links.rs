@@ -21,11 +21,23 @@ impl Witness {
         let mut found = |stone| stones.push(stone);
         match parent(path) {
             _ if may_end => drop(links.walk(&self.place, path, &mut found)),
-            Some(directory) => links.walk_directory(&self.place, directory, &mut found),
+            Some(directory) => _ = links.walk_directory(&self.place, directory, &mut found),
             // The working directory's own path has no links.
             None => {}
         }
         self.lay(stones);
+    }
+
+    /// Whether the way to `directory` is walked by us, and holds no link, so none of the kernel's either.
+    pub(super) fn is_plain_way(&mut self, directory: &[u8]) -> bool {
+        let Some(links) = &mut self.walk else { return false };
+        if directory.starts_with(b"/proc") {
+            return false;
+        }
+        let mut stones = Vec::new();
+        let is_plain = links.walk_directory(&self.place, directory, &mut |stone| stones.push(stone));
+        self.lay(stones);
+        is_plain
     }
 
     /// Notes what every word of the command line names, if anything: gcc compares its inputs and its output by
