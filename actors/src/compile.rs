@@ -95,14 +95,14 @@ pub enum Outcome {
 /// The reason to pass the request through.
 pub fn order(request: Compile, stream: &Stream, peers: &Arc<Peers>) -> Result<Order, &'static str> {
     let client_pid = stream.peer_pid();
-    let (recache, sent) = (request.recache, request.descriptors.clone());
+    let (recache, sent, root) = (request.recache, request.descriptors.clone(), request.root);
     let lease = Arc::new(Lease::new(request.patient_until_ns));
     if !request.is_sound() {
         return Err("malformed");
     }
     let mut invocation = Invocation::from(request);
     // A client whose process we cannot see lives in a container.
-    let pid = client_pid.filter(|&pid| crate::world::is_ours(pid)).ok_or("other_namespace")?;
+    let pid = client_pid.filter(|&pid| crate::world::is_ours(pid, root)).ok_or("other_namespace")?;
     // Files that are made for it would belong to another group.
     if !stream.peer_has_our_groups() {
         return Err("other_groups");

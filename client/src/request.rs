@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use zccache_proto::ByteStrings;
 use zccache_proto::message::{Compile, Stdio, StreamKind};
+use zccache_proto::root::Root;
 
 use crate::jobserver;
 use crate::kernel;
@@ -59,6 +60,7 @@ impl CompileRequest {
             descriptors: descriptors(process, stdin.is_some()),
             recache: process.switch("ZCCACHE_RECACHE"),
             patient_until_ns: 0,
+            root: Root::ours(),
         };
         Some(Self { compile, stdin_offset })
     }

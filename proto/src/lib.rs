@@ -13,6 +13,7 @@ pub mod handshake;
 pub mod message;
 mod received;
 pub mod report;
+pub mod root;
 #[cfg_attr(unix, path = "spelling_unix.rs")]
 #[cfg_attr(windows, path = "spelling_windows.rs")]
 pub mod spelling;

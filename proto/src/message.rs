@@ -8,6 +8,7 @@ use serde_bytes::ByteBuf;
 
 use crate::ByteStrings;
 use crate::report::{StatsReport, StatusReport};
+use crate::root::Root;
 use crate::spelling::is_absolute;
 use crate::transport::DESCRIPTORS_MAX;
 
@@ -97,6 +98,9 @@ pub struct Compile {
     /// 0 if it does not say. Beyond that it may be running the tool itself.
     #[serde(default)]
     pub patient_until_ns: u64,
+    /// Where the client's paths begin; `None` if its kernel does not say.
+    #[serde(default)]
+    pub root: Option<Root>,
 }
 
 /// The highest number of a client's descriptor that is taken, exclusive: the most that Linux lets a process have
@@ -295,6 +299,7 @@ mod tests {
             descriptors: vec![0, 9],
             recache: false,
             patient_until_ns: 0,
+            root: None,
         }
     }
 

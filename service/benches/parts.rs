@@ -26,6 +26,7 @@ use zccache_actors::plan::{Plan, Planned, Planner};
 use zccache_actors::record::{Output, OutputFile, Record, RunResult};
 use zccache_proto::frame::{HEADER_BYTES, decode, encode};
 use zccache_proto::message::{Compile, Exit, Request, Stdio, StreamKind};
+use zccache_proto::root::Root;
 use zccache_service::planner::ToolPlanner;
 
 #[global_allocator]
@@ -65,6 +66,7 @@ fn compile() -> Compile {
         descriptors: Vec::new(),
         recache: false,
         patient_until_ns: 0,
+        root: Root::ours(),
     }
 }
 

@@ -28,6 +28,7 @@ pub fn collect(tool: &Path, argv: &[OsString]) -> Option<Compile> {
         recache: is_on("ZCCACHE_RECACHE"),
         // The service's clock is its own.
         patient_until_ns: 0,
+        root: None,
     })
 }
 
