@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts the other caches into an environment of their own below target/, fetches the sources of Lua, of HDF5 and of two Rust
-# projects, and runs the benchmarks; one part of them (warm, cold, records, tools, project, rust) if BENCH_ONLY names it.
+# projects, and runs the benchmarks; one part of them (warm, cold, observer, records, tools, project, rust) if BENCH_ONLY
+# names it.
 #
 #   bench.sh DIRECTORY-OF-THE-BINARIES
 #

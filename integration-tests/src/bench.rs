@@ -35,6 +35,9 @@ const BARE_ROUNDS: usize = 3;
 /// Rounds of a cold build.
 const COLD_ROUNDS: usize = 7;
 
+/// The parts, in their order.
+const PARTS: [&str; 7] = ["warm", "cold", "observer", "records", "tools", "project", "rust"];
+
 /// What is built of other people's sources, and where those are.
 pub struct Sources<'a> {
     /// Lua's C files.
@@ -48,8 +51,12 @@ pub struct Sources<'a> {
 /// Runs all benchmarks and prints their tables; of `only` one part if that is named.
 ///
 /// # Errors
-/// If a file cannot be written, the bare compiler fails, or a contestant's result is not the bare one's.
+/// If a file cannot be written, the bare compiler fails, a contestant's result is not the bare one's, or there is no such
+/// part.
 pub fn run(ours: &Path, peers: &Path, sources: &Sources<'_>, only: Option<&str>) -> io::Result<()> {
+    if let Some(part) = only.filter(|part| !PARTS.contains(part)) {
+        return Err(io::Error::other(format!("find a part {part:?}: there are {}", PARTS.join(", "))));
+    }
     let place = tempfile::Builder::new().prefix("zcb-").tempdir()?;
     // Commands run elsewhere, where a relative path would lead nowhere.
     let (ours, peers) = (std::path::absolute(ours)?, std::path::absolute(peers)?);
@@ -65,11 +72,13 @@ pub fn run(ours: &Path, peers: &Path, sources: &Sources<'_>, only: Option<&str>)
     if is_asked("warm") {
         warm(&contestants, &cpp, place.path())?;
     }
+    let lua = workload::Lua::read(sources.lua)?;
     if is_asked("cold") {
-        let lua = workload::Lua::read(sources.lua)?;
         cold_compiles(&contestants, &cpp, &lua, place.path())?;
-        observer::run(&ours, &lua, &cpp, place.path())?;
         restart::run(&contestants, place.path())?;
+    }
+    if is_asked("observer") {
+        observer::run(&ours, &lua, &cpp, place.path())?;
     }
     if is_asked("records") {
         records::run(&ours, place.path())?;
