@@ -71,6 +71,7 @@ fn serve(detached: bool) -> anyhow::Result<()> {
         daemon::detach()?;
     }
     daemon::reset_process_state();
+    zccache_actors::kept_files::make_room();
     let before = lock.write_pid(&endpoint)?;
     let log_file = logging::start(&config.log_dir, &config.log_level);
     if let Some(before) = before {
