@@ -11,6 +11,7 @@
 //! ```
 
 mod exec_strings;
+mod filter;
 pub mod inherited;
 mod spawn;
 mod tool_io;

@@ -26,10 +26,17 @@ pub fn close_from(first: c_int) {
     }
 }
 
-/// Has this process end when its parent does.
-pub fn end_with_parent() {
-    // SAFETY: a plain system call.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+/// Has this process end when its parent does, of which this is the number.
+///
+/// # Errors
+/// If the parent has ended already: its death is no signal any more.
+pub fn end_with_parent(parent: c_int) -> io::Result<()> {
+    // SAFETY: plain system calls.
+    let now = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+        libc::getppid()
+    };
+    if now == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
 }
 
 /// Has this process leave no core: one that goes to a program (`core_pattern` with `|`) ignores the limit.
@@ -71,4 +78,22 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Permissions as a request has them.
 pub fn mode_bits(mode: rustix::fs::Mode) -> u32 {
     mode.bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_whose_parent_has_ended_already_is_told() {
+        // SAFETY: plain system calls. The wish is this thread's, and ends with it.
+        std::thread::spawn(|| unsafe {
+            assert!(end_with_parent(libc::getppid()).is_ok());
+            let error = end_with_parent(libc::getpid()).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+            libc::prctl(libc::PR_SET_PDEATHSIG, 0);
+        })
+        .join()
+        .unwrap();
+    }
 }

@@ -20,7 +20,12 @@ pub fn close_from(first: c_int) {
 }
 
 /// There is no such wish on this system: a tool whose wrapper is killed goes on.
-pub fn end_with_parent() {}
+///
+/// # Errors
+/// None here.
+pub fn end_with_parent(_parent: c_int) -> io::Result<()> {
+    Ok(())
+}
 
 /// The limit is enough on this system.
 pub fn leave_no_core() {}

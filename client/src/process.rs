@@ -96,6 +96,7 @@ impl Process {
             // SAFETY: a plain system call.
             self.child_signal.set(Some(unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) }));
         }
+        let parent = own_number();
         // SAFETY: there is one thread, so the child may do what the parent could.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
@@ -103,7 +104,7 @@ impl Process {
                 if setup.detached {
                     self.child_signal.set(None);
                 }
-                if setup.apply().is_ok() {
+                if setup.apply(parent).is_ok() {
                     let _ = self.exec(program, argv);
                 }
                 exit(127)
@@ -123,7 +124,8 @@ pub struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    fn apply(&self) -> io::Result<()> {
+    /// In the child of this process.
+    fn apply(&self, parent: c_int) -> io::Result<()> {
         for (number, stream) in self.streams.iter().enumerate() {
             let Some(stream) = stream else { continue };
             let number = c_int::try_from(number).unwrap_or(0);
@@ -141,12 +143,16 @@ impl Setup<'_> {
             }
         }
         if self.detached {
-            detach()
-        } else {
-            kernel::end_with_parent()
+            detach();
+            return Ok(());
         }
-        Ok(())
+        kernel::end_with_parent(parent)
     }
+}
+
+fn own_number() -> c_int {
+    // SAFETY: a plain system call.
+    unsafe { libc::getpid() }
 }
 
 fn detach() {

@@ -50,11 +50,12 @@ const MAIN_LINES_MAX: usize = 39;
 const ACTOR_HEADER: [&str; 7] = ["Owns", "Runs on", "Receives", "Sends", "Mailbox", "On failure", "Never"];
 
 /// The modules that may hold `unsafe` code, each for system calls that have no safe form.
-const UNSAFE: [&str; 23] = [
+const UNSAFE: [&str; 24] = [
     "actors/src/observe_linux/listener.rs",
     "actors/src/sys_windows/changes.rs",
     "actors/src/sys_windows/locale.rs",
     "actors/src/sys_windows/status.rs",
+    "actors/src/tool_run/filter.rs",
     "actors/src/tool_run/inherited.rs",
     "actors/src/tool_run/spawn.rs",
     "actors/src/tree_unix.rs",

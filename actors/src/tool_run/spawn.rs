@@ -21,6 +21,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
 use super::exec_strings::Strings;
+use super::filter;
 use super::inherited::Inherited;
 use crate::exec;
 use crate::invocation::Invocation;
@@ -111,6 +112,10 @@ struct Launch {
     inherited: Inherited,
     filter: Option<Vec<libc::sock_filter>>,
     report: OwnedFd,
+    /// The other end's number: a child that held it too would wait for its own word, and for ever.
+    others_end: RawFd,
+    /// Whose child it is. One whose parent was killed before it could follow it is nobody's.
+    parent: libc::pid_t,
     errno: AtomicI32,
 }
 
@@ -151,6 +156,8 @@ pub fn spawn(
         inherited: client.map(Inherited::of).unwrap_or_default(),
         filter: filter.map(<[_]>::to_vec),
         report: theirs,
+        others_end: ours.as_raw_fd(),
+        parent: rustix::process::getpid().as_raw_nonzero().get(),
         errno: AtomicI32::new(0),
     };
     let (keeper, kept) = mpsc::channel::<()>();
@@ -246,7 +253,11 @@ unsafe fn set_up(launch: &mut Launch) -> Result<RawFd, c_int> {
     // SAFETY: plain system calls; pointers are to live values of the types they want.
     unsafe {
         leave_descriptors(launch.not_its_own)?;
+        libc::close(launch.others_end);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != launch.parent {
+            return Err(libc::ESRCH);
+        }
         check(libc::setpgid(0, 0))?;
         for signal in 1..=SIGNAL_MAX {
             // Not by the C library, which keeps its own signals to itself; all zeroes is the default, one to ignore it.
@@ -282,7 +293,7 @@ unsafe fn set_up(launch: &mut Launch) -> Result<RawFd, c_int> {
         // Before the filter, which may have this call.
         let own = libc::getpid();
         let listener = match &launch.filter {
-            Some(filter) => install(filter)?,
+            Some(filter) => filter::install(filter)?,
             None => -1,
         };
         send_report(report, own, listener)?;
@@ -305,38 +316,6 @@ unsafe fn leave_descriptors(not_its_own: RawFd) -> Result<(), c_int> {
             _ => check(libc::unshare(libc::CLONE_FILES)),
         }
     }
-}
-
-/// Installs the filter for this process and all that come of it; gives its listener.
-///
-/// # Safety
-/// Only in the child.
-unsafe fn install(filter: &[libc::sock_filter]) -> Result<RawFd, c_int> {
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-    // Speculation as without a filter: before 5.16, kernels slow filtered processes down otherwise.
-    let new = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
-    // Killable: a notified call must not be interrupted by signals that it would not have been interrupted
-    // by (kernel 5.19). First as a privileged process may, since "no new privileges" changes what setuid
-    // programs do; unprivileged ones need it.
-    for privileged in [true, false] {
-        for flags in [new | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, new] {
-            // SAFETY: the program is valid for the call, and the kernel copies it.
-            let fd = unsafe {
-                libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-            };
-            if fd >= 0 {
-                return Ok(fd as RawFd);
-            }
-            if last_errno() != libc::EINVAL {
-                break;
-            }
-        }
-        if privileged {
-            // SAFETY: takes plain numbers.
-            check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
-        }
-    }
-    Err(last_errno())
 }
 
 /// Tells our process id, and the number of the listener (-1 if there is none).
@@ -385,12 +364,67 @@ unsafe fn execute(launch: &Launch) -> c_int {
     last_errno()
 }
 
-fn check(result: c_int) -> Result<(), c_int> {
+pub(super) fn check(result: c_int) -> Result<(), c_int> {
     if result < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
 /// `errno`, without anything that could allocate.
-fn last_errno() -> c_int {
+pub(super) fn last_errno() -> c_int {
     // SAFETY: always a valid pointer to this thread's own number.
     unsafe { *libc::__errno_location() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a child says that is made by this thread, if `parent` is whose child it is to be.
+    fn word_of_a_child_of(parent: libc::pid_t) -> io::Result<(Pid, RawFd)> {
+        let pair = || {
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        };
+        let (ours, theirs) = pair().unwrap();
+        let launch = Launch {
+            program: c"/bin/true".into(),
+            argv: Strings::new([&b"true"[..]].into_iter()).unwrap(),
+            env: Strings::new(std::iter::empty()).unwrap(),
+            cwd: c"/".into(),
+            umask: 0o022,
+            descriptors: Vec::new(),
+            parking: 3,
+            not_its_own: theirs.as_raw_fd() + 1,
+            inherited: Inherited::default(),
+            filter: None,
+            others_end: ours.as_raw_fd(),
+            report: theirs,
+            parent,
+            errno: AtomicI32::new(0),
+        };
+        let (keeper, kept) = mpsc::channel::<()>();
+        PARENTS.run(move || be_parent(launch, &kept)).unwrap();
+        let word = receive_report(&ours);
+        // Nobody lets it go: it ends by itself, and its parent has waited for it when it lets go of its end.
+        drop(ours);
+        drop(keeper);
+        word
+    }
+
+    /// The service is killed just when a child of it begins: its death is nobody's signal any more.
+    #[test]
+    fn a_child_whose_parent_was_killed_before_it_could_follow_it_ends() {
+        let parent = rustix::process::getpid().as_raw_nonzero().get();
+        let word = word_of_a_child_of(parent + 1);
+        assert_eq!(word.unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
+
+    #[test]
+    fn a_child_that_nobody_lets_go_ends_with_the_others_end() {
+        let parent = rustix::process::getpid().as_raw_nonzero().get();
+        let (pid, _) = word_of_a_child_of(parent).unwrap();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while rustix::process::test_kill_process(pid).is_ok() {
+            assert!(std::time::Instant::now() < end, "it waits for a word that nobody can give");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
 }
