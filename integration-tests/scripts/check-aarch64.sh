@@ -232,7 +232,9 @@ ln -s /proc/self/fd/0 /dev/stdin
 ln -s /proc/self/fd/1 /dev/stdout
 ln -s /proc/self/fd/2 /dev/stderr
 busybox ip link set lo up
-date -s @\$(sed 's/.*now=\([0-9]*\).*/\1/' /proc/cmdline) >/dev/null
+# With a fraction: this clock moves in equal ticks, and a file that is stamped in whole seconds is waited for as on a
+# file system that has no finer stamps.
+date -s @\$(sed 's/.*now=\([0-9]*\).*/\1/' /proc/cmdline).001234567 >/dev/null
 ldconfig
 # As an init process sets them: the kernel's own limit of 4096 leaves no room for kept files.
 ulimit -Hn 524288
