@@ -3,7 +3,7 @@
 //! - Owns: the listener.
 //! - Runs on: an arbiter of its own.
 //! - Receives: `StopAccepting` from root.
-//! - Sends: nothing; it starts connections.
+//! - Sends: `BeginShutdown` to root, if nobody can find it any more; it starts connections.
 //! - Mailbox: 16, root's messages only.
 //! - On failure: the process exits, since a listener whose state is unknown may hold clients in its queue. A worker
 //!   that does not answer gets no new clients until it does.
@@ -14,17 +14,21 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use zccache_proto::async_transport::{AcceptError, Incoming, Listener};
-use zccache_proto::endpoint::Endpoint;
+use zccache_proto::endpoint::{Endpoint, FoundSocket};
 
 use crate::connection::{Connection, Peers};
 use crate::faults;
-use crate::root::Escalate;
+use crate::root::{BeginShutdown, Escalate};
 use crate::supervision::{Probe, Supervised};
 use crate::timing::Laps;
 
 /// The pause after the system ran out of descriptors or memory: long enough for some to be given back, short
 /// enough that a client that waits (1 s) is still let in.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether clients still find the socket. One whose directory was cleared away serves nobody, and
+/// keeps the index from the service that took its place: that is without a cache for so long.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Root wants no more clients let in; the socket is removed.
 #[derive(Message)]
@@ -60,6 +64,8 @@ pub struct Acceptor {
     peers: Arc<Peers>,
     escalate: Recipient<Escalate>,
     accepting: Option<SpawnHandle>,
+    /// What clients find, if it is ours.
+    own: Option<FoundSocket>,
 }
 
 impl Acceptor {
@@ -70,7 +76,12 @@ impl Acceptor {
         peers: Arc<Peers>,
         escalate: Recipient<Escalate>,
     ) -> Self {
-        Self { endpoint, workers, peers, escalate, accepting: None }
+        Self { endpoint, workers, peers, escalate, accepting: None, own: None }
+    }
+
+    /// Whether clients find us. If the system does not tell, they may.
+    fn is_found(&self) -> bool {
+        self.endpoint.found_socket().map_or(true, |found| found == self.own)
     }
 }
 
@@ -88,6 +99,14 @@ impl Actor for Acceptor {
             }
         };
         tracing::info!(socket = %self.endpoint.socket().display(), "listening");
+        self.own = self.endpoint.found_socket().ok().flatten();
+        ctx.run_interval(LOOK_INTERVAL, |acceptor, _| {
+            if !acceptor.is_found() {
+                tracing::warn!("the socket was taken away: no client finds this service any more");
+                // Root is full of such wishes, or gone: then it ends as well.
+                let _ = acceptor.peers.root.try_send(BeginShutdown);
+            }
+        });
         let accepting = accept(listener, std::mem::take(&mut self.workers), Arc::clone(&self.peers));
         let told = move |why| escalate.do_send(Escalate(why));
         self.accepting = Some(ctx.spawn(accepting.into_actor(self).map(move |why, _, _| told(why))));
@@ -140,7 +159,9 @@ impl Handler<StopAccepting> for Acceptor {
 
     fn handle(&mut self, _: StopAccepting, ctx: &mut Self::Context) {
         // Removed before it is closed: a client that finds no socket starts the next service at once.
-        self.endpoint.remove_socket();
+        if self.is_found() {
+            self.endpoint.remove_socket();
+        }
         if let Some(accepting) = self.accepting.take() {
             ctx.cancel_future(accepting);
         }

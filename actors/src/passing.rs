@@ -1,4 +1,4 @@
-//! Passing failures: what failed for want of memory, space or descriptors, not for what it read.
+//! Passing failures: what failed for want of memory, space, descriptors or leave, not for what it read.
 //!
 //! Nothing that was observed tells such a failure from one that will be the same tomorrow, but its message does, if
 //! it is in a language that we read. A failure that may be of this kind is not stored: running a failing tool again
@@ -14,11 +14,14 @@ const SIGNAL_STATUS: i32 = 128;
 const SIGNAL_MAX: i32 = 64;
 
 /// What tools say, and the system in their name (`strerror`, English), when the machine fails them.
-const PHRASES: [&str; 18] = [
+const PHRASES: [&str; 20] = [
     "No space left on device",
     "Disk quota exceeded",
     "File too large",
     "Read-only file system",
+    // Also by mounts, attributes and rules of the system, of which nothing shows in the files.
+    "Permission denied",
+    "Operation not permitted",
     "Cannot allocate memory",
     "out of memory",
     "Out of memory",
@@ -92,6 +95,8 @@ mod tests {
         for text in [
             "a.c:1: fatal error: error writing to /tmp/x.s: No space left on device",
             "gcc: fatal error: Killed signal terminated program cc1",
+            "error: unable to open output file 'a.o': 'Operation not permitted'",
+            "a.c:1:10: fatal error: h.h: Permission denied",
             "cc1: out of memory allocating 65536 bytes after a total of 0 bytes",
             "virtual memory exhausted: Cannot allocate memory",
         ] {

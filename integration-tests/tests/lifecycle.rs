@@ -134,6 +134,23 @@ fn kill_at_any_moment_loses_nothing_but_hits() {
     }
 }
 
+/// As when what is old in `/tmp` is cleared away. The next service finds the index free, and nothing of it is removed.
+#[test]
+fn a_service_whose_socket_was_taken_away_makes_room_for_the_next() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a.c", sources::SMALL);
+    sandbox.start();
+    let first = sandbox.service_pid().expect("a service is running");
+    std::fs::remove_dir_all(sandbox.runtime_dir()).unwrap();
+    sandbox.compile("gcc -c a.c").expect_success();
+    let second = sandbox.service_pid().expect("the wrapper has started another service");
+    assert_ne!(first, second);
+    wait::until("the first service is gone", || (!wait::is_alive(first)).then_some(()));
+    assert_eq!(sandbox.service_pid(), Some(second));
+    assert_eq!(processes::services_of(&sandbox).len(), 1);
+    sandbox.stats();
+}
+
 #[test]
 fn a_pipe_from_make_ends_when_make_ends() {
     let sandbox = Sandbox::new();

@@ -410,6 +410,50 @@ fn a_full_disk_is_not_remembered() {
     }
 }
 
+/// An output that may not be written, by the mount that it is on or by its attributes, and then may be. clang looks whether
+/// it may before it opens it, and says something else than the system would.
+#[test]
+fn what_may_not_be_written_for_a_while_is_not_remembered() {
+    let place = tempfile::Builder::new().prefix("zcm-").tempdir().unwrap();
+    let run = |line: &str| {
+        let mut words =
+            line.split(' ').map(|word| word.replace("PLACE", &place.path().display().to_string()));
+        Command::new(words.next().unwrap()).args(words).output().is_ok_and(|o| o.status.success())
+    };
+    if !run("mount -t tmpfs none PLACE") {
+        eprintln!("note: nothing can be mounted here, so this test shows nothing");
+        return;
+    }
+    let _unmount = Unmount(place.path());
+    let mut s = project();
+    let out = place.path().display().to_string();
+    let ways = [
+        ("mount -o remount,ro PLACE", "mount -o remount,rw PLACE"),
+        ("chattr +i PLACE/a.o", "chattr -i PLACE/a.o"),
+    ];
+    for tool in ["gcc", "clang"] {
+        for (forbid, allow) in ways {
+            let compile = format!("\"$@\" -c a.c -o {out}/a.o");
+            fs::write(place.path().join("a.o"), "older").unwrap();
+            if !run(forbid) {
+                eprintln!("note: not to be had here: {forbid}");
+                continue;
+            }
+            for _ in 0..2 {
+                let forbidden =
+                    s.compare(Expect::NotStored, quiet(&compile, tool, false), quiet(&compile, tool, true));
+                assert!(!forbidden.success(), "{tool}, {forbid}");
+            }
+            assert!(run(allow));
+            for _ in 0..2 {
+                let allowed =
+                    s.compare(Expect::Anything, quiet(&compile, tool, false), quiet(&compile, tool, true));
+                assert!(allowed.success(), "{tool}, {allow}: {allowed:?}");
+            }
+        }
+    }
+}
+
 /// As `script`, its messages left out of what is compared: they hold random names.
 fn quiet(text: &str, tool: &str, wrapped: bool) -> impl FnOnce(&Sandbox) -> Command + use<> {
     let text = text.replace("exit $code", "(exit $code)");

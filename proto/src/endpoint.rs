@@ -15,7 +15,11 @@ use std::path::{Path, PathBuf};
 use crate::message::protocol_version;
 use crate::own_directory;
 #[cfg(unix)]
+pub use unix::FoundSocket;
+#[cfg(unix)]
 use unix::default_directory;
+#[cfg(windows)]
+pub use windows::FoundSocket;
 #[cfg(windows)]
 use windows::default_directory;
 

@@ -54,7 +54,11 @@ impl ServiceLock {
 
     /// Ends being the service here, everything being written and closed.
     pub fn release(self, endpoint: &Endpoint) {
-        // Before the lock is free, or it might be the next service's. One that stays only has the next one say so.
-        let _ = std::fs::remove_file(endpoint.pid_file());
+        // Before the lock is free, or it might be the next service's: as it is if the directory was cleared away meanwhile.
+        // One that stays only has the next one say so.
+        let path = endpoint.pid_file();
+        if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == std::process::id().to_string()) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }

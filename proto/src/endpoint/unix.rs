@@ -3,12 +3,20 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Endpoint;
 use crate::kernel::{self, SOCKET_ADDRESS_BYTES_MAX};
 use crate::message::protocol_version;
 use crate::own_directory;
+
+/// A socket's file, told from any other under its name: while the socket is bound, no other file gets its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundSocket {
+    device: u64,
+    inode: u64,
+}
 
 /// Where an endpoint lies unless told otherwise. `absolute` is the environment, less what is no absolute path.
 pub(super) fn default_directory(absolute: &impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
@@ -20,6 +28,18 @@ impl Endpoint {
     /// The socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.join(socket_name())
+    }
+
+    /// What is found under the socket's name, if anything is.
+    ///
+    /// # Errors
+    /// The system's, if it does not tell.
+    pub fn found_socket(&self) -> io::Result<Option<FoundSocket>> {
+        match std::fs::symlink_metadata(self.socket()) {
+            Ok(found) => Ok(Some(FoundSocket { device: found.dev(), inode: found.ino() })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Removes the socket, so that nobody finds it any more.

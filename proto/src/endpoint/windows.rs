@@ -1,5 +1,6 @@
 //! An endpoint's named pipe, on Windows.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Endpoint;
@@ -18,6 +19,10 @@ pub(super) fn default_directory(absolute: &impl Fn(&str) -> Option<PathBuf>) -> 
     ours.join("zccache").join("run")
 }
 
+/// A pipe, of which there is one under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundSocket;
+
 impl Endpoint {
     /// The named pipe: one for each runtime directory, since pipes lie in no directory.
     pub fn socket(&self) -> PathBuf {
@@ -27,6 +32,14 @@ impl Endpoint {
 
     /// A pipe goes with its last instance; there is nothing to remove.
     pub fn remove_socket(&self) {}
+
+    /// What is found under the pipe's name: nobody can take that away.
+    ///
+    /// # Errors
+    /// None here.
+    pub fn found_socket(&self) -> io::Result<Option<FoundSocket>> {
+        Ok(Some(FoundSocket))
+    }
 }
 
 /// The same for every way to write a directory: the file system does not tell case, nor `/` from `\`.
