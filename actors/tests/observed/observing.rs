@@ -50,6 +50,8 @@ struct Collector {
     /// How long it takes to take a chunk.
     pause: Duration,
     cancelled: OwnedFd,
+    /// Dropped with the first output, which cancels the run.
+    canceller: Option<OwnedFd>,
 }
 
 impl Watcher for Collector {
@@ -61,10 +63,19 @@ impl Watcher for Collector {
     fn output(&mut self, stream: OutputStream, bytes: &[u8]) {
         std::thread::sleep(self.pause);
         self.chunks.push((stream, bytes.to_vec()));
+        self.canceller = None;
     }
 
     fn cancelled(&self) -> BorrowedFd<'_> {
         self.cancelled.as_fd()
+    }
+}
+
+impl Collector {
+    fn observe(&mut self, job: Job) -> std::io::Result<Run> {
+        let start = Instant::now();
+        let observed = OBSERVER.run(job, self)?;
+        Ok(Run { observed, chunks: std::mem::take(&mut self.chunks), elapsed: start.elapsed() })
     }
 }
 
@@ -188,15 +199,12 @@ impl Bench {
         self.run_with(tool, arguments, |job| job.descriptors.push((0, reader)))
     }
 
-    pub fn run_cancelled(&self, tool: &str, arguments: &[&str], after: Duration) -> Run {
-        let (reader, writer) = rustix::pipe::pipe().unwrap();
-        let canceller = std::thread::spawn(move || {
-            std::thread::sleep(after);
-            drop(writer);
-        });
-        let run = observe(self.job(tool, arguments), reader, None, Duration::ZERO).unwrap();
-        canceller.join().unwrap();
-        run
+    /// Cancelled as soon as it has said something.
+    pub fn run_cancelled(&self, tool: &str, arguments: &[&str]) -> Run {
+        let (cancelled, writer) = rustix::pipe::pipe().unwrap();
+        let canceller = Some(writer);
+        let mut collector = Collector { chunks: Vec::new(), pause: Duration::ZERO, cancelled, canceller };
+        collector.observe(self.job(tool, arguments)).unwrap()
     }
 
     /// The same without us: (standard output, standard error).
@@ -214,11 +222,9 @@ impl Bench {
 }
 
 fn observe(job: Job, cancelled: OwnedFd, keep: Option<OwnedFd>, pause: Duration) -> std::io::Result<Run> {
-    let mut collector = Collector { chunks: Vec::new(), pause, cancelled };
-    let start = Instant::now();
-    let observed = OBSERVER.run(job, &mut collector)?;
+    let run = Collector { chunks: Vec::new(), pause, cancelled, canceller: None }.observe(job);
     drop(keep);
-    Ok(Run { observed, chunks: collector.chunks, elapsed: start.elapsed() })
+    run
 }
 
 /// A small environment, the same everywhere.
