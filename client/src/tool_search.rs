@@ -104,15 +104,15 @@ fn judge(path: &CStr, own: Option<FileId>) -> Candidate {
         return Candidate::Ourselves;
     }
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile if may_execute(path, stat.st_mode) => Candidate::Tool,
+        FileType::RegularFile if may_execute(path) => Candidate::Tool,
         FileType::RegularFile => Candidate::NotExecutable,
         _ => Candidate::Missing,
     }
 }
 
-fn may_execute(path: &CStr, mode: rustix::fs::RawMode) -> bool {
-    // Spares a system call where everybody may.
-    mode & 0o111 == 0o111 || rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+fn may_execute(path: &CStr) -> bool {
+    // The mode does not tell all: there are mounts that forbid it, and access control lists.
+    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok()
 }
 
 fn is_link_to_a_wrapper(path: &CStr) -> bool {

@@ -291,3 +291,40 @@ fn what_changes_on_the_way_to_headers_is_noticed() {
         s.step(Expect::Hit, &line);
     }
 }
+
+/// A tool that may not be executed for the mount that it is on is passed over, as any search on `PATH` does.
+#[test]
+fn a_tool_on_a_mount_that_forbids_execution_is_none() {
+    let Some(mounted) = Mounted::new("tmpfs") else { return };
+    let mut s = Scenario::new();
+    s.write("a.c", "int a;\n");
+    let place = mounted.place.path().join("bin");
+    fs::create_dir_all(&place).unwrap();
+    let mount = |words: &[&str]| {
+        let done = Command::new("mount").args(words).arg(&place).status().unwrap();
+        assert!(done.success(), "{words:?}");
+    };
+    let _mounts = NothingMountedBelow(place.clone());
+    mount(&["-t", "tmpfs", "none"]);
+    let path = format!("{}:{}", place.display(), s.sandbox.var("PATH").to_str().unwrap());
+    s.sandbox.set("PATH", path);
+    let script = place.join("gcc");
+    fs::write(&script, "#!/bin/sh\nexit 3\n").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (options, status) in [("exec", 3), ("noexec", 0), ("exec", 3)] {
+        mount(&["-o", &format!("remount,{options}")]);
+        for _ in 0..2 {
+            let (bare, cached) = (["gcc", "-c", "a.c"], ["gcc", "-c", "a.c"]);
+            let outcome = s.compare(
+                Expect::Anything,
+                |sandbox| {
+                    let mut command = sandbox.command("env");
+                    command.args(bare);
+                    command
+                },
+                |sandbox| sandbox.wrapper(cached),
+            );
+            assert_eq!(outcome.status, status, "{options}: {outcome:?}");
+        }
+    }
+}

@@ -195,6 +195,40 @@ fn clangs_precompiled_headers_are_made_and_used() {
     s.step(Expect::Hit, compile);
 }
 
+/// What stands where gcc looks for a precompiled header: nothing of use, one that goes and comes back, one somewhere else.
+#[test]
+fn what_is_in_a_precompiled_headers_place_is_taken_or_not() {
+    let mut s = project();
+    s.unlike_where(|path| path.to_string_lossy().contains("gch"));
+    let compile = "gcc -O1 -Winvalid-pch -c a.c";
+    let changes: [&dyn Fn(&std::path::Path); 9] = [
+        &|w| fs::write(w.join("p.h.gch"), "garbage").unwrap(),
+        &|w| fs::write(w.join("p.h.gch"), "").unwrap(),
+        &|w| {
+            fs::remove_file(w.join("p.h.gch")).unwrap();
+            fs::create_dir(w.join("p.h.gch")).unwrap();
+        },
+        &|w| fs::write(w.join("p.h.gch/x"), "garbage").unwrap(),
+        &|w| {
+            fs::remove_dir_all(w.join("p.h.gch")).unwrap();
+            std::os::unix::fs::symlink("out.gch", w.join("p.h.gch")).unwrap();
+        },
+        &|w| fs::rename(w.join("made"), w.join("out.gch")).unwrap(),
+        &|w| fs::rename(w.join("out.gch"), w.join("away.gch")).unwrap(),
+        &|w| fs::rename(w.join("away.gch"), w.join("out.gch")).unwrap(),
+        &|w| fs::remove_file(w.join("p.h.gch")).unwrap(),
+    ];
+    s.unlike("made");
+    s.step(Expect::Miss, "gcc -O1 p.h -o made");
+    for change in changes {
+        s.edit(change);
+        for _ in 0..2 {
+            s.step(Expect::Anything, compile);
+        }
+    }
+    s.step(Expect::Hit, compile);
+}
+
 /// `-include p.h` takes `p.h.pch` or `p.h.gch` unasked.
 #[test]
 fn clang_takes_a_precompiled_header_for_the_one_it_is_to_include() {

@@ -211,6 +211,39 @@ fn two_users_have_a_service_and_a_cache_each() {
     assert_eq!(other.stats()["requests"], 2);
 }
 
+/// Root reads everything; another user does not, and is told so, and not for ever.
+#[test]
+fn what_may_not_be_read_or_written_for_a_while_is_neither() {
+    let other = Other::new();
+    let work = other.sandbox.work();
+    other.sandbox.write("a.c", "#include \"h.h\"\nint f(void) { return H; }\n");
+    other.sandbox.write("inc/h.h", "#define H 1\n");
+    other.sandbox.write("late/h.h", "#define H 2\n");
+    other.sandbox.write("args", "-O1");
+    for path in ["inc", "inc/h.h", "late", "late/h.h", "args", "a.c"] {
+        chown(work.join(path), Some(STRANGER), Some(STRANGER)).unwrap();
+    }
+    for tool in ["gcc", "clang"] {
+        let words = [tool, "-Iinc", "-Ilate", "-c", "a.c", "@args"];
+        let same = |what: &str| {
+            let object = || std::fs::read(work.join("a.o")).ok();
+            let bare = (other.run(tool, &words[1..]), object());
+            assert_eq!((other.ours("zccache", &words), object()), bare, "{tool}: {what}");
+        };
+        same("at first");
+        for path in ["inc/h.h", "inc", "a.c", "args", "."] {
+            let path = work.join(path);
+            let before = mode(&path);
+            for _ in 0..2 {
+                chmod(&path, if path == work { 0o555 } else { 0 });
+                same(&format!("{} is forbidden", path.display()));
+                chmod(&path, before);
+                same(&format!("{} is allowed", path.display()));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_socket_in_another_users_hands_is_not_talked_to() {
     let other = Other::new();
