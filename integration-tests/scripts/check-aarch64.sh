@@ -241,6 +241,8 @@ ulimit -Hn 524288
 ulimit -Sn 1024
 export HOME=/root PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin TMPDIR=/tmp LC_ALL=C RUST_BACKTRACE=0
 cd $PWD
+# All that is run is read now: while a disk is waited for, nobody counts instructions, and the clock runs ahead.
+find /usr/bin /usr/lib target -type f -exec cat {} + >/dev/null 2>&1
 part=\$(sed 's/.*part=\([0-9]*\)of\([0-9]*\).*/NR % \2 == \1/' /proc/cmdline)
 echo "machine: \$(uname -srm), \$(nproc) processors, pages of \$(getconf PAGESIZE)"
 while read -r program arguments; do
