@@ -251,6 +251,32 @@ fn stop_returns_when_the_process_is_gone_and_not_with_its_lock() {
 }
 
 #[test]
+fn stop_asks_a_service_that_has_just_come_as_soon_as_it_listens() {
+    for has_pid_file in [true, false] {
+        let fixture = Fixture::new();
+        let lock = File::create(fixture.endpoint.service_lock()).unwrap();
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+        if has_pid_file {
+            std::fs::write(fixture.endpoint.pid_file(), "1000000000\n").unwrap();
+        }
+        std::thread::scope(|scope| {
+            let stopped = scope.spawn(|| fixture.check(&["stop"], 0, "stopped", ""));
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            // Written before it listens, as a service does.
+            std::fs::write(fixture.endpoint.pid_file(), "1000000000\n").unwrap();
+            let lock = std::sync::Mutex::new(Some(lock));
+            fixture.serve(move |request| {
+                if matches!(request, Request::Shutdown) {
+                    lock.lock().unwrap().take();
+                }
+                reports(request)
+            });
+            stopped.join().unwrap();
+        });
+    }
+}
+
+#[test]
 fn start_tells_why_it_failed() {
     let fixture = Fixture::new();
     fixture.check(&["start"], 1, "", "zccache-service is neither beside");

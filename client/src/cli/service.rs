@@ -110,18 +110,25 @@ fn explain(error: anyhow::Error, complaints: &mut File) -> anyhow::Error {
 /// If it does not answer, or is not gone in time. That none runs is no error.
 pub fn stop(endpoint: &Endpoint) -> Outcome {
     let asked = pid_of(endpoint);
-    let running = match ask(endpoint, &Request::Shutdown) {
-        Ok(Reply::ShuttingDown { running }) => running,
-        Ok(_) => return Err(ask::unexpected()),
-        // It went before it could say so.
-        Err(Failure::Gone) => 0,
-        // One that is leaving takes no questions, and is waited for all the same.
-        Err(Failure::NotRunning) if lock_is_held(endpoint) => 0,
-        Err(Failure::NotRunning) => return print("not running"),
-        Err(failure) => return Err(failure),
-    };
-    wait_until_gone(endpoint, asked.as_deref(), running, STOP_PATIENCE)?;
+    let running = ask_to_stop(endpoint)?;
+    if running.is_none() && !lock_is_held(endpoint) {
+        return print("not running");
+    }
+    wait_until_gone(endpoint, asked, running, STOP_PATIENCE)?;
     print("stopped")
+}
+
+/// Asks the service to stop; returns how many tools still run for it, or nothing if it takes no questions: it is leaving,
+/// or has just come, if there is one.
+fn ask_to_stop(endpoint: &Endpoint) -> Result<Option<u64>, Failure> {
+    match ask(endpoint, &Request::Shutdown) {
+        Ok(Reply::ShuttingDown { running }) => Ok(Some(running)),
+        Ok(_) => Err(ask::unexpected()),
+        // It went before it could say so.
+        Err(Failure::Gone) => Ok(Some(0)),
+        Err(Failure::NotRunning) => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// What the pid file says.
@@ -129,24 +136,35 @@ fn pid_of(endpoint: &Endpoint) -> Option<String> {
     std::fs::read_to_string(endpoint.pid_file()).ok()
 }
 
-/// Waits until the service that was `asked` has gone; a build under way may have started the next one by then.
+/// Waits until the service whose process is `asked` has gone; a build under way may have started the next one by then. If it
+/// took no questions, it is asked as soon as it does.
 fn wait_until_gone(
     endpoint: &Endpoint,
-    asked: Option<&str>,
-    running: u64,
+    mut asked: Option<String>,
+    mut running: Option<u64>,
     patience: Duration,
-) -> anyhow::Result<()> {
+) -> Result<(), Failure> {
     let begun = Instant::now();
-    let mut told = !std::io::stderr().is_terminal() && running == 0;
-    // It takes its pid file away just before it lets go of the lock.
-    let is_there = || lock_is_held(endpoint) && pid_of(endpoint).is_none_or(|pid| Some(&*pid) == asked);
-    while is_there() {
-        if begun.elapsed() > patience {
-            bail!("the service still runs after {} s", patience.as_secs());
+    let is_terminal = std::io::stderr().is_terminal();
+    let mut told = false;
+    loop {
+        if running.is_none() {
+            asked = asked.or_else(|| pid_of(endpoint));
         }
-        if !told && begun.elapsed() > STOP_SILENCE {
+        // It takes its pid file away just before it lets go of the lock.
+        if !lock_is_held(endpoint) || pid_of(endpoint).is_some_and(|pid| Some(pid) != asked) {
+            break;
+        }
+        if begun.elapsed() > patience {
+            return Err(anyhow!("the service still runs after {} s", patience.as_secs()).into());
+        }
+        if running.is_none() {
+            running = ask_to_stop(endpoint)?;
+        }
+        let count = running.unwrap_or(0);
+        if !told && (is_terminal || count > 0) && begun.elapsed() > STOP_SILENCE {
             told = true;
-            let _ = writeln!(std::io::stderr(), "waiting for the service to finish ({running} running)…");
+            let _ = writeln!(std::io::stderr(), "waiting for the service to finish ({count} running)…");
         }
         std::thread::sleep(PAUSE);
     }
@@ -198,8 +216,8 @@ mod tests {
         lock.lock().expect("a file can be locked");
         let begun = Instant::now();
         let patience = Duration::from_secs(1);
-        let waited = wait_until_gone(&endpoint, None, 1, patience).expect_err("it is there still");
-        assert_eq!(waited.to_string(), "the service still runs after 1 s");
+        let waited = wait_until_gone(&endpoint, None, Some(1), patience).expect_err("it is there still");
+        assert!(matches!(waited, Failure::Other(e) if e.to_string() == "the service still runs after 1 s"));
         assert!((patience..patience * 5).contains(&begun.elapsed()));
     }
 
