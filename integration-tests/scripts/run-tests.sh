@@ -5,8 +5,8 @@ set -euo pipefail
 cargo=${CARGO:-cargo}
 # What compares with the bare tool, but for the tools of which all is known by what the kernel shows. Run once more with
 # the observer of systems on which tools cannot be watched.
-scenarios=(environment file_systems generated hits inputs linking links modes options outputs places precompiled search
-  several_sources sharing)
+scenarios=(environment file_systems generated hits inputs linking links make_builds modes options outputs places precompiled
+  search security several_sources sharing)
 
 if "$cargo" nextest --version >/dev/null 2>&1; then
   "$cargo" nextest run --locked --workspace --no-fail-fast --status-level fail --final-status-level flaky
