@@ -104,7 +104,9 @@ impl Memory {
         }
         let is_settled = signature.is_settled(coarse_now_ns());
         let format = format_of(place.cwd(), path);
-        if is_settled && place.signature(path, true) == Ok(*signature) {
+        // One of no known kind may only not have been read, for want of descriptors.
+        let is_known = format != Format::Unknown;
+        if is_known && is_settled && place.signature(path, true) == Ok(*signature) {
             remember(&self.programs, PROGRAMS_MAX, *signature, format.clone());
         }
         format
@@ -245,6 +247,13 @@ mod tests {
         assert_eq!(locked(&memory.programs).len(), 1);
         assert_eq!(locked(&memory.directories).len(), 1);
         assert!(!memory.distrusts(b"1", b"/") && memory.distrusts(b"another", b"/"));
+    }
+
+    #[test]
+    fn a_program_of_no_known_kind_is_looked_at_again() {
+        let (memory, root) = (Memory::default(), Signature::of("/").unwrap());
+        assert_eq!(memory.format_of(&place("/".as_ref()), b"/", &root), Format::Unknown);
+        assert!(locked(&memory.programs).is_empty());
     }
 
     #[test]
