@@ -7,6 +7,8 @@ CARGO   ?= cargo
 SCRIPTS := integration-tests/scripts
 # The lock file is the build: nothing here may change it.
 LOCKED  := --locked
+# The programs that the integration tests drive.
+TEST_BINARIES := target/test-binaries
 # How many steps the soak takes, and where its random choices start (empty: a new seed, printed).
 SOAK_STEPS ?= 5000
 SOAK_SEED  ?=
@@ -14,9 +16,6 @@ SOAK_SEED  ?=
 SOAK_SECONDS ?= 600
 # How long each fuzz target runs, in seconds.
 FUZZ_SECONDS ?= 60
-# What the wrapper alone is linked with: it is started once per compile, and a static program that lies at a
-# fixed address starts soonest, with nothing to load and nothing to relocate.
-STATIC  := -C target-feature=+crt-static -C relocation-model=static
 
 .DEFAULT_GOAL := help
 .PHONY: help build wrapper demo test test-binaries unit check fmt clippy docs deny fuzz sanitize bench bless soak tools \
@@ -29,9 +28,9 @@ build: wrapper ## release binaries, in target/release
 	$(CARGO) build $(LOCKED) --release -p zccache-client --bin zccache-client
 	$(CARGO) build $(LOCKED) --release -p zccache-service
 
-# Built by itself, so that no feature another crate asks for (an async runtime, a command line) reaches it.
+# Started once per compile, and built to start soonest.
 wrapper:
-	$(CARGO) rustc $(LOCKED) --release -p zccache-client --no-default-features --bin zccache -- $(STATIC)
+	$(SCRIPTS)/build-wrapper.sh release target/release
 
 demo: ## build projects in C, C++ and Rust bare, cold and warm; compare the results; print tables
 	$(SCRIPTS)/install-tools.sh demo
@@ -40,11 +39,13 @@ demo: ## build projects in C, C++ and Rust bare, cold and warm; compare the resu
 	$(SCRIPTS)/demo-rust.sh target/release
 
 test: tools test-binaries ## every test there is: unit, golden, scenario, integration
-	$(SCRIPTS)/run-tests.sh
+	ZCCACHE_TEST_BINARIES=$(CURDIR)/$(TEST_BINARIES) $(SCRIPTS)/run-tests.sh
 
-# The integration tests drive these; the release wrapper is there to be measured (static, small).
+# The integration tests drive these, with the wrapper as it is shipped; the release one is there to be measured.
 test-binaries: wrapper
 	$(CARGO) build $(LOCKED) --workspace --bins
+	$(SCRIPTS)/build-wrapper.sh dev $(TEST_BINARIES)
+	ln -f target/debug/zccache-client target/debug/zccache-service $(TEST_BINARIES)
 
 unit: ## the tests that need no other program
 	$(CARGO) test $(LOCKED) --workspace --exclude zccache-integration-tests
@@ -105,9 +106,9 @@ bless: ## rewrite the golden files from what the code says now; read the diff
 	git status --short
 
 soak: tools test-binaries ## random projects for SOAK_STEPS steps, then builds, kills and evictions for SOAK_SECONDS
-	SOAK_STEPS=$(SOAK_STEPS) SOAK_SEED=$(SOAK_SEED) \
+	ZCCACHE_TEST_BINARIES=$(CURDIR)/$(TEST_BINARIES) SOAK_STEPS=$(SOAK_STEPS) SOAK_SEED=$(SOAK_SEED) \
 	  $(CARGO) test $(LOCKED) -p zccache-integration-tests --test generated -- --nocapture
-	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) \
+	ZCCACHE_TEST_BINARIES=$(CURDIR)/$(TEST_BINARIES) SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) \
 	  $(CARGO) test $(LOCKED) -p zccache-integration-tests --test soak -- --nocapture
 
 tools: ## install what the tests need, if it is missing (Debian, root)
