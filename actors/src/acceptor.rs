@@ -19,8 +19,9 @@ use zccache_proto::endpoint::{Endpoint, FoundSocket};
 use crate::connection::{Connection, Peers};
 use crate::faults;
 use crate::root::{BeginShutdown, Escalate};
-use crate::supervision::{Probe, Supervised};
+use crate::supervision::Probe;
 use crate::timing::Laps;
+use crate::worker::{Worker, least_busy};
 
 /// The pause after the system ran out of descriptors or memory: long enough for some to be given back, short
 /// enough that a client that waits (1 s) is still let in.
@@ -35,28 +36,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 #[rtype(result = "()")]
 pub struct StopAccepting;
 
-/// A thread that serves clients, and the actor on it that shows whether it is alive.
-pub struct Worker {
-    /// The thread.
-    pub thread: ArbiterHandle,
-    /// Passed over while a client's disk holds the thread up.
-    pub alive: Supervised<Alive>,
-}
-
-/// Shows, by answering probes, that the thread it lives on is not held up.
-#[derive(Debug, Default)]
-pub struct Alive;
-
-impl Actor for Alive {
-    type Context = Context<Self>;
-}
-
-impl Handler<Probe> for Alive {
-    type Result = ();
-
-    fn handle(&mut self, _: Probe, _: &mut Self::Context) {}
-}
-
 /// The actor.
 pub struct Acceptor {
     endpoint: Endpoint,
@@ -69,7 +48,7 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// An acceptor at `endpoint` that starts connections on `workers` in turn. The caller holds the service lock.
+    /// An acceptor at `endpoint` that starts connections on the least busy of `workers`. The caller holds the service lock.
     pub fn new(
         endpoint: Endpoint,
         workers: Vec<Worker>,
@@ -113,16 +92,8 @@ impl Actor for Acceptor {
     }
 }
 
-/// The next worker that answers; just the next one if none does.
-fn next_turn(turn: usize, workers: &[Worker]) -> usize {
-    let following = (1..=workers.len()).map(|step| (turn + step) % workers.len());
-    let answers = |at: &usize| workers[*at].alive.trouble().is_none();
-    following.clone().find(answers).or(following.clone().next()).unwrap_or(0)
-}
-
 /// Accepts for as long as that is possible; returns why it is not any more.
 async fn accept(listener: Listener, workers: Vec<Worker>, peers: Arc<Peers>) -> String {
-    let mut turn = 0usize;
     let mut lacks = false;
     loop {
         match next_client(&listener).await {
@@ -132,9 +103,11 @@ async fn accept(listener: Listener, workers: Vec<Worker>, peers: Arc<Peers>) -> 
                 lacks = false;
                 let laps = Laps::begin();
                 let peers = Arc::clone(&peers);
-                turn = next_turn(turn, &workers);
-                let thread = &workers[turn].thread;
-                Connection::start_in_arbiter(thread, move |_| Connection::new(incoming, laps, peers));
+                let Some(worker) = least_busy(&workers) else { return "there is no worker".into() };
+                let seat = worker.seat();
+                let connection =
+                    move |_: &mut Context<Connection>| Connection::new(incoming, laps, peers, seat);
+                Connection::start_in_arbiter(&worker.thread, connection);
             }
             Err(e) if e.is_fatal() => return e.to_string(),
             Err(e) if e.is_shortage() => {

@@ -34,6 +34,7 @@ use crate::store::{Clear, CollectGarbage, EvictSome, Report, Store};
 use crate::supervision::Supervised;
 use crate::timing::{Laps, Phase};
 use crate::work::Work;
+use crate::worker::Seat;
 
 /// How long a client may take for its greeting: it sends it right after connecting, so this is for a client
 /// that was stopped just then; a stranger who says nothing is not kept longer.
@@ -49,6 +50,10 @@ pub const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a client may leave an answer unread, tools' output aside, before it counts as gone.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A wrapper asks once. If it were the first to hang up, that would wake us, and on a busy processor before it gets to what
+/// it was answered for. (With a pipe of Windows's, what was not read yet may be lost.)
+const LEAVES_FIRST: bool = cfg!(unix);
 
 /// Everything a connection reads or sends to.
 pub struct Peers {
@@ -85,12 +90,13 @@ pub struct Connection {
     incoming: Option<Incoming>,
     laps: Laps,
     peers: Arc<Peers>,
+    _seat: Seat,
 }
 
 impl Connection {
     /// The actor for a client that was let in when `laps` began.
-    pub fn new(incoming: Incoming, laps: Laps, peers: Arc<Peers>) -> Self {
-        Self { incoming: Some(incoming), laps, peers }
+    pub fn new(incoming: Incoming, laps: Laps, peers: Arc<Peers>, seat: Seat) -> Self {
+        Self { incoming: Some(incoming), laps, peers, _seat: seat }
     }
 }
 
@@ -159,7 +165,11 @@ async fn session(stream: &mut Stream, mut laps: Laps, peers: &Arc<Peers>) -> Res
         let request = next_request(stream).await?;
         laps.lap(Phase::Receive);
         peers.work.want();
+        let is_last = LEAVES_FIRST && matches!(request, Request::Compile(_));
         answer(request, stream, peers, &mut laps).await?;
+        if is_last {
+            return Ok(());
+        }
         laps = Laps::begin();
     }
 }

@@ -103,6 +103,7 @@ pub mod tool_run;
 mod turn;
 mod units;
 pub mod work;
+pub mod worker;
 pub mod world;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use anyhow::Context as _;
-use zccache_actors::acceptor::{Acceptor, Alive, Worker};
+use zccache_actors::acceptor::Acceptor;
 use zccache_actors::blobs::Blobs;
 use zccache_actors::connection::Peers;
 use zccache_actors::coordinator::Coordinator;
@@ -23,6 +23,7 @@ use zccache_actors::storage::{Limits, Storage};
 use zccache_actors::store::Store;
 use zccache_actors::supervision::{Probe, Supervised, WhenStuck, guard};
 use zccache_actors::work::Work;
+use zccache_actors::worker::{Alive, Worker};
 use zccache_proto::endpoint::Endpoint;
 
 use crate::config::Config;
@@ -157,7 +158,8 @@ where
 /// A thread for clients.
 fn worker() -> Worker {
     let thread = Arbiter::new().handle();
-    Worker { alive: on(&thread, "worker", Alive::default), thread }
+    let alive = on(&thread, "worker", Alive::default);
+    Worker::new(thread, alive)
 }
 
 fn watch<A>(root: &Addr<Root>, work: &Arc<Work>, supervised: Supervised<A>, when_stuck: WhenStuck)
