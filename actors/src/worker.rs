@@ -1,4 +1,12 @@
-//! Workers: the threads that serve clients, and who of them is the least busy.
+//! Workers: the threads that serve clients, and who of them is the least busy. On each lives an actor, `Alive`:
+//!
+//! - Owns: nothing.
+//! - Runs on: the worker.
+//! - Receives: probes.
+//! - Sends: nothing.
+//! - Mailbox: 16, probes only.
+//! - On failure: it is made anew. While it does not answer, its worker gets no new clients.
+//! - Never waits; the connections beside it may.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
