@@ -8,7 +8,7 @@
 use std::ffi::{CStr, CString};
 
 use dashmap::DashMap;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::signature::Signature;
 
@@ -22,7 +22,7 @@ const DIRECTORIES_MAX: usize = 2_000;
 /// See the module.
 #[derive(Default)]
 pub struct AbsentNames {
-    directories: DashMap<(u64, u64), (Signature, FxHashSet<CString>)>,
+    directories: DashMap<(u64, u64), (Signature, FxHashSet<CString>), FxBuildHasher>,
 }
 
 impl AbsentNames {

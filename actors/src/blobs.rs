@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::sys::fs::{AtFlags, Mode, OFlags};
 use dashmap::DashMap;
+use rustc_hash::FxBuildHasher;
 
 use crate::digest::Digest;
 use crate::faults;
@@ -36,7 +37,7 @@ pub struct Blobs {
     received_bytes: AtomicU64,
     /// How many runs wait for a disk that does not answer.
     overdue: AtomicU64,
-    verified: DashMap<Digest, Signature>,
+    verified: DashMap<Digest, Signature, FxBuildHasher>,
     trouble: Mutex<Option<String>>,
 }
 
@@ -77,7 +78,7 @@ impl Blobs {
             pending_bytes: Arc::default(),
             received_bytes: AtomicU64::new(0),
             overdue: AtomicU64::new(0),
-            verified: DashMap::new(),
+            verified: DashMap::default(),
             trouble: Mutex::new(None),
         }
     }

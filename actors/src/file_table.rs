@@ -8,6 +8,7 @@ use std::io::Read;
 
 use crate::sys::fs::{AtFlags, Mode, OFlags};
 use dashmap::DashMap;
+use rustc_hash::FxBuildHasher;
 
 use crate::absent_names::AbsentNames;
 use crate::digest::Digest;
@@ -30,9 +31,9 @@ const READ_BYTES: usize = 32 * 1024;
 /// Signatures and the contents they stand for.
 #[derive(Default)]
 pub struct FileTable {
-    files: DashMap<(u64, u64), (Signature, Digest)>,
+    files: DashMap<(u64, u64), (Signature, Digest), FxBuildHasher>,
     /// What texts were found to say, by their digests.
-    sayings: DashMap<Digest, bool>,
+    sayings: DashMap<Digest, bool, FxBuildHasher>,
     /// What is known not to be in directories.
     pub absent: AbsentNames,
     /// Files that need not be walked to.

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dashmap::DashMap;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::process::Resource;
@@ -81,7 +81,7 @@ pub struct Kept {
     root_mount: u64,
     /// Which mounts there are, by a number that no others had; zero before anybody was told of any.
     mounts: u64,
-    directories: DashMap<(u64, u64), Arc<Directory>>,
+    directories: DashMap<(u64, u64), Arc<Directory>, FxBuildHasher>,
     /// Open descriptors.
     files: AtomicUsize,
     ways: Ways,

@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
+use rustc_hash::FxBuildHasher;
 use serde_bytes::ByteBuf;
 
 use crate::faults;
@@ -175,7 +176,7 @@ struct Hot {
 /// for comes from the head start.
 #[derive(Default)]
 pub struct HotManifests {
-    map: DashMap<RequestKey, Hot>,
+    map: DashMap<RequestKey, Hot, FxBuildHasher>,
     /// What all of them weigh.
     observations: AtomicUsize,
     head_start: RwLock<Option<HeadStart>>,

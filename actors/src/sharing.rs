@@ -13,9 +13,8 @@ mod rules;
 pub mod target;
 mod traces;
 
-use std::collections::HashSet;
-
 use crate::sys::fs::AtFlags;
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::{Blobs, PendingBlob};
@@ -245,7 +244,7 @@ fn portable_observations(
 ) -> Result<Record, Tie> {
     let mut observations = Vec::with_capacity(record.observations.len());
     let mut identities = Vec::with_capacity(record.identities.len());
-    let mut seen = HashSet::new();
+    let mut seen = FxHashSet::default();
     let mut moved = None;
     for (observation, &identity) in record.observations.iter().zip(&record.identities) {
         let mut observation = observation.clone();
@@ -275,7 +274,14 @@ fn portable_observations(
     {
         return Err(Tie::Input(path.0.escape_ascii().to_string()));
     }
-    Ok(Record { observations, identities: renumbered(&identities), ..record.clone() })
+    Ok(Record {
+        observations,
+        identities: renumbered(&identities),
+        environment: record.environment,
+        variables: record.variables.clone(),
+        origin: None,
+        result: record.result.clone(),
+    })
 }
 
 /// A shared record as a record of the request that stands at `here`, with the contents that had to be made anew.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use rustc_hash::FxBuildHasher;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -31,8 +32,8 @@ const LINKS_MAX: usize = 40;
 /// Ways by path.
 #[derive(Default)]
 pub struct Ways {
-    known: DashMap<CString, Known>,
-    steps: DashMap<(u64, u64), Arc<Step>>,
+    known: DashMap<CString, Known, FxBuildHasher>,
+    steps: DashMap<(u64, u64), Arc<Step>, FxBuildHasher>,
     numbers: AtomicUsize,
 }
 
