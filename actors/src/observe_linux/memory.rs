@@ -38,15 +38,21 @@ const LISTED_NAMES_MAX: usize = 100_000;
 /// A program or a catalogue of messages is no source, though strings in it may look like one.
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
-/// The names in a directory that are symbolic links.
-pub type LinkNames = Arc<FxHashSet<Vec<u8>>>;
+/// The names in a directory by which a way may lead on.
+#[derive(Debug, Default)]
+pub struct Onward {
+    /// Those that are symbolic links.
+    pub links: FxHashSet<Vec<u8>>,
+    /// Those that are directories.
+    pub directories: FxHashSet<Vec<u8>>,
+}
 
-/// What is known of the links in a directory.
+/// What is known of the names in a directory.
 #[derive(Debug, Clone)]
 pub enum Listed {
-    /// These names are links.
-    Links(LinkNames),
-    /// Looking at names one by one costs less.
+    /// All of them by which a way may lead on.
+    All(Arc<Onward>),
+    /// Looking at names one by one costs less, or says more.
     NotWorthwhile,
 }
 
@@ -54,7 +60,7 @@ pub enum Listed {
 #[derive(Debug, Default)]
 pub struct Memory {
     texts: Mutex<FxHashMap<Signature, Arc<IncludeNames>>>,
-    directories: Mutex<FxHashMap<Vec<u8>, (Signature, LinkNames)>>,
+    directories: Mutex<FxHashMap<Vec<u8>, (Signature, Arc<Onward>)>>,
     programs: Mutex<FxHashMap<Signature, Format>>,
     distrusted: Mutex<FxHashSet<Vec<u8>>>,
 }
@@ -75,26 +81,26 @@ impl Memory {
         names
     }
 
-    /// The names in the directory `path` that are symbolic links. With `few` to be looked for, a directory that has just
+    /// The names in the directory `path` by which a way may lead on. With `few` to be looked for, a directory that has just
     /// changed is not listed, since it will change again; none if it cannot be told.
-    pub fn links_in(&self, place: &Place, path: &[u8], few: bool) -> Option<Listed> {
+    pub fn onward_from(&self, place: &Place, path: &[u8], few: bool) -> Option<Listed> {
         let now_ns = coarse_now_ns();
         let shown = if path.is_empty() { &b"."[..] } else { path };
         let signature = place.signature(shown, false).ok()?;
         let key = place.absolute(path);
-        if let Some((known, links)) = locked(&self.directories).get(&key)
+        if let Some((known, names)) = locked(&self.directories).get(&key)
             && *known == signature
         {
-            return Some(Listed::Links(Arc::clone(links)));
+            return Some(Listed::All(Arc::clone(names)));
         }
         if few && is_restless(&signature, now_ns) {
             return Some(Listed::NotWorthwhile);
         }
-        let links = Arc::new(list_links(place, shown).ok()?);
+        let Some(names) = list(place, shown).ok()?.map(Arc::new) else { return Some(Listed::NotWorthwhile) };
         if signature.is_settled(now_ns) {
-            remember(&self.directories, DIRECTORIES_MAX, key, (signature, Arc::clone(&links)));
+            remember(&self.directories, DIRECTORIES_MAX, key, (signature, Arc::clone(&names)));
         }
-        Some(Listed::Links(links))
+        Some(Listed::All(names))
     }
 
     /// What the program at `path`, which has this signature, says about how it is run.
@@ -175,28 +181,38 @@ fn read_names(place: &Place, path: &[u8], signature: &Signature) -> std::io::Res
     Ok(if is_program || is_catalogue { IncludeNames::default() } else { IncludeNames::of(&text) })
 }
 
-fn list_links(place: &Place, path: &[u8]) -> std::io::Result<FxHashSet<Vec<u8>>> {
+/// None where other spellings of a name mean the same.
+fn list(place: &Place, path: &[u8]) -> std::io::Result<Option<Onward>> {
+    /// A directory in which case does not count (linux/fs.h: `FS_CASEFOLD_FL`).
+    const CASEFOLD: u32 = 0x4000_0000;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(place.cwd(), path, flags, Mode::empty())?;
-    let mut links = FxHashSet::default();
+    // Where there are no such flags, there is no such thing.
+    if rustix::fs::ioctl_getflags(&directory).is_ok_and(|flags| flags.bits() & CASEFOLD != 0) {
+        return Ok(None);
+    }
+    let mut names = Onward::default();
     for (count, entry) in rustix::fs::Dir::read_from(&directory)?.enumerate() {
         if count >= LISTED_NAMES_MAX {
             return Err(Errno::OVERFLOW.into());
         }
         let entry = entry?;
-        let is_link = match entry.file_type() {
-            FileType::Symlink => true,
+        let kind = match entry.file_type() {
+            FileType::Symlink => FileKind::Symlink,
+            FileType::Directory => FileKind::Directory,
             FileType::Unknown => {
                 Signature::at(&directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?.kind()
-                    == FileKind::Symlink
             }
-            _ => false,
+            _ => FileKind::Other,
         };
-        if is_link {
-            links.insert(entry.file_name().to_bytes().to_vec());
+        let name = || entry.file_name().to_bytes().to_vec();
+        match kind {
+            FileKind::Symlink => drop(names.links.insert(name())),
+            FileKind::Directory => drop(names.directories.insert(name())),
+            FileKind::File | FileKind::Other => {}
         }
     }
-    Ok(links)
+    Ok(Some(names))
 }
 
 #[cfg(test)]
@@ -216,13 +232,13 @@ mod tests {
         // `/` is older than any test, so that what is seen there is remembered.
         let root = Signature::of("/").unwrap();
         let memory = Memory::default();
-        let (names, links) = (Arc::<IncludeNames>::default(), LinkNames::default());
+        let (names, onward) = (Arc::<IncludeNames>::default(), Arc::<Onward>::default());
         for number in 1..TEXTS_MAX as u64 {
             locked(&memory.texts)
                 .insert(Signature { ino: number, dev: u64::MAX, ..text }, Arc::clone(&names));
         }
         for number in 1..DIRECTORIES_MAX {
-            locked(&memory.directories).insert(number.to_string().into(), (root, Arc::clone(&links)));
+            locked(&memory.directories).insert(number.to_string().into(), (root, Arc::clone(&onward)));
         }
         let program = Signature::of("/proc/self/exe").unwrap();
         for number in 1..PROGRAMS_MAX as u64 {
@@ -231,7 +247,7 @@ mod tests {
         }
         (1..DISTRUSTED_MAX).for_each(|number| memory.distrust(number.to_string().as_bytes(), None));
         memory.include_names(&place, b"a.h", &text);
-        memory.links_in(&place, b"/", false).unwrap();
+        memory.onward_from(&place, b"/", false).unwrap();
         memory.format_of(&place, b"/proc/self/exe", &program);
         memory.distrust(b"one", None);
         assert_eq!(locked(&memory.texts).len(), TEXTS_MAX);
@@ -240,7 +256,7 @@ mod tests {
         assert!(memory.distrusts(b"1", b"/") && memory.distrusts(b"one", b"/"));
         std::fs::write(temp.path().join("b.h"), "").unwrap();
         memory.include_names(&place, b"b.h", &Signature::of(temp.path().join("b.h")).unwrap());
-        memory.links_in(&place, b"/usr", false).unwrap();
+        memory.onward_from(&place, b"/usr", false).unwrap();
         memory.format_of(&place, b"/bin/sh", &Signature::of("/bin/sh").unwrap());
         memory.distrust(b"another", None);
         assert_eq!(locked(&memory.texts).len(), 1);
@@ -278,9 +294,9 @@ mod tests {
         let signature = Signature::of(temp.path()).unwrap();
         assert!(is_restless(&signature, signature.ctime_ns + RESTLESS_NS - 1));
         assert!(!is_restless(&signature, signature.ctime_ns + RESTLESS_NS));
-        let listed = |few: bool| Memory::default().links_in(&place(temp.path()), b"", few).unwrap();
+        let listed = |few: bool| Memory::default().onward_from(&place(temp.path()), b"", few).unwrap();
         assert!(matches!(listed(true), Listed::NotWorthwhile));
-        assert!(matches!(listed(false), Listed::Links(_)));
+        assert!(matches!(listed(false), Listed::All(_)));
     }
 
     #[test]
@@ -291,8 +307,8 @@ mod tests {
         let directory = std::fs::File::open(temp.path()).unwrap();
         let link = |name: &str| rustix::fs::symlinkat("x", &directory, name).unwrap();
         (2..LISTED_NAMES_MAX).for_each(|number| link(&number.to_string()));
-        let listed = || Memory::default().links_in(&place(temp.path()), b"", false);
-        assert!(matches!(listed(), Some(Listed::Links(links)) if links.len() == LISTED_NAMES_MAX - 2));
+        let listed = || Memory::default().onward_from(&place(temp.path()), b"", false);
+        assert!(matches!(listed(), Some(Listed::All(names)) if names.links.len() == LISTED_NAMES_MAX - 2));
         link("one more");
         assert!(listed().is_none());
     }

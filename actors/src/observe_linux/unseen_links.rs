@@ -114,6 +114,12 @@ fn add<'a>(names: &mut Names<'a>, name: &'a [u8]) {
     names.entry(directory).or_default().insert(last);
 }
 
+/// The name that is looked up first on a way that begins in a directory; none if it does not lead below that.
+fn first_name(way: &[u8]) -> Option<&[u8]> {
+    let first = way.split(|&b| b == b'/').next().unwrap_or_default();
+    (!matches!(first, b"" | b"." | b"..")).then_some(first)
+}
+
 struct Ways<'a, F> {
     place: &'a Place,
     memory: &'a Memory,
@@ -124,20 +130,32 @@ struct Ways<'a, F> {
 }
 
 impl<F: FnMut(Stone)> Ways<'_, F> {
-    fn links_in(&mut self, path: &[u8], few: bool) -> Result<Listed, Unclear> {
+    fn onward_from(&mut self, path: &[u8], few: bool) -> Result<Listed, Unclear> {
         match self.listed.get(path) {
             Some(Listed::NotWorthwhile) if !few => {}
             Some(listed) => return Ok(listed.clone()),
             None => {}
         }
-        let listed = self.memory.links_in(self.place, path, few).ok_or_else(|| Unclear(path.to_vec()))?;
+        let listed = self.memory.onward_from(self.place, path, few).ok_or_else(|| Unclear(path.to_vec()))?;
         self.listed.insert(path.to_vec(), listed.clone());
         Ok(listed)
     }
 
     /// Walks to all `names` in `directory` (empty for the working directory).
     fn walk(&mut self, directory: &[u8], names: &Names) -> Result<(), Unclear> {
+        let start = self.links.walk(self.place, directory, self.found);
+        if !start.is_directory {
+            return Ok(());
+        }
+        // Most directories that are searched have nothing of a header's directory part: that is known without looking.
+        let onward = self.onward_from(&start.path, names.len() <= LOOKED_AT_NAMES_MAX).ok();
         for (part, lasts) in names {
+            if let (Some(Listed::All(onward)), Some(first)) = (&onward, first_name(part))
+                && !onward.links.contains(first)
+                && !onward.directories.contains(first)
+            {
+                continue;
+            }
             let way = if directory.is_empty() { part.to_vec() } else { [directory, part].join(&b'/') };
             let end = self.links.walk(self.place, &way, self.found);
             if !end.is_directory {
@@ -145,9 +163,9 @@ impl<F: FnMut(Stone)> Ways<'_, F> {
             }
             let slash: &[u8] = if matches!(end.path.last(), None | Some(b'/')) { b"" } else { b"/" };
             let below = |last: &[u8]| [&end.path[..], slash, last].concat();
-            let listed = self.links_in(&end.path, lasts.len() <= LOOKED_AT_NAMES_MAX)?;
+            let listed = self.onward_from(&end.path, lasts.len() <= LOOKED_AT_NAMES_MAX)?;
             let is_link = |last: &[u8]| match &listed {
-                Listed::Links(links) => !links.is_empty() && links.contains(last),
+                Listed::All(onward) => !onward.links.is_empty() && onward.links.contains(last),
                 Listed::NotWorthwhile => is_link(self.place, &below(last)),
             };
             for last in lasts.iter().filter(|last| is_link(last)) {
@@ -184,8 +202,36 @@ mod tests {
             };
             ways.walk(b"", &names).unwrap();
             assert_eq!(ways.listed.len(), 1);
-            assert_eq!(ways.listed.values().all(|l| matches!(l, Listed::Links(_))), is_listed, "{count}");
+            assert_eq!(ways.listed.values().all(|l| matches!(l, Listed::All(_))), is_listed, "{count}");
             assert!(stones.contains(&b"0.h".to_vec()), "the link is found either way");
+        }
+    }
+
+    #[test]
+    fn names_below_directories_and_links_are_walked_to() {
+        use std::os::unix::fs::symlink;
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("real")).unwrap();
+        symlink("a.h", temp.path().join("real/b.h")).unwrap();
+        symlink("real", temp.path().join("other")).unwrap();
+        std::fs::write(temp.path().join("file"), "").unwrap();
+        let place = Place::new(temp.path().as_os_str().as_encoded_bytes()).unwrap();
+        for name in ["real/b.h", "./real/b.h", "other/b.h", "../other/b.h", "none/b.h", "file/b.h"] {
+            let below = temp.path().join("real").to_str().unwrap().to_owned();
+            let mut names = Names::new();
+            add(&mut names, name.as_bytes());
+            // More names than are looked at one by one, so that the directory is listed.
+            let others: Vec<_> = (0..LOOKED_AT_NAMES_MAX).map(|number| format!("none{number}/x.h")).collect();
+            others.iter().for_each(|other| add(&mut names, other.as_bytes()));
+            let (memory, mut links, mut stones) = (Memory::default(), Links::default(), Vec::new());
+            let found = &mut |stone: Stone| stones.push(stone.path);
+            let listed = FxHashMap::default();
+            let mut ways = Ways { place: &place, memory: &memory, links: &mut links, listed, found };
+            let directory = if name.starts_with("..") { below.as_bytes() } else { b"" };
+            ways.walk(directory, &names).unwrap();
+            let is_seen = |end: &str| stones.iter().any(|path| path.ends_with(end.as_bytes()));
+            assert_eq!(is_seen("real/b.h"), !name.starts_with(['n', 'f']), "{name}: {stones:?}");
+            assert_eq!(is_seen("other"), name.contains("other"), "{name}: {stones:?}");
         }
     }
 }
