@@ -1,4 +1,5 @@
-//! Links the binaries statically against glibc.
+//! Links the binaries statically against glibc. (The wrapper as it is shipped is linked against musl, by
+//! `integration-tests/scripts/build-wrapper.sh`; this is what it is without, and what `zccache-client` is.)
 //!
 //! The wrapper is started once per compile: without a dynamic linker it starts in about half the time, and it
 //! runs wherever it is copied to. Cargo has no stable way to ask for that for one package

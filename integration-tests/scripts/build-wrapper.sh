@@ -4,9 +4,9 @@
 #   build-wrapper.sh release|dev DIRECTORY
 #
 # By itself, so that no feature another crate asks for (an async runtime, a command line) reaches it; static and at a fixed
-# address, so that there is nothing to load and nothing to relocate when it starts. And against musl: the GNU C library
-# asks the processor for all its caches at each start (some fifty `cpuid`s), which on a virtual machine takes longer than
-# the rest of the wrapper's life. Where there is no musl to be had, the GNU library does.
+# address, so that there is nothing to load and nothing to relocate when it starts. And on x86_64 against musl: the GNU C
+# library asks the processor for all its caches at each start (some fifty `cpuid`s), which on a virtual machine takes longer
+# than the rest of the wrapper's life. Where there is no musl to be had, the GNU library does.
 set -euo pipefail
 
 case ${1:-} in
@@ -22,14 +22,15 @@ target=$(rustc -vV | sed -n 's/^host: //p')
 # The standard library for a target: there, or fetched by rustup.
 has() { [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ] || rustup --quiet target add "$1"; }
 
-if [[ $target == *-linux-gnu ]]; then
-  if has "${target%gnu}musl"; then
-    target=${target%gnu}musl
+musl=x86_64-unknown-linux-musl
+if [ "$target" = x86_64-unknown-linux-gnu ]; then
+  if has $musl; then
+    target=$musl
   elif [ -n "${CI:-}" ]; then
-    echo "build-wrapper: no standard library for ${target%gnu}musl" >&2
+    echo "build-wrapper: no standard library for $musl" >&2
     exit 1
   else
-    echo "build-wrapper: no standard library for ${target%gnu}musl; the wrapper will start more slowly without" >&2
+    echo "build-wrapper: no standard library for $musl; the wrapper will start more slowly without" >&2
   fi
 fi
 "$cargo" rustc --locked --profile "$1" -p zccache-client --no-default-features --bin zccache --target "$target" -- \

@@ -4,6 +4,7 @@
 //! has a cache, a service and a `HOME` of its own in a temporary directory. What is timed is one process from
 //! its start to its end; files are written and removed outside.
 
+mod attic;
 mod contestant;
 mod many;
 mod observer;
@@ -19,7 +20,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use contestant::Contestant;
+use attic::Attic;
+use contestant::{Contestant, in_turn};
 use table::{Budget, Table};
 
 /// Rounds of a single compile: enough for a median that moves by less than a tenth between runs.
@@ -140,15 +142,16 @@ fn single(
     let compiles = words.iter().any(|word| word == "-c");
     let mut table = Table::new(format!("{title} ({HIT_ROUNDS} rounds)"), base, budget);
     let object = place.join("out.o");
+    let attic = Attic::new(place)?;
     let mut expected: Option<Vec<u8>> = None;
     for round in 0..WARM_UP_ROUNDS + HIT_ROUNDS {
-        for contestant in contestants {
+        for contestant in in_turn(contestants, |_| true) {
             // Its first round makes the object that all others are compared with.
             let bare_rounds = WARM_UP_ROUNDS..WARM_UP_ROUNDS + BARE_ROUNDS;
             if compiles && contestant.is_bare() && round != 0 && !bare_rounds.contains(&round) {
                 continue;
             }
-            let _ = std::fs::remove_file(&object);
+            attic.put(&object)?;
             let took = timed(contestant, words, place)?;
             if round >= WARM_UP_ROUNDS {
                 table.add(contestant.name, took);
@@ -183,7 +186,7 @@ fn cold(
     // The first round is not measured: it starts what is started only once.
     for round in 0..=COLD_ROUNDS {
         let files = write(round)?;
-        for contestant in contestants.iter().filter(|c| c.compiles()) {
+        for contestant in in_turn(contestants, Contestant::compiles) {
             let took = many::build(contestant, &files, at_a_time, place)?;
             if round > 0 {
                 table.add(contestant.name, took);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::table::OURS;
 use crate::sandbox::SYSTEM_PATH;
 
@@ -130,7 +132,31 @@ impl Contestant {
     /// # Errors
     /// If that cannot be tried.
     pub fn stop(&self) -> io::Result<()> {
+        self.signal(Signal::CONT);
         self.run(&self.stop).map(drop)
+    }
+
+    /// Has its service run, and holds up all other peers': one that watches files takes its time whenever anybody opens
+    /// one. Ours watches none, and is never held up: it would take that for a fault of its own.
+    pub fn takes_its_turn(&self, all: &[Self]) {
+        for peer in all.iter().filter(|c| !c.is_ours() && !c.start.is_empty()) {
+            peer.signal(if peer.name == self.name { Signal::CONT } else { Signal::STOP });
+        }
+    }
+
+    /// Sends a signal to what is left running in its home.
+    fn signal(&self, signal: Signal) {
+        let Some((_, home)) = self.env.iter().find(|(name, _)| name == "HOME") else { return };
+        let home = [b"HOME=", home.as_encoded_bytes()].concat();
+        let runs_there = |process: &PathBuf| {
+            std::fs::read(process.join("environ")).is_ok_and(|env| env.split(|&b| b == 0).any(|e| e == home))
+        };
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+        for process in processes.filter(runs_there) {
+            let pid =
+                process.file_name().and_then(|name| name.to_str()?.parse().ok()).and_then(Pid::from_raw);
+            let _ = pid.map(|pid| kill_process(pid, signal)); // gone by now
+        }
     }
 
     /// Stops its service and starts it again.
@@ -183,8 +209,16 @@ impl Contestant {
 
 impl Drop for Contestant {
     fn drop(&mut self) {
-        let _ = self.run(&self.stop);
+        let _ = self.stop();
     }
+}
+
+/// Those of `all` that take part, each when it is its turn.
+pub fn in_turn(
+    all: &[Contestant],
+    takes_part: impl Fn(&Contestant) -> bool,
+) -> impl Iterator<Item = &Contestant> {
+    all.iter().filter(move |c| takes_part(c)).inspect(|c| c.takes_its_turn(all))
 }
 
 /// All contestants that are installed, each with an environment below `place`; and the names of those missing.

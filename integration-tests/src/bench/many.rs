@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::contestant::Contestant;
+use super::attic::Attic;
+use super::contestant::{Contestant, in_turn};
 use super::table::{Budget, Table};
 
 /// How many run at a time.
@@ -26,10 +27,14 @@ pub fn run(contestants: &[Contestant], words: &[String], place: &Path) -> io::Re
     let title = format!("{runs} warm hits, trivial C, {AT_A_TIME} at a time ({ROUNDS} rounds)");
     let mut table = Table::new(title, "/bin/true", Some(Budget::MANY));
     let mut service = None;
+    let attic = Attic::new(place)?;
     // The first round makes the results of the other outputs' names.
     for round in 0..=ROUNDS {
-        for contestant in contestants.iter().filter(|c| !c.is_bare()) {
+        for contestant in in_turn(contestants, |c| !c.is_bare()) {
             let before = contestant.service_cpu();
+            for (number, run) in (0..AT_A_TIME).flat_map(|n| (0..RUNS_EACH).map(move |run| (n, run))) {
+                attic.put(&place.join(output(number, run)))?;
+            }
             let took = one_round(contestant, words, place)?;
             if round > 0 {
                 table.add(contestant.name, took);
@@ -53,11 +58,18 @@ pub fn run(contestants: &[Contestant], words: &[String], place: &Path) -> io::Re
     Ok(())
 }
 
+/// The output of one run of a round: each has its own, as in a build.
+fn output(number: usize, run: usize) -> String {
+    format!("out{number}_{run}.o")
+}
+
 fn one_round(contestant: &Contestant, words: &[String], place: &Path) -> io::Result<Duration> {
     at_once(AT_A_TIME, |number| {
-        let own = |word: &String| word.replace("out.o", &format!("out{number}.o"));
-        let words: Vec<String> = words.iter().map(own).collect();
-        (0..RUNS_EACH).try_for_each(|_| super::timed(contestant, &words, place).map(drop))
+        (0..RUNS_EACH).try_for_each(|run| {
+            let own = |word: &String| word.replace("out.o", &output(number, run));
+            let words: Vec<String> = words.iter().map(own).collect();
+            super::timed(contestant, &words, place).map(drop)
+        })
     })
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::attic::Attic;
 use super::contestant::Contestant;
 use super::table::{Budget, Table};
 use crate::sandbox::SYSTEM_PATH;
@@ -57,6 +58,7 @@ struct Compile {
 struct Build<'a> {
     contestant: &'a Contestant,
     directory: PathBuf,
+    attic: Attic,
 }
 
 /// Prints how long everyone takes for the project at `sources`, which is edited.
@@ -71,10 +73,13 @@ pub fn run(contestants: &[Contestant], sources: &Path, place: &Path) -> io::Resu
         .enumerate()
         .map(|(number, contestant)| Build::new(contestant, place.join(format!("project{number}")), &compiles))
         .collect::<io::Result<_>>()?;
-    let compiling = || builds.iter().filter(|build| build.contestant.compiles());
+    let in_turn = |takes_part: fn(&Contestant) -> bool| {
+        let builds = builds.iter().filter(move |build| takes_part(build.contestant));
+        builds.inspect(|build| build.contestant.takes_its_turn(contestants))
+    };
 
     let mut cold = Table::new(format!("{title}: cold build (1 round)"), "bare", Some(Budget::COLD_PROJECT));
-    for build in compiling() {
+    for build in in_turn(Contestant::compiles) {
         cold.add(build.contestant.name, build.run()?);
     }
     cold.print();
@@ -83,8 +88,8 @@ pub fn run(contestants: &[Contestant], sources: &Path, place: &Path) -> io::Resu
     let name = format!("{title}: warm build ({WARM_ROUNDS} rounds)");
     let mut warm = Table::new(name, "/bin/true", Some(Budget::WARM_PROJECT));
     for round in 0..=WARM_ROUNDS {
-        for build in builds.iter().filter(|build| !build.contestant.is_bare()) {
-            build.empty(&compiles, round)?;
+        for build in in_turn(|contestant| !contestant.is_bare()) {
+            build.empty(&compiles)?;
             let took = build.run()?;
             if round > 0 {
                 warm.add(build.contestant.name, took);
@@ -105,7 +110,7 @@ pub fn run(contestants: &[Contestant], sources: &Path, place: &Path) -> io::Resu
         for edit in 0..edits {
             let text = std::fs::read_to_string(file)?;
             std::fs::write(file, format!("{text}\nextern int edited_{edit};\n"))?;
-            for build in compiling() {
+            for build in in_turn(Contestant::compiles) {
                 table.add(build.contestant.name, build.run()?);
             }
         }
@@ -173,7 +178,8 @@ impl<'a> Build<'a> {
             );
         }
         std::fs::write(directory.join(RULES), rules)?;
-        Ok(Self { contestant, directory })
+        let attic = Attic::new(&directory)?;
+        Ok(Self { contestant, directory, attic })
     }
 
     /// Builds what is not up to date; how long that took.
@@ -193,19 +199,12 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// As if nothing had been built. What was is put away, not removed: ext4 keeps inodes unused for minutes after their
-    /// removal, and goes through them all for each file that is made, so that whoever makes files would pay for rounds.
-    fn empty(&self, compiles: &[Compile], round: usize) -> io::Result<()> {
-        let away = self.directory.join(format!("away{round}"));
-        std::fs::create_dir(&away)?;
+    /// As if nothing had been built.
+    fn empty(&self, compiles: &[Compile]) -> io::Result<()> {
         let objects = compiles.iter().map(|compile| compile.object.as_str());
-        for (number, name) in objects.chain([".ninja_log", ".ninja_deps"]).enumerate() {
-            match std::fs::rename(self.directory.join(name), away.join(number.to_string())) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-        }
-        Ok(())
+        objects
+            .chain([".ninja_log", ".ninja_deps"])
+            .try_for_each(|name| self.attic.put(&self.directory.join(name)))
     }
 }
 

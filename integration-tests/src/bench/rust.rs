@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::contestant::Contestant;
+use super::contestant::{Contestant, in_turn};
 use super::table::{Budget, Table};
 use crate::sandbox::SYSTEM_PATH;
 
@@ -63,7 +63,7 @@ fn measure(
     }
     for round in 1..=ROUNDS {
         let mut expected: Option<Programs> = None;
-        for contestant in contestants.iter().filter(|c| c.caches_rust()) {
+        for contestant in in_turn(contestants, Contestant::caches_rust) {
             let (took, programs) = build(toolchain, contestant, project, place, round)?;
             cold.add(contestant.name, took);
             let expected = expected.get_or_insert_with(|| programs.clone());

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::contestant::Contestant;
+use super::contestant::{Contestant, in_turn};
 use super::table::Table;
 use super::timed;
 use crate::sandbox::SYSTEM_PATH;
@@ -68,12 +68,12 @@ fn measure(task: &Task, contestants: &[Contestant], place: &Path) -> io::Result<
     // The first round is not measured: it starts what is started only once.
     for round in 0..=ROUNDS {
         write_sources(place, task.name, round)?;
-        for contestant in contestants.iter().filter(|c| c.is_bare()) {
+        for contestant in in_turn(contestants, Contestant::is_bare) {
             for line in task.before {
                 timed(contestant, &words(line), place)?;
             }
         }
-        for contestant in contestants.iter().filter(|c| c.compiles()) {
+        for contestant in in_turn(contestants, Contestant::compiles) {
             if failed.contains(&contestant.name) {
                 continue;
             }
