@@ -105,6 +105,11 @@ impl HeadStart {
     }
 
     /// Which keys came, those looked at last first.
+    pub fn keys(&self) -> &[RequestKey] {
+        &self.keys
+    }
+
+    /// The same, when it is not needed any more.
     pub fn into_keys(self) -> Vec<RequestKey> {
         self.keys
     }

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use rustc_hash::FxBuildHasher;
@@ -209,6 +209,22 @@ impl HotManifests {
             self.clock.advance(head_start.latest_use_ms());
         }
         *self.head_start.write().unwrap_or_else(std::sync::PoisonError::into_inner) = head_start;
+    }
+
+    /// Takes what the head start has into memory, those looked at last first, for as long as there is patience: they are
+    /// the likeliest to be asked for, and it will be gone.
+    pub fn take_in_head_start(&self, patience: Duration) {
+        let begun = Instant::now();
+        let keys = {
+            let head_start = self.head_start.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            head_start.as_ref().map(|head_start| head_start.keys().to_vec())
+        };
+        for key in keys.into_iter().flatten() {
+            if begun.elapsed() >= patience {
+                break;
+            }
+            self.get(key);
+        }
     }
 
     /// No more manifests come from the head start. Unless it was there and `is_true`, all that are in memory are

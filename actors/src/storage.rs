@@ -33,6 +33,10 @@ use places::{is_at_home_in, places};
 /// enough to cost nothing.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// How long what the head start has is taken into memory, once the index is open: time for the records of some five
+/// hundred files in C. Whoever waits for the index waits for that as well.
+const TAKING_IN_MAX: Duration = Duration::from_millis(50);
+
 /// How often results are looked through for those beyond the age limit, which is a matter of days.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -103,6 +107,7 @@ impl Storage {
         });
         match opened {
             Ok(accounts) => {
+                self.hot.take_in_head_start(TAKING_IN_MAX);
                 let named = accounts.index().name_head_start(None).ok().flatten();
                 // What is in memory may be ahead of an index that was not closed properly.
                 self.early = self.hot.end_head_start(|early| early.is_of(named, accounts.totals()));
@@ -546,9 +551,24 @@ mod tests {
             f.end();
             f.come();
             f.storage.open().unwrap();
-            assert!(f.storage.hot.get(key("a")).is_none(), "it takes no memory meanwhile");
+            assert!(f.storage.hot.get(key("a")).is_some(), "nor has the index to be asked for it");
             assert_eq!(f.storage.manifest(key("a")).unwrap().unwrap().records()[0].1.last_use_ms, at_ms);
             f.storage.hot.clear();
+        }
+    }
+
+    #[test]
+    fn a_head_start_is_taken_into_memory_for_so_long_and_no_longer() {
+        let mut f = Fixture::new(1000);
+        f.put(key("a"), "object").unwrap();
+        f.end();
+        for (patience, is_taken) in [(Duration::ZERO, false), (TAKING_IN_MAX, true)] {
+            f.come();
+            f.storage.hot.take_in_head_start(patience);
+            assert_eq!(f.storage.hot.keys_by_look().len(), usize::from(is_taken), "{patience:?}");
+            f.storage.open().unwrap();
+            assert_eq!(f.storage.hot.keys_by_look(), [key("a")], "it stays when the head start goes");
+            f.end();
         }
     }
 
