@@ -22,7 +22,7 @@ use crate::digest::Digest;
 use crate::freshness::WorkingDirectory;
 use crate::invocation::Invocation;
 use crate::key::RequestKey;
-use crate::observation::{Fact, Spelled};
+use crate::observation::{Fact, Observation, Spelled};
 use crate::plan::{Checkout, Plan, Purpose, Sharing};
 use crate::record::{Output, OutputFile, Record};
 use portable::{Ported, port, renumbered};
@@ -231,17 +231,18 @@ fn generalise(
             return Err(tie());
         }
     }
-    let mut general = portable_observations(record, standpoint, cwd)?;
-    general.origin = Some(standpoint.clone());
-    Ok(general)
+    let (observations, identities) = portable_observations(record, standpoint, cwd)?;
+    let (variables, result) = (record.variables.clone(), result.clone());
+    let origin = Some(standpoint.clone());
+    Ok(Record { observations, identities, environment: None, variables, origin, result })
 }
 
-/// The record with every observation as any requester with the shared key would have it.
+/// The record's observations as any requester with the shared key would have them, and their identities.
 fn portable_observations(
     record: &Record,
     standpoint: &Standpoint,
     cwd: &WorkingDirectory,
-) -> Result<Record, Tie> {
+) -> Result<(Vec<Observation>, Vec<u32>), Tie> {
     let mut observations = Vec::with_capacity(record.observations.len());
     let mut identities = Vec::with_capacity(record.identities.len());
     let mut seen = FxHashSet::default();
@@ -274,14 +275,7 @@ fn portable_observations(
     {
         return Err(Tie::Input(path.0.escape_ascii().to_string()));
     }
-    Ok(Record {
-        observations,
-        identities: renumbered(&identities),
-        environment: record.environment,
-        variables: record.variables.clone(),
-        origin: None,
-        result: record.result.clone(),
-    })
+    Ok((observations, renumbered(&identities)))
 }
 
 /// A shared record as a record of the request that stands at `here`, with the contents that had to be made anew.

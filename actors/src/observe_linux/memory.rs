@@ -56,11 +56,14 @@ pub enum Listed {
     NotWorthwhile,
 }
 
+/// Directories, and what was listed of each when it had this signature.
+type Listings = FxHashMap<Vec<u8>, (Signature, Arc<Onward>)>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Memory {
     texts: Mutex<FxHashMap<Signature, Arc<IncludeNames>>>,
-    directories: Mutex<FxHashMap<Vec<u8>, (Signature, Arc<Onward>)>>,
+    directories: Mutex<Listings>,
     programs: Mutex<FxHashMap<Signature, Format>>,
     distrusted: Mutex<FxHashSet<Vec<u8>>>,
 }
