@@ -19,8 +19,9 @@ cd "$(dirname "$0")/../.."
 cargo=${CARGO:-cargo}
 target=$(rustc -vV | sed -n 's/^host: //p')
 
-# The standard library for a target: there, or fetched by rustup.
-has() { [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ] || rustup --quiet target add "$1"; }
+# The standard library for a target: there, or fetched by rustup, which is asked twice (a network may stumble).
+fetch() { timeout 300 rustup --quiet target add "$1"; }
+has() { [ -d "$(rustc --print sysroot)/lib/rustlib/$1/lib" ] || fetch "$1" || fetch "$1"; }
 
 musl=x86_64-unknown-linux-musl
 if [ "$target" = x86_64-unknown-linux-gnu ]; then

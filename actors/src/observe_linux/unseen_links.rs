@@ -148,7 +148,11 @@ impl<F: FnMut(Stone)> Ways<'_, F> {
             return Ok(());
         }
         // Most directories that are searched have nothing of a header's directory part: that is known without looking.
-        let onward = self.onward_from(&start.path, names.len() <= LOOKED_AT_NAMES_MAX).ok();
+        let begin_here = names.keys().filter(|part| first_name(part).is_some()).count();
+        let onward = match begin_here {
+            0 => None,
+            count => self.onward_from(&start.path, count <= LOOKED_AT_NAMES_MAX).ok(),
+        };
         for (part, lasts) in names {
             if let (Some(Listed::All(onward)), Some(first)) = (&onward, first_name(part))
                 && !onward.links.contains(first)
