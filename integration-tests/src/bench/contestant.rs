@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,6 +21,8 @@ pub struct Contestant {
     start: Vec<OsString>,
     stop: Vec<OsString>,
     report: Vec<OsString>,
+    /// Its service's, once they were found.
+    processes: Mutex<Vec<Pid>>,
 }
 
 enum Kind {
@@ -144,18 +147,25 @@ impl Contestant {
         }
     }
 
-    /// Sends a signal to what is left running in its home.
+    /// Sends a signal to what is left running in its home. That is looked for among all processes until something is found:
+    /// not each time, which would have whoever is measured next find its caches cold.
     fn signal(&self, signal: Signal) {
         let Some((_, home)) = self.env.iter().find(|(name, _)| name == "HOME") else { return };
         let home = [b"HOME=", home.as_encoded_bytes()].concat();
-        let runs_there = |process: &PathBuf| {
-            std::fs::read(process.join("environ")).is_ok_and(|env| env.split(|&b| b == 0).any(|e| e == home))
+        let runs_there = |pid: &Pid| {
+            let environment = format!("/proc/{}/environ", pid.as_raw_nonzero());
+            std::fs::read(environment).is_ok_and(|env| env.split(|&b| b == 0).any(|entry| entry == home))
         };
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-        for process in processes.filter(runs_there) {
-            let pid =
-                process.file_name().and_then(|name| name.to_str()?.parse().ok()).and_then(Pid::from_raw);
-            let _ = pid.map(|pid| kill_process(pid, signal)); // gone by now
+        let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        if processes.is_empty() {
+            let names =
+                std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+            let pids = names.filter_map(|name| name.to_str()?.parse().ok().and_then(Pid::from_raw));
+            processes.extend(pids.filter(runs_there));
+        }
+        // Another process may have the number by now.
+        for pid in processes.iter().filter(|pid| runs_there(pid)) {
+            let _ = kill_process(*pid, signal);
         }
     }
 
@@ -285,7 +295,8 @@ impl Roster<'_> {
             ("NODE_PATH".into(), "/usr/share/nodejs:/usr/lib/nodejs".into()),
         ];
         env.extend(paths.iter().map(|(name, value)| ((*name).into(), home.join(value).into())));
-        self.found.push(Contestant { name, kind, env, start: vec![], stop: vec![], report: vec![] });
+        let (start, stop, report, processes) = Default::default();
+        self.found.push(Contestant { name, kind, env, start, stop, report, processes });
         true
     }
 
