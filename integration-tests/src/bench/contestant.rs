@@ -147,14 +147,17 @@ impl Contestant {
         }
     }
 
-    /// Sends a signal to what is left running in its home. That is looked for among all processes until something is found:
-    /// not each time, which would have whoever is measured next find its caches cold.
+    /// Sends a signal to what runs in its home, which not all say by `HOME`. That is looked for among all processes until
+    /// something is found: not each time, which would have whoever is measured next find its caches cold.
     fn signal(&self, signal: Signal) {
         let Some((_, home)) = self.env.iter().find(|(name, _)| name == "HOME") else { return };
-        let home = [b"HOME=", home.as_encoded_bytes()].concat();
+        let home = [home.as_encoded_bytes(), b"/"].concat();
+        let names_it = |file: String| {
+            std::fs::read(file).is_ok_and(|text| text.windows(home.len()).any(|part| part == home))
+        };
         let runs_there = |pid: &Pid| {
-            let environment = format!("/proc/{}/environ", pid.as_raw_nonzero());
-            std::fs::read(environment).is_ok_and(|env| env.split(|&b| b == 0).any(|entry| entry == home))
+            let process = format!("/proc/{}", pid.as_raw_nonzero());
+            names_it(format!("{process}/cmdline")) || names_it(format!("{process}/environ"))
         };
         let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
         if processes.is_empty() {
@@ -220,6 +223,10 @@ impl Contestant {
 impl Drop for Contestant {
     fn drop(&mut self) {
         let _ = self.stop();
+        // Not all end when they are told to.
+        if !self.is_ours() && !self.start.is_empty() {
+            self.signal(Signal::TERM);
+        }
     }
 }
 
