@@ -7,10 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use zccache_integration_tests::{Sandbox, sources, wait};
+use zccache_proto::ByteStrings;
 use zccache_proto::endpoint::Endpoint;
 use zccache_proto::frame::{FRAME_BYTES_MAX, HEADER_BYTES, decode, encode, frame_bytes};
 use zccache_proto::handshake::{Hello, Welcome};
-use zccache_proto::message::{Reply, Request};
+use zccache_proto::message::{Compile, Reply, Request, Stdio, StreamKind};
 
 fn served() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -210,5 +211,35 @@ fn collect_text(directory: &std::path::Path, text: &mut String) {
         } else if path.to_string_lossy().contains("log") {
             text.push_str(&String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()));
         }
+    }
+}
+
+/// A wrapper asks once, and need not wake the service by leaving.
+#[test]
+fn whoever_was_answered_a_compile_is_hung_up_on() {
+    let sandbox = served();
+    let mut stream = greeted(&sandbox);
+    let none = StreamKind::Null;
+    let compile = Compile {
+        tool: b"/usr/bin/gcc".to_vec(),
+        argv: ["gcc", "--version"].iter().collect(),
+        cwd: b"/".to_vec(),
+        env: ByteStrings::default(),
+        umask: 0o022,
+        stdio: Stdio { stdin: none, stdout: none, stderr: none, merged: false },
+        descriptors: Vec::new(),
+        recache: false,
+        patient_until_ns: 0,
+        root: None,
+    };
+    stream.write_all(&encode(&Request::Compile(Box::new(compile))).unwrap()).unwrap();
+    assert!(matches!(receive::<Reply>(&mut stream), Reply::PassThrough { .. }));
+    // Far less than it waits for another request of somebody else's.
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    is_closed(&mut stream);
+    let mut person = greeted(&sandbox);
+    for nonce in 0..2 {
+        person.write_all(&encode(&Request::Ping { nonce }).unwrap()).unwrap();
+        assert!(matches!(receive::<Reply>(&mut person), Reply::Pong { .. }), "all others may ask again");
     }
 }
