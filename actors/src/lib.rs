@@ -72,6 +72,7 @@ pub mod root;
 pub mod runner;
 pub mod second_hand;
 pub mod settle;
+pub mod settling;
 pub mod sharing;
 pub mod signature;
 #[cfg_attr(unix, path = "spelling_unix.rs")]

@@ -4,6 +4,7 @@
 //! file's change time; before that, a second write within the same tick would leave it as it was (what git's
 //! index calls "racily clean").
 
+use crate::settling;
 use crate::sys::Start;
 use crate::sys::fs::{AtFlags, CWD, Statx, StatxFlags};
 use std::path::Path;
@@ -56,11 +57,7 @@ impl Signature {
     /// Whether a change made from now on must show in this signature, the file system's clock standing at
     /// `now_ns` (see [`coarse_now_ns`]).
     pub fn is_settled(&self, now_ns: i64) -> bool {
-        let changed_ns = self.ctime_ns.max(self.mtime_ns);
-        // Whole seconds: a file system that keeps no finer stamps (FAT: 2 s), or chance. Either way, wait.
-        let grain_ns = if self.ctime_ns % 1_000_000_000 == 0 { COARSE_GRAIN_NS } else { 0 };
-        // A file system that keeps no such time says nothing, or a moment long before there were any.
-        self.ctime_ns > 0 && changed_ns.saturating_add(grain_ns) < now_ns
+        settling::is_settled(self.mtime_ns, self.ctime_ns, now_ns)
     }
 }
 
@@ -79,9 +76,6 @@ impl From<Statx> for Signature {
         }
     }
 }
-
-/// The coarsest time stamp in use on file systems that people build on: FAT's 2 s.
-const COARSE_GRAIN_NS: i64 = 2_000_000_000;
 
 /// The clock that the kernel stamps files with: it moves once per tick (1 to 10 ms), so two changes within a
 /// tick get equal stamps. In nanoseconds since the epoch.
@@ -110,21 +104,5 @@ pub fn exists(path: &Path) -> crate::sys::io::Result<bool> {
         Ok(_) => Ok(true),
         Err(crate::sys::io::Errno::NOENT | crate::sys::io::Errno::NOTDIR) => Ok(false),
         Err(e) => Err(e),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stamp_in_whole_seconds_settles_later() {
-        let at =
-            |ctime_ns: i64| Signature { ctime_ns, mtime_ns: 0, ..Signature::of(Path::new("/")).unwrap() };
-        let whole = 1_000_000_000_000;
-        assert!(!at(whole).is_settled(whole + COARSE_GRAIN_NS));
-        assert!(at(whole).is_settled(whole + COARSE_GRAIN_NS + 1));
-        assert!(!at(whole + 1).is_settled(whole + 1));
-        assert!(at(whole + 1).is_settled(whole + 2));
     }
 }
