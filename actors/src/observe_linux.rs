@@ -10,6 +10,10 @@
 //! `unseen_links` with `include_names` (where gcc opens a header by its real path alone), `memory` (what spares
 //! work from run to run, and who is not to be trusted so).
 //!
+//! What most calls are about, the search for headers, is not left to the kernel where that can be helped: a report takes
+//! longer than many a search. Compilers get a library that writes it down inside them (`interposer`, `ledger`); what they
+//! do beside it is reported as ever.
+//!
 //! The parts, from the kernel up: `syscalls` (which calls, which arguments), `filter` (the program),
 //! `listener` (the ioctls), `resolve` (which path is meant), `witness` (what a call means), `sightings` and
 //! `touched` (what was seen and done), `process` (who asks), `chance` with `vdso` (the clock and random numbers, for tools that nobody knows),
@@ -18,7 +22,9 @@
 mod chance;
 mod filter;
 mod include_names;
+mod interposer;
 mod job_server;
+mod ledger;
 mod links;
 mod listener;
 mod memory;
@@ -55,6 +61,7 @@ use crate::signature::Signature;
 use crate::tool_run::{self, Attendant};
 use chance::IsHarmless;
 use filter::Scope;
+use interposer::Interposer;
 use listener::Listener;
 use memory::Memory;
 use witness::{Testimony, Witness};
@@ -63,6 +70,7 @@ use witness::{Testimony, Witness};
 #[derive(Debug)]
 pub struct ObservedObserver {
     memory: Arc<Memory>,
+    interposer: Option<Arc<Interposer>>,
 }
 
 impl ObservedObserver {
@@ -97,7 +105,7 @@ impl ObservedObserver {
             declared: Default::default(),
             outputs: Vec::new(),
         };
-        let mut watching = Watching::new(&job, &Arc::default())
+        let mut watching = Watching::new(&job, &Arc::default(), None)
             .map_err(|e| format!("seccomp user notification cannot be tried: {e}"))?;
         let (_keep, never) = rustix::pipe::pipe().map_err(|e| e.to_string())?;
         let ended = tool_run::run(job, &mut Nobody(never), Some(&mut watching));
@@ -108,7 +116,12 @@ impl ObservedObserver {
         let testimony = watching.witness.testify(Exit::Code(0));
         let seen = testimony.sightings.iter().any(|s| s.path.0 == MISSING && s.seen == Seen::Absent);
         match testimony.unstorable {
-            None if seen && error.kind() == io::ErrorKind::NotFound => Ok(Self { memory: Arc::default() }),
+            None if seen && error.kind() == io::ErrorKind::NotFound => {
+                let interposer = Interposer::new().inspect_err(
+                    |error| tracing::info!(%error, "compilers are observed without an interposer"),
+                );
+                Ok(Self { memory: Arc::default(), interposer: interposer.ok().map(Arc::new) })
+            }
             None => Err(format!("seccomp user notification does not work: {error}")),
             Some(reason) => Err(format!("seccomp user notification does not work: {reason}")),
         }
@@ -123,6 +136,7 @@ static TRIAL: Policy = Policy {
     family: "trial",
     knows_program: |_| false,
     reads_links_on_its_way_only: false,
+    searches: |_| false,
     ignored_reads: &[],
     review: None,
     caution: Caution::NONE,
@@ -144,7 +158,7 @@ impl Watcher for Nobody {
 
 impl Observer for ObservedObserver {
     fn run(&self, job: Job, watcher: &mut dyn Watcher) -> io::Result<Observed> {
-        let mut watching = Watching::new(&job, &self.memory)?;
+        let mut watching = Watching::new(&job, &self.memory, self.interposer.as_ref())?;
         let (policy, invocation) = (job.policy, job.invocation.clone());
         let directory = WorkingDirectory::open(&job.invocation.cwd)?;
         let ended = tool_run::run(job, watcher, Some(&mut watching))?;
@@ -190,7 +204,7 @@ struct Watching {
 }
 
 impl Watching {
-    fn new(job: &Job, memory: &Arc<Memory>) -> io::Result<Self> {
+    fn new(job: &Job, memory: &Arc<Memory>, interposer: Option<&Arc<Interposer>>) -> io::Result<Self> {
         let input = job.descriptors.iter().find(|(number, _)| *number == 0 && !job.input_is_known);
         let input = input.and_then(|(_, fd)| identity(fd));
         let program = real_program(job);
@@ -198,8 +212,10 @@ impl Watching {
         let chance_unless = chance_unless(job, program.as_deref(), memory);
         let mut witness = Witness::new(&job.invocation, job.policy, input, Arc::clone(memory), walks_links)?;
         witness.know_client(job.client_pid);
-        if let Some(is_harmless) = chance_unless {
-            witness.watch_chance(is_harmless);
+        match (chance_unless, interposer) {
+            (Some(is_harmless), _) => witness.watch_chance(is_harmless),
+            (None, Some(interposer)) if !directs_the_loader(&job.invocation) => witness.interpose(interposer),
+            (None, _) => {}
         }
         let (idle, idle_writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let filter = filter::program(Scope {
@@ -219,6 +235,11 @@ fn chance_unless(job: &Job, program: Option<&[u8]>, memory: &Memory) -> Option<I
     let is_known = || program.is_some_and(|name| (job.policy.knows_program)(name));
     let runs_others = || memory.distrusts_everywhere(&job.invocation.tool);
     (caution.chance || job.foreign_code || !is_known() || runs_others()).then_some(caution.harmless)
+}
+
+/// Whether the environment has the loader do or say more than usual, so that it could show what we have it load.
+fn directs_the_loader(invocation: &Invocation) -> bool {
+    invocation.env.iter().any(|entry| entry.starts_with(b"LD_") && !entry.starts_with(b"LD_LIBRARY_PATH="))
 }
 
 /// Whether links can be walked by us instead of being watched: the tool is a program, known by its own name, that
@@ -299,8 +320,16 @@ impl Attendant for Watching {
         let Some(listener) = &mut self.listener else { return };
         match listener.receive() {
             Ok(Some(notification)) => {
+                // What a program noted came before its next call. Its end need not wait for that.
+                let is_end = self.witness.is_end(&notification);
+                if !is_end {
+                    self.witness.catch_up();
+                }
                 self.witness.note(listener, &notification);
                 listener.resume(notification.id);
+                if is_end {
+                    self.witness.catch_up();
+                }
             }
             Ok(None) => {}
             Err(error) => drop(self.broken.get_or_insert(error)),

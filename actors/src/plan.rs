@@ -150,6 +150,8 @@ pub struct Policy {
     /// Programs of this family read symbolic links only along paths that they also open, execute or ask about, or
     /// that a text which they read names as a header. Watching them need then not watch `readlink`.
     pub reads_links_on_its_way_only: bool,
+    /// Programs (by base name) that look for so many files that it is worth the while to observe that from inside.
+    pub searches: fn(&[u8]) -> bool,
     /// Paths whose reading does not matter (`/dev/urandom` for seeds, `/proc/meminfo` for heap sizes). One that ends
     /// with a slash stands for all that is below it.
     pub ignored_reads: &'static [&'static str],

@@ -24,6 +24,7 @@ static GCC: Policy = Policy {
     knows_program: |_| true,
     ignored_reads: &[],
     reads_links_on_its_way_only: false,
+    searches: |_| false,
     review: None,
     caution: Caution { harmless: |_| true, ..Caution::NONE },
 };
@@ -33,6 +34,7 @@ static CLANG: Policy = Policy {
     ignored_reads: &["/dev/urandom"],
     review: None,
     reads_links_on_its_way_only: false,
+    searches: |_| false,
     caution: Caution { harmless: |_| true, ..Caution::NONE },
 };
 

@@ -19,6 +19,7 @@ static POLICY: Policy = Policy {
     family: "test",
     knows_program: |_| true,
     reads_links_on_its_way_only: true,
+    searches: |name| name.starts_with(b"cc1"),
     ignored_reads: &[],
     review: None,
     caution: Caution::NONE,

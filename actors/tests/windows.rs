@@ -33,6 +33,7 @@ static POLICY: Policy = Policy {
     family: "test",
     knows_program: |_| true,
     reads_links_on_its_way_only: false,
+    searches: |_| false,
     ignored_reads: &[],
     review: None,
     caution: Caution::NONE,

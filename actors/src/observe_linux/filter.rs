@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::interposer;
 use super::syscalls::{self, Call, Meaning, When};
 
 /// The architecture whose system-call numbers the table has, as the kernel tells it (`AUDIT_ARCH_*`,
@@ -19,6 +20,9 @@ pub const FOREIGN_FROM: u32 = 0x4000_0000;
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
+
+/// The argument that bears the first of the interposer's marks; the second is in the next.
+const FIRST_MARK: usize = 4;
 
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
@@ -52,7 +56,7 @@ pub fn program(scope: Scope) -> &'static [libc::sock_filter] {
 fn make(scope: Scope) -> Vec<libc::sock_filter> {
     let notify = statement(RETURN, libc::SECCOMP_RET_USER_NOTIF);
     let mut asked: Vec<_> =
-        syscalls::calls().filter_map(|call| Some((call.number as u32, answer(call, scope)?))).collect();
+        syscalls::calls().filter_map(|call| Some((call.number as u32, full_answer(call, scope)?))).collect();
     asked.sort_unstable_by_key(|(number, _)| *number);
     let mut program = vec![
         statement(LOAD, ARCHITECTURE),
@@ -67,6 +71,25 @@ fn make(scope: Scope) -> Vec<libc::sock_filter> {
 }
 
 /// What is said to a call once its number is found; none if it always goes on.
+fn full_answer(call: &Call, scope: Scope) -> Option<Vec<libc::sock_filter>> {
+    let answer = answer(call, scope)?;
+    if !syscalls::MARKABLE.contains(&call.number) {
+        return Some(answer);
+    }
+    let [first, second] = interposer::marks();
+    let halves = [first as u32, (first >> 32) as u32, second as u32, (second >> 32) as u32];
+    let mut program = Vec::new();
+    for (half, i) in halves.into_iter().zip(0_u8..) {
+        let behind_these = 2 * (3 - i) + 1;
+        program.push(statement(LOAD, low(FIRST_MARK) + 4 * u32::from(i)));
+        program.push(jump(IF_EQUAL, half, 0, behind_these));
+    }
+    program.push(statement(RETURN, libc::SECCOMP_RET_ALLOW));
+    program.extend(answer);
+    Some(program)
+}
+
+/// The same, of a call that bears no marks.
 fn answer(call: &Call, scope: Scope) -> Option<Vec<libc::sock_filter>> {
     let notify = statement(RETURN, libc::SECCOMP_RET_USER_NOTIF);
     let allow = statement(RETURN, libc::SECCOMP_RET_ALLOW);
@@ -193,6 +216,16 @@ mod tests {
         let with = program(Scope { input_matters: true, links: true, chance: true });
         let without = program(Scope { input_matters: false, links: false, chance: false });
         let other = [5; 6];
+        let [first, second] = interposer::marks();
+        for program in [with, without] {
+            assert!(!asks(program, NATIVE, libc::SYS_openat, [5, 5, 5, 5, first, second]));
+            assert!(asks(program, NATIVE, libc::SYS_openat2, [5, 5, 5, 5, first, second]));
+            assert!(asks(program, NATIVE, libc::SYS_execveat, [5, 5, 5, 5, first, second]));
+            for bit in 0..64 {
+                assert!(asks(program, NATIVE, libc::SYS_openat, [5, 5, 5, 5, first ^ 1 << bit, second]));
+                assert!(asks(program, NATIVE, libc::SYS_openat, [5, 5, 5, 5, first, second ^ 1 << bit]));
+            }
+        }
         assert!(asks(with, NATIVE, libc::SYS_openat, other));
         assert!(!asks(with, NATIVE, libc::SYS_write, other));
         assert!(!asks(with, NATIVE, libc::SYS_read, other));

@@ -1,8 +1,8 @@
 //! The kernel's side of the conversation: receiving notifications, reading the arguments they point to, and
 //! letting the calls go on.
 //!
-//! Every answer but one is "go on as if nobody had asked": this observer changes nothing. The one is the client's
-//! terminal, which is not the one of our own session.
+//! Nearly every answer is "go on as if nobody had asked": this observer changes nothing. The others are the client's
+//! terminal, which is not the one of our own session, and the loader's list, through which the interposer is loaded.
 
 #![expect(unsafe_code, reason = "seccomp ioctls and process_vm_readv, which no safe wrapper offers")]
 
@@ -98,21 +98,25 @@ impl Listener {
         }))
     }
 
-    /// Lets the call go on. If its thread is gone there is nobody to tell.
+    /// Lets the call go on, unless it has ended. If its thread is gone there is nobody to tell.
     pub fn resume(&self, id: u64) {
-        let mut response = libc::seccomp_notif_resp {
-            id,
-            val: 0,
-            error: 0,
-            flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
-        };
+        self.answer(id, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32);
+    }
+
+    /// Ends the call, as one that went well and gives 0. Says whether that could be done.
+    pub fn succeed(&self, id: u64) -> bool {
+        self.answer(id, 0)
+    }
+
+    fn answer(&self, id: u64, flags: u32) -> bool {
+        let mut response = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
         loop {
             // SAFETY: the kernel reads the structure it is given.
             let result = unsafe {
                 libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response)
             };
             if result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-                break;
+                return result == 0;
             }
         }
     }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::include_names::IncludeNames;
 use super::resolve::Place;
-use crate::program_file::{Format, format_of};
+use crate::program_file::{Format, format_of, needed_libraries};
 use crate::signature::{FileKind, Signature, coarse_now_ns};
 
 /// The most texts whose names are kept; some hundred bytes each.
@@ -65,6 +65,8 @@ pub struct Memory {
     texts: Mutex<FxHashMap<Signature, Arc<IncludeNames>>>,
     directories: Mutex<Listings>,
     programs: Mutex<FxHashMap<Signature, Format>>,
+    /// Whether programs go well with the interposer.
+    hosts: Mutex<FxHashMap<Signature, bool>>,
     distrusted: Mutex<FxHashSet<Vec<u8>>>,
 }
 
@@ -121,6 +123,20 @@ impl Memory {
         format
     }
 
+    /// Whether the program at `path` goes well with a library that its loader is told to load.
+    pub fn is_host(&self, path: &str) -> bool {
+        let Ok(signature) = Signature::of(path) else { return false };
+        if let Some(is_host) = locked(&self.hosts).get(&signature) {
+            return *is_host;
+        }
+        let is_host =
+            needed_libraries(rustix::fs::CWD, path.as_bytes()).is_some_and(|names| goes_well(&names));
+        if signature.is_settled(coarse_now_ns()) && Signature::of(path) == Ok(signature) {
+            remember(&self.hosts, PROGRAMS_MAX, signature, is_host);
+        }
+        is_host
+    }
+
     /// From now on this tool, or this tool in this directory, gets the full filter.
     pub fn distrust(&self, tool: &[u8], cwd: Option<&[u8]>) {
         let mut distrusted = locked(&self.distrusted);
@@ -141,6 +157,13 @@ impl Memory {
         !distrusted.is_empty()
             && (distrusted.contains(&key(tool, None)) || distrusted.contains(&key(tool, Some(cwd))))
     }
+}
+
+/// Whether a program with these libraries has the C library, and no sanitizer: those must be the first that is loaded, and
+/// end a program in which another is.
+fn goes_well(libraries: &[Vec<u8>]) -> bool {
+    libraries.iter().any(|name| name == b"libc.so.6")
+        && !libraries.iter().any(|name| name.windows(3).any(|part| part == b"san"))
 }
 
 fn is_restless(directory: &Signature, now_ns: i64) -> bool {

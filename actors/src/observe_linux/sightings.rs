@@ -60,6 +60,16 @@ impl Sightings {
         self.asked.get(path).is_some_and(|asked| asked & (question as u8 | ABSENT | OWN) != 0)
     }
 
+    /// Whether this path's state is the run's own.
+    pub fn is_own(&self, path: &[u8]) -> bool {
+        self.asked.get(path).is_some_and(|asked| asked & OWN != 0)
+    }
+
+    /// Whether nothing was there.
+    pub fn is_absent(&self, path: &[u8]) -> bool {
+        self.asked.get(path).is_some_and(|asked| asked & ABSENT != 0)
+    }
+
     /// The answer to a question. Says false if there are too many.
     pub fn add(&mut self, path: &[u8], question: Question, seen: Seen) -> bool {
         let bits = question as u8 | if seen == Seen::Absent { ABSENT } else { 0 };

@@ -297,6 +297,10 @@ const COMMON: &[Call] = &[
     Call { number: l::SYS_waitid, meaning: M::Clock, when: When::ChanceNonZero(4) },
 ];
 
+/// The calls that are not notified if they bear the interposer's marks, in the last two arguments, for which they have no use.
+pub const MARKABLE: &[libc::c_long] =
+    &[l::SYS_openat, l::SYS_newfstatat, l::SYS_readlinkat, l::SYS_faccessat];
+
 /// The calls that only old architectures have.
 #[cfg(target_arch = "x86_64")]
 const LEGACY: &[Call] = &[

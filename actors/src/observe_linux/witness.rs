@@ -7,8 +7,10 @@
 //! if a thread is killed in mid-call and its number reused before its memory is read, the string that is read
 //! is at worst one more true fact about the file system.
 
+mod asking;
 mod changing;
 mod executing;
+mod inside;
 mod kernel_links;
 mod links;
 mod reading;
@@ -17,12 +19,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use zccache_proto::message::Exit;
 
 use super::chance::{Chance, IsHarmless, is_for_libc};
 use super::filter;
+use super::interposer::Interposing;
 use super::job_server::JobServer;
 use super::links::Links;
 use super::listener::{Listener, Notification, read_memory, read_string};
@@ -88,6 +90,8 @@ pub struct Witness {
     just_opened: Option<(u32, Vec<u8>)>,
     /// If the filter has the clock and random numbers.
     chance: Option<Chance>,
+    /// Programs that note themselves what they look for.
+    interposing: Interposing,
     /// The tool as spelled, its arguments, and its directory.
     invocation: Invocation,
     memory: Arc<Memory>,
@@ -95,7 +99,7 @@ pub struct Witness {
     walk: Option<Links>,
     /// The file system's clock when the run began: files older than this are not the run's own.
     started_ns: i64,
-    /// A path's buffer from the last call, for the next one.
+    /// The last path's buffer.
     spare: Vec<u8>,
     /// Devices of the kernel's own file systems, whose contents have no signature.
     kernel_devices: [u64; 2],
@@ -137,6 +141,7 @@ impl Witness {
             client_pid: None,
             just_opened: None,
             chance: None,
+            interposing: Interposing::default(),
             invocation: invocation.clone(),
             memory,
             walk: walks_links.then(Links::default),
@@ -175,10 +180,10 @@ impl Witness {
             Meaning::Open(path, flags) => self.open_call(listener, n, path, flags),
             Meaning::Stat(path, flags) => {
                 let nofollow = flags.is_some_and(|i| a[i] as i32 & libc::AT_SYMLINK_NOFOLLOW != 0);
-                self.stat_call(n, path, if nofollow { Question::Lstat } else { Question::Stat });
+                self.stat_call(listener, n, path, if nofollow { Question::Lstat } else { Question::Stat });
             }
-            Meaning::Lstat(path) => self.stat_call(n, path, Question::Lstat),
-            Meaning::Readlink(path) => self.stat_call(n, path, Question::Readlink),
+            Meaning::Lstat(path) => self.stat_call(listener, n, path, Question::Lstat),
+            Meaning::Readlink(path) => self.stat_call(listener, n, path, Question::Readlink),
             Meaning::Execute(path, flags) => {
                 self.alive.insert(n.tid);
                 self.execute_call(listener, n, path, flags);
@@ -208,7 +213,7 @@ impl Witness {
             Meaning::Link(from, to, flags) => self.link_call(listener, n, from, to, flags),
             Meaning::Chdir(path) => {
                 if let Some(path) = path {
-                    self.stat_call(n, path, Question::Stat);
+                    self.stat_call(listener, n, path, Question::Stat);
                 }
                 self.place.moved = true;
             }
@@ -297,6 +302,7 @@ impl Witness {
 
     /// The end of the run: what it all came to.
     pub fn testify(mut self, exit: Exit) -> Testimony {
+        self.catch_up();
         let outcome = self.touched.outcome(&self.place);
         if let Some(reason) = outcome.unstorable {
             self.refuse(reason);
@@ -384,15 +390,4 @@ fn directory_of(n: &Notification, arg: PathArg) -> i32 {
 /// A path for people.
 fn name(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
-}
-
-/// Whether this session, which the tool is in as well, has a controlling terminal.
-fn has_terminal() -> bool {
-    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
-    rustix::fs::open("/dev/tty", flags, Mode::empty()).is_ok()
-}
-
-/// Devices that give nothing but what everybody knows, and keep nothing.
-fn is_sink(path: &[u8]) -> bool {
-    matches!(path, b"/dev/null" | b"/dev/zero" | b"/dev/full")
 }

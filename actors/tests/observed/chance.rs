@@ -12,6 +12,7 @@ static UNKNOWN: Policy = Policy {
     family: "test",
     knows_program: |_| false,
     reads_links_on_its_way_only: false,
+    searches: |_| false,
     ignored_reads: &["/proc/filesystems"],
     caution: Caution::FULL,
     review: None,

@@ -10,6 +10,7 @@ static UNKNOWN: Policy = Policy {
     family: "test",
     knows_program: |_| true,
     reads_links_on_its_way_only: false,
+    searches: |_| false,
     ignored_reads: &["/proc/filesystems"],
     review: None,
     caution: Caution { chance: false, ..Caution::FULL },

@@ -20,6 +20,7 @@ static GCC: Policy = Policy {
         [&b"gcc-12"[..], b"g++-12", b"cc1", b"cc1plus", b"as"].iter().any(|known| name.ends_with(known))
     },
     reads_links_on_its_way_only: true,
+    searches: |name| name.starts_with(b"cc1"),
     ignored_reads: &[],
     review: None,
     caution: Caution { harmless: |_| true, ..Caution::NONE },

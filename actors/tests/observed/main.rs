@@ -4,6 +4,7 @@
 
 mod chance;
 mod edits;
+mod inside;
 mod links;
 mod observing;
 

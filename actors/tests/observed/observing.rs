@@ -23,6 +23,7 @@ static POLICY: Policy = Policy {
     family: "test",
     knows_program: |_| true,
     reads_links_on_its_way_only: true,
+    searches: |name| name.starts_with(b"cc1"),
     ignored_reads: &["/proc/filesystems", "/proc/sys/kernel/ngroups_max", "/proc/meminfo", "/dev/urandom"],
     review: None,
     caution: Caution { harmless: |_| true, ..Caution::NONE },
@@ -45,6 +46,8 @@ pub struct Run {
     pub elapsed: Duration,
 }
 
+type Hook = Box<dyn FnMut(&[u8])>;
+
 struct Collector {
     chunks: Vec<(OutputStream, Vec<u8>)>,
     /// How long it takes to take a chunk.
@@ -52,6 +55,8 @@ struct Collector {
     cancelled: OwnedFd,
     /// Dropped with the first output, which cancels the run.
     canceller: Option<OwnedFd>,
+    /// Told of each output.
+    hook: Hook,
 }
 
 impl Watcher for Collector {
@@ -64,6 +69,7 @@ impl Watcher for Collector {
         std::thread::sleep(self.pause);
         self.chunks.push((stream, bytes.to_vec()));
         self.canceller = None;
+        (self.hook)(bytes);
     }
 
     fn cancelled(&self) -> BorrowedFd<'_> {
@@ -203,8 +209,34 @@ impl Bench {
     pub fn run_cancelled(&self, tool: &str, arguments: &[&str]) -> Run {
         let (cancelled, writer) = rustix::pipe::pipe().unwrap();
         let canceller = Some(writer);
-        let mut collector = Collector { chunks: Vec::new(), pause: Duration::ZERO, cancelled, canceller };
+        let (pause, hook) = (Duration::ZERO, Box::new(|_: &[u8]| ()));
+        let mut collector = Collector { chunks: Vec::new(), pause, cancelled, canceller, hook };
         collector.observe(self.job(tool, arguments)).unwrap()
+    }
+
+    /// Whenever the tool says `step`, `between` is done, and then a byte comes on its standard input.
+    pub fn run_in_steps(
+        &self,
+        tool: &str,
+        arguments: &[&str],
+        change: impl FnOnce(&mut Job),
+        mut between: impl FnMut() + 'static,
+    ) -> Run {
+        let mut job = self.job(tool, arguments);
+        change(&mut job);
+        let (input, steps) = rustix::pipe::pipe().unwrap();
+        job.descriptors.push((0, input));
+        job.input_is_known = true;
+        let (cancelled, _keep) = rustix::pipe::pipe().unwrap();
+        let mut steps = std::fs::File::from(steps);
+        let hook = Box::new(move |said: &[u8]| {
+            if said.ends_with(b"step\n") {
+                between();
+                steps.write_all(b"x").unwrap();
+            }
+        });
+        let (chunks, pause) = (Vec::new(), Duration::ZERO);
+        Collector { chunks, pause, cancelled, canceller: None, hook }.observe(job).unwrap()
     }
 
     /// The same without us: (standard output, standard error).
@@ -222,7 +254,8 @@ impl Bench {
 }
 
 fn observe(job: Job, cancelled: OwnedFd, keep: Option<OwnedFd>, pause: Duration) -> std::io::Result<Run> {
-    let run = Collector { chunks: Vec::new(), pause, cancelled, canceller: None }.observe(job);
+    let hook = Box::new(|_: &[u8]| ());
+    let run = Collector { chunks: Vec::new(), pause, cancelled, canceller: None, hook }.observe(job);
     drop(keep);
     run
 }

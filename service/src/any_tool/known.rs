@@ -68,6 +68,7 @@ const fn policy(family: &'static str, programs: fn(&[u8]) -> bool, metadata: Sho
         family,
         knows_program: |_| false,
         reads_links_on_its_way_only: false,
+        searches: |_| false,
         ignored_reads: IGNORED_READS,
         review: None,
         caution,

@@ -28,6 +28,7 @@ static UNKNOWN: Policy = Policy {
     family: "unknown",
     knows_program: |_| false,
     reads_links_on_its_way_only: false,
+    searches: |_| false,
     ignored_reads: KERNEL_FACTS,
     review: None,
     caution: Caution::FULL,

@@ -62,6 +62,12 @@ pub fn is_clang_program(name: &[u8]) -> bool {
     }
 }
 
+/// Whether a program, by base name, is one that looks for headers: the part of gcc that compiles, or clang.
+pub fn searches(name: &[u8]) -> bool {
+    let (_, stem) = split_target(without_version(name));
+    matches!(stem, b"cc1" | b"cc1plus" | b"cc1obj" | b"cc1objplus" | b"clang" | b"clang++")
+}
+
 /// What a program, by base name, does in a compile or a link: drive it, or be one of its stages. A compiler has one
 /// program for each.
 pub fn task(name: &[u8]) -> Option<&[u8]> {

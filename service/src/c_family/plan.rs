@@ -27,6 +27,7 @@ pub static GCC: Policy = Policy {
     family: "gcc",
     knows_program: names::is_gcc_program,
     reads_links_on_its_way_only: true,
+    searches: names::searches,
     ignored_reads: IGNORED_READS,
     review: None,
     caution: Caution {
@@ -45,6 +46,7 @@ pub static CLANG: Policy = Policy {
     family: "clang",
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
+    searches: names::searches,
     ignored_reads: IGNORED_READS,
     review: None,
     caution: Caution {
@@ -63,6 +65,7 @@ pub static GCC_LINK: Policy = Policy {
     family: "gcc",
     knows_program: names::is_gcc_program,
     reads_links_on_its_way_only: false,
+    searches: names::searches,
     ignored_reads: known::IGNORED_READS,
     review: None,
     caution: Caution {
@@ -84,6 +87,7 @@ pub static CLANG_LINK: Policy = Policy {
     family: "clang",
     knows_program: names::is_clang_program,
     reads_links_on_its_way_only: false,
+    searches: names::searches,
     ignored_reads: known::IGNORED_READS,
     review: None,
     caution: Caution {

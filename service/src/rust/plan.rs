@@ -35,6 +35,7 @@ pub static RUST: Policy = Policy {
     family: "rust",
     knows_program: names::is_rust_program,
     reads_links_on_its_way_only: false,
+    searches: |_| false,
     ignored_reads: IGNORED_READS,
     review: Some(review::review),
     // Macros and stand-ins for the linker run programs of the user's.

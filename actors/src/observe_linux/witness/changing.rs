@@ -8,7 +8,8 @@ use super::super::sightings::Question;
 use super::super::syscalls::PathArg;
 use super::super::touched::Deed;
 use super::kernel_links::{KernelLink, kernel_link};
-use super::{Witness, directory_of, is_sink, name};
+use super::reading::is_sink;
+use super::{Witness, directory_of, name};
 use crate::file_table::FileTable;
 use crate::observation::Seen;
 use crate::observer::Unstorable;
@@ -56,7 +57,7 @@ impl Witness {
             Ok(s) if s.kind() != FileKind::File => self.refuse(Unstorable::ChangedExisting(name(path))),
             Ok(s) if self.is_own(path, &s) => {}
             Ok(_) if flags & libc::O_TRUNC != 0 => self.touch(path, Deed::Write),
-            Ok(_) if flags & libc::O_ACCMODE == libc::O_RDONLY => self.open_to_read(path, true),
+            Ok(_) if flags & libc::O_ACCMODE == libc::O_RDONLY => drop(self.open_to_read(path, true)),
             Ok(_) if self.policy.caution.edits => {
                 self.read(path, Question::Read);
                 self.touch(path, Deed::Write);

@@ -6,6 +6,7 @@ use super::super::syscalls::PathArg;
 use super::kernel_links::kernel_link;
 use super::{Witness, directory_of};
 use crate::program_file::Format;
+use crate::signature::FileKind;
 
 /// How deep scripts may name scripts as their interpreters (the kernel gives up after 5).
 const SCRIPT_DEPTH_MAX: u32 = 6;
@@ -43,7 +44,7 @@ impl Witness {
         }
         let signature =
             if own { self.place.signature(&path, true).ok() } else { self.read(&path, Question::Execute) };
-        let Some(signature) = signature else { return };
+        let Some(signature) = signature.filter(|s| s.kind() == FileKind::File) else { return };
         if signature.mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
             self.give_up("a set-id program");
         }

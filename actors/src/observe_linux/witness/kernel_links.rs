@@ -34,7 +34,7 @@ impl Witness {
             }
             _ => match self.kernel_link_target(tid, link) {
                 Some(target) if writes => self.open_to_write(&target, flags),
-                Some(target) => self.open_to_read(&target, true),
+                Some(target) => drop(self.open_to_read(&target, true)),
                 None => self.refuse(Unstorable::ReadUnstable(name(path))),
             },
         }

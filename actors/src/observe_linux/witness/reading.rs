@@ -1,4 +1,4 @@
-//! Calls that look: opening to read, asking about a path, listing, standard input, sockets.
+//! Calls that read: opening, listing, standard input, sockets.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::super::resolve::{Lost, Open};
 use super::super::sightings::Question;
 use super::super::syscalls::{OpenFlags, PathArg};
 use super::kernel_links::is_kernel_link;
-use super::{Witness, has_terminal, is_sink, name};
+use super::{Witness, directory_of, name};
 use crate::heritage;
 use crate::name_filter::names_in;
 use crate::observation::{Seen, Spelled};
@@ -40,10 +40,10 @@ const TIME_ZONES: &[&[u8]] = &[
 const RANDOM_DEVICES: &[&[u8]] = &[b"/dev/urandom", b"/dev/random"];
 
 /// What a look at a path found.
-struct Look {
-    signature: Signature,
+pub(super) struct Look {
+    pub signature: Signature,
     /// The path's last name is a link, or may be one.
-    linked: bool,
+    pub linked: bool,
 }
 
 impl Witness {
@@ -62,7 +62,11 @@ impl Witness {
                 None => return,
             },
         };
-        let Some(path) = self.path(n, path) else { return };
+        let Some(raw) = self.raw_path(n, path) else { return };
+        if self.interposing.hand_over(listener, n, &raw) {
+            return;
+        }
+        let Some(path) = self.located(n.tid, directory_of(n, path), raw) else { return };
         if path == b"/dev/tty" {
             return self.open_terminal(listener, n.id, flags);
         }
@@ -138,34 +142,36 @@ impl Witness {
         Some(word(0) as i32)
     }
 
-    fn is_time_zone(&self, path: &[u8]) -> bool {
+    pub(super) fn is_time_zone(&self, path: &[u8]) -> bool {
         TIME_ZONES.iter().any(|zone| is_at_or_below(path, zone))
             || self.time_zones.iter().any(|zone| is_at_or_below(path, zone))
     }
 
-    fn asks_zone_idly(&self, tid: u32) -> bool {
+    pub(super) fn asks_zone_idly(&self, tid: u32) -> bool {
         program_of(tid).is_some_and(|name| (self.policy.caution.asks_zone_idly)(&name))
     }
 
-    pub(super) fn open_to_read(&mut self, path: &[u8], follow: bool) {
+    /// Notes what opening a path to read finds; gives that, if it was not known.
+    pub(super) fn open_to_read(&mut self, path: &[u8], follow: bool) -> Option<Signature> {
         if self.touched.may_know(path)
             && let Ok(signature) = self.place.signature(path, true)
         {
             self.touched.note_reading(&self.place, &signature);
         }
         if self.sightings.is_settled(path, Question::Read) {
-            return;
+            return None;
         }
         if self.policy.ignores(path) || is_sink(path) {
-            return self.sightings.ignore(path, Question::Read);
+            self.sightings.ignore(path, Question::Read);
+            return None;
         }
         if !follow && self.place.signature(path, false).is_ok_and(|s| s.kind() == FileKind::Symlink) {
-            return self.stat(path, false);
+            return self.ask(path, Question::Lstat);
         }
-        self.read(path, Question::Read);
+        self.read(path, Question::Read)
     }
 
-    /// Records the reading or executing of a path; gives the signature of a regular file.
+    /// Records the reading or executing of a path; gives the signature of a file or a directory.
     pub(super) fn read(&mut self, path: &[u8], question: Question) -> Option<Signature> {
         let Look { signature, linked } = self.look(path, question, true)?;
         if self.kernel_devices.contains(&signature.dev) {
@@ -194,7 +200,7 @@ impl Witness {
             FileKind::Directory => {
                 self.opened_directories.push((signature.dev, signature.ino, path.to_vec()));
                 self.add(path, question, Seen::Kind { follow: true, kind: FileKind::Directory }, linked);
-                None
+                Some(signature)
             }
             FileKind::Symlink | FileKind::Other => {
                 self.refuse(Unstorable::ReadUnstable(name(path)));
@@ -205,7 +211,7 @@ impl Witness {
     }
 
     /// What is at a path, unless that is known, the run's own doing, or nothing (which is recorded).
-    fn look(&mut self, path: &[u8], question: Question, follow: bool) -> Option<Look> {
+    pub(super) fn look(&mut self, path: &[u8], question: Question, follow: bool) -> Option<Look> {
         if self.touched.may_know(path) && self.touched.knows(&self.place.normal(path)) {
             self.sightings.own(path);
             return None;
@@ -274,53 +280,6 @@ impl Witness {
         if self.walk.is_some() {
             self.walk_to(path, may_end);
         }
-    }
-
-    pub(super) fn stat_call(&mut self, n: &Notification, path: PathArg, question: Question) {
-        let Some(path) = self.path(n, path) else { return };
-        if !is_kernel_link(&path) && !path.starts_with(b"/proc/self/") {
-            self.ask(&path, question);
-        }
-        self.spare = path;
-    }
-
-    /// Asks for the free space where a path is; where nothing is (libraries look for file systems so), for that alone.
-    pub(super) fn measure(&mut self, n: &Notification, path: PathArg) {
-        let Some(path) = self.path(n, path) else { return };
-        self.ask(&path, Question::Stat);
-        if self.place.signature(&path, true).is_ok() {
-            self.chance_taken(n.tid, Unstorable::ReadClock);
-        }
-    }
-
-    pub(super) fn stat(&mut self, path: &[u8], follow: bool) {
-        self.ask(path, if follow { Question::Stat } else { Question::Lstat });
-    }
-
-    /// Notes what `Stat`, `Lstat` or `Readlink` finds out.
-    fn ask(&mut self, path: &[u8], question: Question) {
-        let follow = question == Question::Stat;
-        if self.sightings.is_settled(path, question) || self.policy.ignores(path) {
-            return;
-        }
-        let Some(Look { signature, linked }) = self.look(path, question, follow) else { return };
-        if self.is_own(path, &signature) {
-            return self.sightings.own(path);
-        }
-        let seen = match signature.kind() {
-            FileKind::Symlink => match rustix::fs::readlinkat(self.place.cwd(), path, Vec::new()) {
-                Ok(target) => Seen::Symlink { target: Spelled(target.into_bytes()) },
-                Err(_) => return self.refuse(Unstorable::InputChanged(name(path))),
-            },
-            // That a file is no link tells nothing else of it.
-            FileKind::File
-                if question != Question::Readlink && !self.kernel_devices.contains(&signature.dev) =>
-            {
-                Seen::Metadata { follow, signature }
-            }
-            kind => Seen::Kind { follow, kind },
-        };
-        self.add(path, question, seen, linked);
     }
 
     pub(super) fn list(&mut self, tid: u32, fd: i32) {
@@ -397,4 +356,15 @@ fn brings_code(path: &[u8]) -> bool {
 /// Whether `path` is `top` or in it.
 fn is_at_or_below(path: &[u8], top: &[u8]) -> bool {
     path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Whether this session, which the tool is in as well, has a controlling terminal.
+fn has_terminal() -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open("/dev/tty", flags, Mode::empty()).is_ok()
+}
+
+/// Devices that give nothing but what everybody knows, and keep nothing.
+pub(super) fn is_sink(path: &[u8]) -> bool {
+    matches!(path, b"/dev/null" | b"/dev/zero" | b"/dev/full")
 }
