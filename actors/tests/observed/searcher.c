@@ -41,6 +41,7 @@ static int is_interposer(struct dl_phdr_info *info, size_t size, void *unused) {
     return strstr(info->dlpi_name, "zccache-interposer") != NULL;
 }
 
+#ifdef __x86_64__
 /* Opens by a system call with nothing in the registers but what is left there. */
 static long open_raw(void) {
     register long number __asm__("rax") = SYS_openat;
@@ -51,6 +52,11 @@ static long open_raw(void) {
     __asm__ volatile("syscall" : "+r"(number) : "r"(directory), "r"(name), "r"(flags), "r"(mode) : "rcx", "r11", "memory");
     return number;
 }
+#else
+static long open_raw(void) {
+    return syscall(SYS_openat, AT_FDCWD, path, O_RDONLY, 0);
+}
+#endif
 
 static void many(long count) {
     static char name[4096];
