@@ -9,7 +9,11 @@
 
 #![expect(unsafe_code, reason = "memory shared with another process")]
 
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Opened by the observer in the interposer's place. Nothing can be there: nobody makes files in `/proc`.
+pub const LEDGER_PATH: &CStr = c"/proc/zccache-ledger";
 
 /// Begins a ledger of this layout ("zcledgr" and a version), so that no other file is taken for one.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"zcledgr\x01");

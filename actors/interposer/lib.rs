@@ -23,12 +23,9 @@ mod settling;
 use core::ffi::{c_char, c_int, c_long, c_uint, c_void};
 use core::mem::MaybeUninit;
 
-use ledger::{Note, PATH_BYTES_MAX};
+use ledger::{LEDGER_PATH, Note, PATH_BYTES_MAX};
 use notes::Notes;
 use realpath::LastWay;
-
-/// Opened by the observer in our place. Nothing can be there: nobody makes files in `/proc`.
-const LEDGER_PATH: &[u8] = b"/proc/zccache-ledger\0";
 
 /// Flags of `open` (asm/fcntl.h, which differ between architectures).
 #[cfg(target_arch = "x86_64")]
@@ -119,7 +116,7 @@ static START: extern "C" fn() = start;
 /// Asks the observer for a ledger.
 extern "C" fn start() {
     // SAFETY: a path with its NUL.
-    let fd = unsafe { kernel::open(LEDGER_PATH.as_ptr(), O_RDWR | O_CLOEXEC, 0) };
+    let fd = unsafe { kernel::open(LEDGER_PATH.as_ptr().cast(), O_RDWR | O_CLOEXEC, 0) };
     if fd < 0 {
         return;
     }

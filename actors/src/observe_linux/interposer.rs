@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
-use super::ledger::{Broken, Ledger, Noted};
+use super::ledger::{self, Broken, Ledger, Noted};
 use super::listener::{Listener, Notification};
 
 /// The library; empty where none is to be had (`actors/build.rs`).
@@ -34,8 +34,8 @@ pub const LIST_PATH: &[u8] = b"/etc/ld.so.preload";
 /// What the list names. Nothing can be there: nobody makes files in `/proc`.
 const LIBRARY_PATH: &[u8] = b"/proc/zccache-interposer.so";
 
-/// What the interposer asks for; it has the same constant.
-const LEDGER_PATH: &[u8] = b"/proc/zccache-ledger";
+/// What the interposer asks for.
+const LEDGER_PATH: &[u8] = ledger::LEDGER_PATH.to_bytes();
 
 /// The most programs of a run that have a ledger, each of 132 KiB: a compile has one, or one for each source that is named.
 const LEDGERS_MAX: usize = 64;
@@ -163,7 +163,12 @@ impl Interposing {
         }
     }
 
-    /// The next that a program noted, with its process, and the path in `path`; none if all was taken.
+    /// From now on what programs noted until now is taken.
+    pub fn begin(&mut self) {
+        self.ledgers.iter_mut().for_each(|(_, ledger)| ledger.begin());
+    }
+
+    /// The next that a program noted of this, with its process, and the path in `path`; none if all was taken.
     ///
     /// # Errors
     /// If what it noted makes no sense.

@@ -17,8 +17,8 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 
-pub use layout::PATH_BYTES_MAX;
 use layout::{HEAD_BYTES, Head, LEDGER_BYTES, MAGIC, NOTE_BYTES, Note, RING_BYTES, SKIP_BYTES, entry_bytes};
+pub use layout::{LEDGER_PATH, PATH_BYTES_MAX};
 
 use crate::signature::Signature;
 
@@ -57,6 +57,8 @@ pub struct Broken;
 pub struct Ledger {
     file: OwnedFd,
     start: NonNull<u8>,
+    /// As far as is read at present, in bytes written.
+    until: u64,
 }
 
 // SAFETY: the mapping is the ledger's own, and is used through it alone.
@@ -86,17 +88,23 @@ impl Ledger {
             (*head.as_ptr()).marks = marks;
             (*head.as_ptr()).notes_links = notes_links.into();
         }
-        Ok(Self { file, start })
+        Ok(Self { file, start, until: 0 })
     }
 
-    /// The next note, with its path in `path`; none if all were read.
+    /// From now on what was noted until now is read. What is noted meanwhile is left for the next time: there may be no
+    /// end to it.
+    pub fn begin(&mut self) {
+        self.until = self.head().written.load(Ordering::Acquire);
+    }
+
+    /// The next of these notes, with its path in `path`; none if all were read.
     ///
     /// # Errors
     /// [`Broken`]; there is no use in going on then.
     pub fn next(&mut self, path: &mut Vec<u8>) -> Result<Option<Noted>, Broken> {
         loop {
             let read = self.head().read.load(Ordering::Relaxed);
-            let unread = self.head().written.load(Ordering::Acquire).wrapping_sub(read);
+            let unread = self.until.wrapping_sub(read);
             if unread == 0 {
                 return Ok(None);
             }
@@ -179,6 +187,12 @@ mod tests {
         unsafe { Writer::new(ledger.start.as_ptr()) }
     }
 
+    /// The next note there is.
+    fn next(ledger: &mut Ledger, path: &mut Vec<u8>) -> Result<Option<Noted>, Broken> {
+        ledger.begin();
+        ledger.next(path)
+    }
+
     fn note(kind: u32) -> Note {
         Note { kind, ..Note::default() }
     }
@@ -194,12 +208,12 @@ mod tests {
                 let ino = round as u64;
                 writer.begin(&written).unwrap().end(Note { kind, ino, ..Note::default() });
             }
-            assert_eq!(ledger.next(&mut path), Ok(Some(Noted::NotThere)));
+            assert_eq!(next(&mut ledger, &mut path), Ok(Some(Noted::NotThere)));
             assert_eq!(path, written);
-            let next = ledger.next(&mut path).unwrap();
-            assert!(matches!(next, Some(Noted::Opened { signature, .. }) if signature.ino == round as u64));
+            let opened = next(&mut ledger, &mut path).unwrap();
+            assert!(matches!(opened, Some(Noted::Opened { signature, .. }) if signature.ino == round as u64));
             assert_eq!(path, written);
-            assert_eq!(ledger.next(&mut path), Ok(None));
+            assert_eq!(next(&mut ledger, &mut path), Ok(None));
         }
     }
 
@@ -214,7 +228,7 @@ mod tests {
         assert_eq!(fill(), RING_BYTES / entry_bytes(PATH_BYTES_MAX + 1));
         for _ in 0..100 {
             assert_eq!(fill(), 0);
-            assert!(ledger.next(&mut path).unwrap().is_some());
+            assert!(next(&mut ledger, &mut path).unwrap().is_some());
             assert_eq!((fill(), path.len()), (1, PATH_BYTES_MAX));
         }
         assert!(writer.begin(&vec![b'x'; PATH_BYTES_MAX + 1]).is_none());
@@ -226,9 +240,26 @@ mod tests {
         let writer = writer(&ledger);
         assert!(writer.begin(b"begun").is_some());
         let mut path = Vec::new();
-        assert_eq!(ledger.next(&mut path), Ok(None));
+        assert_eq!(next(&mut ledger, &mut path), Ok(None));
         writer.begin(b"ended").unwrap().end(note(NOT_THERE));
-        assert_eq!((ledger.next(&mut path), &path[..]), (Ok(Some(Noted::NotThere)), &b"ended"[..]));
+        assert_eq!((next(&mut ledger, &mut path), &path[..]), (Ok(Some(Noted::NotThere)), &b"ended"[..]));
+    }
+
+    #[test]
+    fn what_is_noted_meanwhile_is_left_for_the_next_time() {
+        let mut ledger = Ledger::new([1, 2], true).unwrap();
+        let writer = writer(&ledger);
+        let mut path = Vec::new();
+        let write = || writer.begin(b"name").unwrap().end(note(NOT_THERE));
+        (0..3).for_each(|_| write());
+        for _ in 0..10 {
+            ledger.begin();
+            for _ in 0..3 {
+                assert_eq!(ledger.next(&mut path), Ok(Some(Noted::NotThere)));
+                write();
+            }
+            assert_eq!(ledger.next(&mut path), Ok(None));
+        }
     }
 
     #[test]
@@ -253,7 +284,7 @@ mod tests {
                 (*head).written.store(random() % 300_000, Ordering::Relaxed);
             }
             let mut path = Vec::new();
-            while let Ok(Some(_)) = ledger.next(&mut path) {
+            while let Ok(Some(_)) = next(&mut ledger, &mut path) {
                 assert!(path.len() <= PATH_BYTES_MAX);
             }
         }

@@ -51,6 +51,7 @@ impl Witness {
     /// Takes into account what programs noted until now.
     pub fn catch_up(&mut self) {
         let mut path = std::mem::take(&mut self.spare);
+        self.interposing.begin();
         loop {
             match self.interposing.next(&mut path) {
                 Ok(Some((process, noted))) => path = self.take(process, path, noted),
