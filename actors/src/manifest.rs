@@ -22,7 +22,7 @@ use crate::record::{RECORDS_PER_KEY_MAX, Record, RecordUse};
 /// How many manifests are kept in memory; the least recently used tenth goes when the number is reached.
 pub const HOT_MANIFESTS_MAX: usize = 4_000;
 
-/// How many observations these have together: each takes some 250 bytes with its path and signature, so all take 125 MB
+/// How many observations these have together: each takes some 430 bytes (docs/performance.md), so all take 215 MB
 /// at most. A C file has 100 to 500 of them, so this is a thousand files and more.
 const HOT_OBSERVATIONS_MAX: usize = 500_000;
 
