@@ -23,7 +23,7 @@ use crate::record::{RECORDS_PER_KEY_MAX, Record, RecordUse};
 pub const HOT_MANIFESTS_MAX: usize = 4_000;
 
 /// How many observations these have together: each takes some 430 bytes (docs/performance.md), so all take 215 MB
-/// at most. A C file has 100 to 500 of them, so this is a thousand files and more.
+/// at most. A small C file has 100 to 500 of them, so this is a thousand files and more; of HDF5's, with 1,240, 400.
 const HOT_OBSERVATIONS_MAX: usize = 500_000;
 
 /// The most bytes of output that are written before it is known whether the record holds: where it does not, that was
