@@ -73,9 +73,9 @@ fn record(number: usize, observations: usize, file: OutputFile) -> Record {
             mode: 0o100_644,
         };
         let fact = Fact::Content { digest, signature, executed: false, linked: false };
-        Observation { path: Spelled(path.into_bytes()), fact }
+        Arc::new(Observation { path: Spelled(path.into_bytes()), fact })
     };
-    let observations: Vec<Observation> = std::iter::once(source).chain(headers).map(observation).collect();
+    let observations: Vec<_> = std::iter::once(source).chain(headers).map(observation).collect();
     let identities = vec![NO_FILE; observations.len()];
     let outputs = vec![Output { path: Spelled(format!("source{number}.o").into_bytes()), file: Some(file) }];
     let (stdout, stderr) = Default::default();

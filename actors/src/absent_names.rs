@@ -5,8 +5,6 @@
 //! established, the next one's need not. An entry is made only of a settled signature that was taken before its
 //! names were looked for.
 
-use std::ffi::{CStr, CString};
-
 use dashmap::DashMap;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
@@ -19,32 +17,34 @@ const NAMES_MAX: usize = 20_000;
 /// many, 10 MB; when it is full it is emptied.
 const DIRECTORIES_MAX: usize = 2_000;
 
+type Names = FxHashSet<Box<[u8]>>;
+
 /// See the module.
 #[derive(Default)]
 pub struct AbsentNames {
-    directories: DashMap<(u64, u64), (Signature, FxHashSet<CString>), FxBuildHasher>,
+    directories: DashMap<(u64, u64), (Signature, Names), FxBuildHasher>,
 }
 
 impl AbsentNames {
     /// Whether none of `names` is in the directory that has this signature now.
-    pub fn has_none_of(&self, directory: &Signature, names: &[CString]) -> bool {
+    pub fn has_none_of<'a>(&self, directory: &Signature, mut names: impl Iterator<Item = &'a [u8]>) -> bool {
         let entry = self.directories.get(&(directory.dev, directory.ino));
-        entry.is_some_and(|known| known.0 == *directory && names.iter().all(|name| known.1.contains(name)))
+        entry.is_some_and(|known| known.0 == *directory && names.all(|name| known.1.contains(name)))
     }
 
     /// Remembers that none of `names` is there. `directory` is settled, and was taken before they were looked for.
-    pub fn remember(&self, directory: Signature, names: &[CString]) {
+    pub fn remember<'a>(&self, directory: Signature, names: impl Iterator<Item = &'a [u8]>) {
         if self.directories.len() >= DIRECTORIES_MAX {
             self.directories.clear();
         }
-        let new = || (directory, FxHashSet::default());
+        let new = || (directory, Names::default());
         let mut known = self.directories.entry((directory.dev, directory.ino)).or_insert_with(new);
         if known.0 != directory {
             *known = new();
         }
         for name in names {
-            if known.1.len() < NAMES_MAX && !known.1.contains::<CStr>(name) {
-                known.1.insert(name.clone());
+            if known.1.len() < NAMES_MAX && !known.1.contains(name) {
+                known.1.insert(name.into());
             }
         }
     }
@@ -57,19 +57,17 @@ mod tests {
     #[test]
     fn names_are_known_until_the_directory_changes() {
         let temp = tempfile::tempdir().unwrap();
-        let names = |names: &[&CStr]| names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
+        let names = |names: &'static [&str]| names.iter().map(|name| name.as_bytes());
         let before = Signature::of(temp.path()).unwrap();
         let known = AbsentNames::default();
-        assert!(!known.has_none_of(&before, &names(&[c"a.h"])));
-        known.remember(before, &names(&[c"a.h", c"b.h"]));
-        assert!(known.has_none_of(&before, &names(&[c"b.h", c"a.h"])));
-        assert!(!known.has_none_of(&before, &names(&[c"a.h", c"c.h"])));
+        assert!(!known.has_none_of(&before, names(&["a.h"])));
+        known.remember(before, names(&["a.h", "b.h"]));
+        assert!(known.has_none_of(&before, names(&["b.h", "a.h"])));
+        assert!(!known.has_none_of(&before, names(&["a.h", "c.h"])));
         let after = Signature { mtime_ns: before.mtime_ns + 1, ..before };
-        assert!(!known.has_none_of(&after, &names(&[c"a.h"])));
-        known.remember(after, &names(&[c"c.h"]));
-        assert!(
-            !known.has_none_of(&after, &names(&[c"a.h"])) && known.has_none_of(&after, &names(&[c"c.h"]))
-        );
+        assert!(!known.has_none_of(&after, names(&["a.h"])));
+        known.remember(after, names(&["c.h"]));
+        assert!(!known.has_none_of(&after, names(&["a.h"])) && known.has_none_of(&after, names(&["c.h"])));
     }
 
     #[test]
@@ -77,15 +75,16 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let any = Signature::of(temp.path()).unwrap();
         let directory = |ino: usize| Signature { ino: ino as u64, ..any };
-        let names: Vec<CString> = (0..=NAMES_MAX).map(|n| CString::new(n.to_string()).unwrap()).collect();
+        let names: Vec<String> = (0..=NAMES_MAX).map(|n| n.to_string()).collect();
+        let (all, first) = (|| names.iter().map(String::as_bytes), || std::iter::once(names[0].as_bytes()));
         let known = AbsentNames::default();
-        known.remember(directory(1), &names);
-        assert!(known.has_none_of(&directory(1), &names[..NAMES_MAX]));
-        assert!(!known.has_none_of(&directory(1), &names[NAMES_MAX..]));
-        (2..=DIRECTORIES_MAX).for_each(|ino| known.remember(directory(ino), &names[..1]));
-        assert!((1..=DIRECTORIES_MAX).all(|ino| known.has_none_of(&directory(ino), &names[..1])));
-        known.remember(directory(DIRECTORIES_MAX + 1), &names[..1]);
-        assert!((1..=DIRECTORIES_MAX).all(|ino| !known.has_none_of(&directory(ino), &names[..1])));
-        assert!(known.has_none_of(&directory(DIRECTORIES_MAX + 1), &names[..1]));
+        known.remember(directory(1), all());
+        assert!(known.has_none_of(&directory(1), all().take(NAMES_MAX)));
+        assert!(!known.has_none_of(&directory(1), all().skip(NAMES_MAX)));
+        (2..=DIRECTORIES_MAX).for_each(|ino| known.remember(directory(ino), first()));
+        assert!((1..=DIRECTORIES_MAX).all(|ino| known.has_none_of(&directory(ino), first())));
+        known.remember(directory(DIRECTORIES_MAX + 1), first());
+        assert!((1..=DIRECTORIES_MAX).all(|ino| !known.has_none_of(&directory(ino), first())));
+        assert!(known.has_none_of(&directory(DIRECTORIES_MAX + 1), first()));
     }
 }

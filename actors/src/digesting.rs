@@ -71,7 +71,7 @@ pub fn make_record(
     }
     pins.add_to(&mut still);
     let record = Record {
-        observations: still,
+        observations: still.into_iter().map(Arc::new).collect(),
         identities: Vec::new(),
         environment: run.environment,
         variables: run.variables,
@@ -86,7 +86,7 @@ pub fn make_record(
     }
     let mut record = Arc::unwrap_or_clone(live.record);
     pins.add_to(&mut before);
-    record.observations.extend(before);
+    record.observations.extend(before.into_iter().map(Arc::new));
     record.identities = identities(record.observations.iter().map(|o| identity_of(o, cwd)));
     Ok(LiveRecord::new(record))
 }

@@ -6,9 +6,11 @@
 
 mod check;
 mod groups;
+mod memo;
+mod seen;
 
 use crate::sys::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::sys::fs::{AtFlags, Mode, OFlags};
@@ -16,6 +18,7 @@ use rustc_hash::FxHashMap;
 
 use check::Check;
 use groups::{Group, groups};
+use memo::Memo;
 
 use crate::digest::Digest;
 use crate::file_table::FileTable;
@@ -68,45 +71,49 @@ pub struct LiveRecord {
     memo: RwLock<Arc<Memo>>,
     /// The number of the observation that is the likeliest not to hold: what did not last time, before that the file
     /// that had changed last when the record was made. Any number is right; a good one saves work.
-    suspect: AtomicUsize,
-}
-
-#[derive(Clone, PartialEq)]
-struct Memo {
-    /// Per observation; `None` where there is nothing to compare or nothing settled was seen.
-    observations: Vec<Option<Signature>>,
-    /// Per group with absent names, or with names that say all: the directory, as long as that can stand for them.
-    directories: Vec<Option<Directory>>,
-    /// Per observation of a directory's names: the directory, as long as that can stand for them.
-    listed: FxHashMap<usize, Signature>,
-    /// Which mounts there were, if anybody knows.
-    mounts: Option<u64>,
-}
-
-/// A directory as it was when its names were looked at.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Directory {
-    /// Settled.
-    signature: Signature,
-    /// The number of the mount it was reached by, if anybody knows.
-    mount: Option<u64>,
+    suspect: AtomicU32,
 }
 
 /// The files whose contents a record was found to rest on, as they were found.
 pub struct Inputs {
     record: Arc<Record>,
-    /// Per observation.
-    found: Vec<Option<Signature>>,
+    memo: Arc<Memo>,
+    changed: FxHashMap<u32, Option<Signature>>,
 }
 
 impl Inputs {
     /// Whether this file is one of them, by another name than `path`. A tool that writes what it reads has read it as
     /// `path`, and that is part of its record; by another name it is not what it was when the record was made.
     pub fn include(&self, file: (u64, u64), path: &[u8]) -> bool {
-        let is_it = |(o, found): (&Observation, &Option<Signature>)| {
-            identity(found) == Some(file) && matches!(o.fact, Fact::Content { .. }) && o.path.0 != path
+        let is_it = |(number, o): (u32, &Arc<Observation>)| {
+            matches!(o.fact, Fact::Content { .. }) && o.path.0 != path && self.identity(number) == Some(file)
         };
-        self.record.observations.iter().zip(&self.found).any(is_it)
+        (0..).zip(&self.record.observations).any(is_it)
+    }
+
+    /// For each observation the number of the first one that names the same file.
+    fn identities(&self) -> Vec<u32> {
+        identities((0..).zip(&self.record.observations).map(|(number, _)| self.identity(number)))
+    }
+
+    fn identity(&self, number: u32) -> Option<(u64, u64)> {
+        let expected = || self.memo.expected(&self.record, number);
+        let found = self.changed.get(&number).copied().unwrap_or_else(expected);
+        found.map(|s| (s.dev, s.ino))
+    }
+
+    /// What of this can be believed next time: what is settled.
+    fn remembered(&self, now_ns: i64) -> FxHashMap<u32, Option<Signature>> {
+        let mut otherwise = self.memo.otherwise.clone();
+        for (&number, found) in &self.changed {
+            let settled = found.filter(|found| found.is_settled(now_ns));
+            if settled == self.record.observations[number as usize].signature() {
+                otherwise.remove(&number);
+            } else {
+                otherwise.insert(number, settled);
+            }
+        }
+        otherwise
     }
 }
 
@@ -123,21 +130,13 @@ impl LiveRecord {
         // It stays in memory for long.
         record.observations.shrink_to_fit();
         let groups = groups(&record.observations);
-        let observations = record.observations.iter().map(|o| match o.fact {
-            Fact::Content { signature, .. } => Some(signature),
-            _ => None,
-        });
-        let memo = Memo {
-            observations: observations.collect(),
-            directories: vec![None; groups.len()],
-            listed: FxHashMap::default(),
-            mounts: None,
-        };
+        let memo = Memo::new(groups.len());
         let lists = record.observations.iter().any(|o| matches!(o.fact, Fact::Listed { .. }));
-        let changed_at = |(_, seen): &(usize, &Option<Signature>)| seen.map(|signature| signature.ctime_ns);
-        let youngest = memo.observations.iter().enumerate().max_by_key(changed_at);
+        let changed_at =
+            |(_, o): &(u32, &Arc<Observation>)| o.signature().map(|signature| signature.ctime_ns);
+        let youngest = (0..).zip(&record.observations).max_by_key(changed_at);
         Self {
-            suspect: AtomicUsize::new(youngest.map_or(0, |(number, _)| number)),
+            suspect: AtomicU32::new(youngest.map_or(0, |(number, _)| number)),
             record: Arc::new(record),
             groups: groups.into(),
             lists,
@@ -164,16 +163,15 @@ impl LiveRecord {
         files: &Arc<FileTable>,
         also: impl FnOnce() -> T,
     ) -> Result<(T, Inputs), Broken> {
-        let memo = self.memo();
         let look = || self.look(cwd, files, false, also);
-        let (seen, fresh, also) = look().inspect_err(|broken| self.suspect(broken))?;
-        if seen != memo.observations && identities(seen.iter().map(identity)) != self.record.identities {
+        let (found, fresh, also) = look().inspect_err(|broken| self.suspect(broken))?;
+        if !found.changed.is_empty() && found.identities() != self.record.identities {
             return Err(Broken { path: b"which names are one file".to_vec() });
         }
-        if fresh != *memo {
+        if fresh != *found.memo {
             *self.memo.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         }
-        Ok((also, Inputs { record: Arc::clone(&self.record), found: seen }))
+        Ok((also, found))
     }
 
     /// Makes sure that `record` holds, each file being as its signature says, and notes which names are one file.
@@ -186,8 +184,10 @@ impl LiveRecord {
         files: &Arc<FileTable>,
     ) -> Result<Self, Broken> {
         let mut live = Self::new(record);
-        let (seen, fresh, ()) = live.look(cwd, files, true, || ())?;
-        Arc::make_mut(&mut live.record).identities = identities(seen.iter().map(identity));
+        let (found, fresh, ()) = live.look(cwd, files, true, || ())?;
+        let identities = found.identities();
+        drop(found); // The record is ours alone again.
+        Arc::make_mut(&mut live.record).identities = identities;
         live.memo = RwLock::new(Arc::new(fresh));
         Ok(live)
     }
@@ -203,11 +203,10 @@ impl LiveRecord {
         files: &Arc<FileTable>,
         exact: bool,
         also: impl FnOnce() -> T,
-    ) -> Result<(Vec<Option<Signature>>, Memo, T), Broken> {
+    ) -> Result<(Inputs, Memo, T), Broken> {
         // Taken before anything is looked at: what changes later is stamped with this time or a later one.
         let now_ns = coarse_now_ns();
         let memo = self.memo();
-        let mut observations = vec![None; memo.observations.len()];
         let mut directories = vec![None; memo.directories.len()];
         let kept = files.kept.kept();
         let mounts = kept.as_ref().map(|kept| kept.mounts());
@@ -215,7 +214,7 @@ impl LiveRecord {
             record: Arc::clone(&self.record),
             groups: Arc::clone(&self.groups),
             left: Arc::new(Mutex::new(0..self.groups.len())),
-            memo,
+            memo: Arc::clone(&memo),
             cwd: Arc::clone(cwd),
             files: Arc::clone(files),
             kept,
@@ -224,28 +223,22 @@ impl LiveRecord {
         };
         check.alone(self.suspect.load(Ordering::Relaxed))?;
         let (seen, also) = check.run(also, self.lists)?;
-        for (number, signature) in seen.observations {
-            observations[number] = signature;
-        }
         for (number, signature) in seen.directories {
             directories[number] = signature;
         }
-        let settled = |s: &Option<Signature>| s.filter(|s| s.is_settled(now_ns));
         let listed = seen.listed.into_iter().filter(|(_, directory)| directory.is_settled(now_ns)).collect();
-        let observed = observations.iter().map(settled).collect();
-        let fresh = Memo { observations: observed, directories, listed, mounts };
-        Ok((observations, fresh, also))
+        let changed = seen.changed.into_iter().collect();
+        let found = Inputs { record: Arc::clone(&self.record), memo, changed };
+        let fresh = Memo { otherwise: found.remembered(now_ns), directories, listed, mounts };
+        Ok((found, fresh, also))
     }
 
     fn suspect(&self, broken: &Broken) {
-        if let Some(number) = self.record.observations.iter().position(|o| o.path.0 == broken.path) {
+        let is_it = |(_, o): &(u32, &Arc<Observation>)| o.path.0 == broken.path;
+        if let Some((number, _)) = (0..).zip(&self.record.observations).find(is_it) {
             self.suspect.store(number, Ordering::Relaxed);
         }
     }
-}
-
-fn identity(seen: &Option<Signature>) -> Option<(u64, u64)> {
-    seen.map(|s| (s.dev, s.ino))
 }
 
 /// For each file the number of the first one with the same device and inode, as `Record::identities` has it.
@@ -334,9 +327,11 @@ mod tests {
         }
 
         fn live(cwd: &WorkingDirectory, facts: Vec<(&'static str, Fact)>) -> LiveRecord {
-            let observations: Vec<_> =
-                facts.into_iter().map(|(p, fact)| Observation { path: Spelled(p.into()), fact }).collect();
-            let identities = identities(observations.iter().map(|o| identity_of(o, cwd)));
+            let observations: Vec<_> = facts
+                .into_iter()
+                .map(|(p, fact)| Observation { path: Spelled(p.into()), fact }.into())
+                .collect();
+            let identities = identities(observations.iter().map(|o: &Arc<Observation>| identity_of(o, cwd)));
             let result = RunResult {
                 exit: Exit::Code(0),
                 stdout: Default::default(),
@@ -370,7 +365,8 @@ mod tests {
         /// Whether files of the directory `d` are kept open.
         fn is_kept(&self) -> bool {
             let kept = self.files.kept.kept().expect("mounts are told of");
-            kept.of(rustix::fs::CWD, &c_path(&self.path("d"))).is_some_and(|d| !d.files.is_empty())
+            kept.of(rustix::fs::CWD, self.path("d").as_os_str().as_bytes())
+                .is_some_and(|d| !d.files.is_empty())
         }
 
         /// Checks until they are: the clock of the file system has to move first.
@@ -608,7 +604,7 @@ mod tests {
         let temp = steady_directory();
         let [header, link, absent] = ["a.h", "link", "absent.h"]
             .map(|name| &*temp.path().join(name).to_str().unwrap().to_owned().leak());
-        let directory = CString::new(format!("{}/", temp.path().display())).unwrap();
+        let directory = format!("{}/", temp.path().display()).into_bytes();
         let symlink = Fact::Symlink { target: Spelled(b"a.h".to_vec()) };
         // What is likeliest to have changed is looked at first, whatever is known: not the link.
         let of = |root: &Path, files: &FileTable| {

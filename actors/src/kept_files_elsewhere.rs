@@ -1,6 +1,5 @@
 //! Kept files where mounts are not told of: there are none.
 
-use std::ffi::{CStr, CString};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -41,7 +40,7 @@ pub struct Standing {
 }
 
 /// Descriptors by name.
-pub type Files = FxHashMap<CString, Arc<OwnedFd>>;
+pub type Files = FxHashMap<Box<[u8]>, Arc<OwnedFd>>;
 
 impl Standing {
     /// The directory itself: it is not kept open.
@@ -67,17 +66,17 @@ impl Kept {
     }
 
     /// A directory, known by its way alone.
-    pub fn by_way(&self, _path: &CStr, _looks: &mut Looks) -> Option<Stood> {
+    pub fn by_way(&self, _path: &[u8], _looks: &mut Looks) -> Option<Stood> {
         match *self {}
     }
 
     /// Notes that a check has found everything in a directory as it was.
-    pub fn note_way(&self, _path: &CStr) {
+    pub fn note_way(&self, _path: &[u8]) {
         match *self {}
     }
 
     /// A directory with its kept files.
-    pub fn of(&self, _cwd: BorrowedFd<'_>, _path: &CStr) -> Option<Standing> {
+    pub fn of(&self, _cwd: BorrowedFd<'_>, _path: &[u8]) -> Option<Standing> {
         match *self {}
     }
 
@@ -91,7 +90,7 @@ impl Kept {
         &self,
         _directory: Signature,
         _base: BorrowedFd<'_>,
-        _names: impl Iterator<Item = (&'a CStr, Signature)>,
+        _names: impl Iterator<Item = (&'a [u8], Signature)>,
     ) {
         match *self {}
     }

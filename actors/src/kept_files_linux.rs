@@ -16,7 +16,7 @@
 #[path = "kept_files_linux/ways.rs"]
 mod ways;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -121,7 +121,7 @@ struct Directory {
 }
 
 /// Descriptors by name.
-pub type Files = FxHashMap<CString, Arc<OwnedFd>>;
+pub type Files = FxHashMap<Box<[u8]>, Arc<OwnedFd>>;
 
 impl Default for KeptFiles {
     fn default() -> Self {
@@ -199,7 +199,7 @@ impl Kept {
     }
 
     /// The directory that `path` leads to now, known by its way alone.
-    pub fn by_way(&self, path: &CStr, looks: &mut Looks) -> Option<Stood> {
+    pub fn by_way(&self, path: &[u8], looks: &mut Looks) -> Option<Stood> {
         let way = self.ways.stands(path, looks)?;
         let Way::To { end, .. } = &*way else { return Some(Stood::Missing) };
         let known = self.directories.get(&end.id()).filter(|known| known.signature == end.signature);
@@ -209,13 +209,13 @@ impl Kept {
     }
 
     /// Notes that a check has found everything in the directory `path`, which is absolute, as it was.
-    pub fn note_way(&self, path: &CStr) {
+    pub fn note_way(&self, path: &[u8]) {
         let opened = self.ways.note(path, self.root_mount);
         self.files.fetch_add(opened, Ordering::Relaxed);
     }
 
     /// The directory that `path` means now, as seen from `cwd`.
-    pub fn of(&self, cwd: BorrowedFd<'_>, path: &CStr) -> Option<Standing> {
+    pub fn of(&self, cwd: BorrowedFd<'_>, path: &[u8]) -> Option<Standing> {
         let (signature, mount) = mount_of(cwd, path, AtFlags::empty()).ok()?;
         let known = self.directories.get(&(signature.dev, signature.ino));
         // By another mount, something else may be mounted over its names.
@@ -235,7 +235,7 @@ impl Kept {
         &self,
         directory: Signature,
         base: BorrowedFd<'_>,
-        names: impl Iterator<Item = (&'a CStr, Signature)>,
+        names: impl Iterator<Item = (&'a [u8], Signature)>,
     ) {
         let new = || {
             Arc::new(Directory { signature: directory, checks: AtomicU32::new(0), files: RwLock::default() })
@@ -251,9 +251,9 @@ impl Kept {
             return;
         }
         let before = known.files();
-        let open = |(name, signature): (&CStr, Signature)| {
+        let open = |(name, signature): (&[u8], Signature)| {
             let file = if before.contains_key(name) { None } else { self.open(base, name, &signature) };
-            file.map(|file| (name.to_owned(), Arc::new(file)))
+            file.map(|file| (name.into(), Arc::new(file)))
         };
         let more: Vec<_> = names.filter_map(open).collect();
         if more.is_empty() {
@@ -269,7 +269,7 @@ impl Kept {
     }
 
     /// Opens the file of this name, if it is the one of this signature, and on the root's mount.
-    fn open(&self, base: BorrowedFd<'_>, name: &CStr, signature: &Signature) -> Option<OwnedFd> {
+    fn open(&self, base: BorrowedFd<'_>, name: &[u8], signature: &Signature) -> Option<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(base, name, flags, Mode::empty()).ok()?;
         let (now, mount) = mount_of(opened.as_fd(), c"", AtFlags::EMPTY_PATH).ok()?;
@@ -287,7 +287,11 @@ impl Directory {
 }
 
 /// The signature of something, and the number of the mount it is reached by.
-fn mount_of(dir: impl AsFd, path: &CStr, flags: AtFlags) -> rustix::io::Result<(Signature, u64)> {
+fn mount_of(
+    dir: impl AsFd,
+    path: impl rustix::path::Arg,
+    flags: AtFlags,
+) -> rustix::io::Result<(Signature, u64)> {
     let s = rustix::fs::statx(dir, path, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?;
     if StatxFlags::from_bits_retain(s.stx_mask).contains(StatxFlags::MNT_ID) {
         return Ok((Signature::from(s), s.stx_mnt_id));
@@ -307,10 +311,7 @@ pub fn raise_the_limit_of_descriptors() {
 #[cfg(test)]
 pub fn steady_directory() -> tempfile::TempDir {
     raise_the_limit_of_descriptors();
-    let mount = |place: &std::path::Path| {
-        let place = CString::new(place.to_str().unwrap()).unwrap();
-        mount_of(CWD, &place, AtFlags::empty()).map(|(_, mount)| mount).ok()
-    };
+    let mount = |place: &std::path::Path| mount_of(CWD, place, AtFlags::empty()).map(|(_, mount)| mount).ok();
     let beside_us = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let places = [beside_us, "/var/tmp".into(), std::env::temp_dir(), "/".into()];
     let on_root = places.iter().filter(|place| mount(place) == mount("/".as_ref()));
@@ -322,6 +323,7 @@ pub fn steady_directory() -> tempfile::TempDir {
 mod tests {
     use super::*;
     use crate::signature::coarse_now_ns;
+    use std::ffi::CString;
 
     #[test]
     fn more_files_than_are_kept_are_all_let_go_of() {
@@ -329,24 +331,24 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let place = CString::new(temp.path().to_str().unwrap()).unwrap();
         let files = KeptFiles::on_the_mount_of(&place);
-        let names: Vec<CString> = (0..files.most).map(|n| CString::new(format!("{n}.h")).unwrap()).collect();
+        let names: Vec<String> = (0..files.most).map(|n| format!("{n}.h")).collect();
         let file = temp.path().join("0.h");
         std::fs::write(&file, "").unwrap();
         for name in &names[1..] {
-            std::fs::hard_link(&file, temp.path().join(name.to_str().unwrap())).unwrap();
+            std::fs::hard_link(&file, temp.path().join(name)).unwrap();
         }
         let known = Signature::of(&place).unwrap();
         while !known.is_settled(coarse_now_ns()) {
             std::thread::sleep(std::time::Duration::from_millis(1)); // the file system's clock has to move
         }
-        let kept_of = |names: &[CString]| {
+        let kept_of = |names: &[String]| {
             let base = rustix::fs::open(&place, OFlags::PATH, Mode::empty()).unwrap();
             for _ in 0..CHECKS_MIN {
                 let kept = files.kept().unwrap();
-                let seen = names.iter().map(|name| (&**name, Signature::of(&file).unwrap()));
+                let seen = names.iter().map(|name| (name.as_bytes(), Signature::of(&file).unwrap()));
                 kept.note(known, base.as_fd(), seen);
             }
-            files.kept().unwrap().of(CWD, &place).map_or(0, |d| d.files.len())
+            files.kept().unwrap().of(CWD, place.to_bytes()).map_or(0, |d| d.files.len())
         };
         assert_eq!(kept_of(&names[1..]), files.most - 1);
         assert_eq!(kept_of(&names), 0);
@@ -383,7 +385,7 @@ mod tests {
         let files = KeptFiles::on_the_mount_of(&place);
         let kept = files.kept().unwrap();
         for check in 1..=CHECKS_MIN {
-            kept.note(known, base.as_fd(), [(c"a.h", file)].into_iter());
+            kept.note(known, base.as_fd(), [(&b"a.h"[..], file)].into_iter());
             assert_eq!(kept.files.load(Ordering::Relaxed), usize::from(check == CHECKS_MIN));
         }
         let directories = || files.kept().unwrap().directories.len();

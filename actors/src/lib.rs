@@ -55,6 +55,7 @@ pub mod manifest;
 pub mod name_filter;
 pub mod named_variables;
 pub mod observation;
+pub mod observation_pool;
 pub mod observe_declared;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub mod observe_linux;

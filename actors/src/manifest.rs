@@ -16,15 +16,19 @@ use crate::file_table::FileTable;
 use crate::freshness::{Broken, Inputs, LiveRecord, WorkingDirectory};
 use crate::head_start::HeadStart;
 use crate::key::RequestKey;
+use crate::observation_pool::ObservationPool;
 use crate::readiness::Readiness;
 use crate::record::{RECORDS_PER_KEY_MAX, Record, RecordUse};
 
 /// How many manifests are kept in memory; the least recently used tenth goes when the number is reached.
 pub const HOT_MANIFESTS_MAX: usize = 4_000;
 
-/// How many observations these have together: each takes some 430 bytes (docs/performance.md), so all take 215 MB
-/// at most. A small C file has 100 to 500 of them, so this is a thousand files and more; of HDF5's, with 1,240, 400.
-const HOT_OBSERVATIONS_MAX: usize = 500_000;
+/// How many observations these have together: each takes some 30 bytes beside what it shares with others. A small C
+/// file has 100 to 500 of them, HDF5's have 1,240: this is three thousand of these.
+const HOT_OBSERVATIONS_MAX: usize = 4_000_000;
+
+/// How many different ones, at some 250 bytes each. A project has some thousands.
+const HOT_DISTINCT_MAX: usize = 200_000;
 
 /// The most bytes of output that are written before it is known whether the record holds: where it does not, that was
 /// for nothing, and took a millisecond.
@@ -177,8 +181,9 @@ struct Hot {
 #[derive(Default)]
 pub struct HotManifests {
     map: DashMap<RequestKey, Hot, FxBuildHasher>,
-    /// What all of them weigh.
+    /// How many observations all of them have.
     observations: AtomicUsize,
+    pool: ObservationPool,
     head_start: RwLock<Option<HeadStart>>,
     /// Tells the moments of uses.
     pub clock: UseClock,
@@ -198,9 +203,20 @@ impl HotManifests {
         // Held until it is in the map: with the head start goes all that came from it.
         let head_start = self.head_start.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let records = head_start.as_ref()?.records(key);
-        let manifest = (!records.is_empty()).then(|| Arc::new(Manifest::new(records)))?;
+        let manifest = (!records.is_empty()).then(|| Arc::new(self.manifest_of(records)))?;
         self.put(key, Arc::clone(&manifest));
         Some(manifest)
+    }
+
+    /// A manifest of these records, which share their observations with all others. It is not kept yet.
+    pub fn manifest_of(&self, mut records: Vec<(Record, RecordUse)>) -> Manifest {
+        records.iter_mut().for_each(|(record, _)| self.pool.share(record));
+        Manifest::new(records)
+    }
+
+    /// Has a new record share its observations with all others.
+    pub fn share(&self, live: &mut LiveRecord) {
+        self.pool.share(Arc::make_mut(&mut live.record));
     }
 
     /// From now on manifests come from this head start.
@@ -263,6 +279,9 @@ impl HotManifests {
         let is_full = before.is_none() && self.map.len() >= HOT_MANIFESTS_MAX;
         let gone = match is_full || self.observations().saturating_add(more) > HOT_OBSERVATIONS_MAX {
             true => self.shrink(more),
+            false if self.pool.count_at_most() > HOT_DISTINCT_MAX && self.pool.count() > HOT_DISTINCT_MAX => {
+                self.shrink_to(self.map.len() / 4 * 3)
+            }
             false => Vec::new(),
         };
         self.observations.fetch_add(observations, Ordering::Relaxed);
@@ -293,6 +312,16 @@ impl HotManifests {
     pub fn clear(&self) {
         self.map.clear();
         self.observations.store(0, Ordering::Relaxed);
+    }
+
+    /// Forgets the least recently used, but for so many.
+    fn shrink_to(&self, kept: usize) -> Vec<(RequestKey, Arc<Manifest>)> {
+        let keys = self.keys_oldest_first();
+        let going = keys.len().saturating_sub(kept);
+        keys.into_iter()
+            .take(going)
+            .filter_map(|key| self.remove(key).map(|manifest| (key, manifest)))
+            .collect()
     }
 
     /// Forgets the least recently used, until there is room for a tenth, and for so many observations more.
@@ -367,7 +396,7 @@ mod tests {
                 crate::record::OutputFile { digest: Digest([0; 32]), bytes, mode: 0o644, replaces: false };
             let output = crate::record::Output { path: Spelled(b"a.o".to_vec()), file: Some(file) };
             let mut large = record(0);
-            large.observations = (0..1000).map(missing).collect();
+            large.observations = (0..1000).map(missing).map(Arc::new).collect();
             large.identities = vec![crate::record::NO_FILE; 1000];
             large.result.outputs.push(output);
             let manifest = Manifest::new([(large, RecordUse::default())]);
@@ -401,7 +430,7 @@ mod tests {
         let hot = HotManifests::default();
         let key = |n: usize| RequestKey(Digest::of(&n.to_le_bytes()));
         let manifest = |looked_at_ms: usize, observations: usize| {
-            let observation = Observation { path: Spelled(b"a.h".to_vec()), fact: Fact::Absent };
+            let observation = Arc::new(Observation { path: Spelled(b"a.h".to_vec()), fact: Fact::Absent });
             let record = Record { observations: vec![observation; observations], ..record(0) };
             let manifest = Manifest::new([(record, RecordUse::default())]);
             manifest.looked_at_ms.store(looked_at_ms as u64, Ordering::Relaxed);
@@ -424,6 +453,29 @@ mod tests {
         assert_eq!(hot.put(key(12), manifest(12, HOT_OBSERVATIONS_MAX + 1)).len(), 9);
         hot.clear();
         assert_eq!(hot.observations(), 0);
+    }
+
+    #[test]
+    fn so_many_different_observations_stay_in_memory_and_a_quarter_of_the_manifests_goes() {
+        let hot = HotManifests::default();
+        let key = |n: usize| RequestKey(Digest::of(&n.to_le_bytes()));
+        let tenth = HOT_DISTINCT_MAX / 10;
+        let put = |n: usize, numbers: std::ops::Range<usize>| {
+            let path = |n: usize| Spelled(format!("{n}.h").into_bytes());
+            let observations = numbers.map(|n| Arc::new(Observation { path: path(n), fact: Fact::Absent }));
+            let record = Record { observations: observations.collect(), ..record(0) };
+            let manifest = hot.manifest_of(vec![(record, RecordUse::default())]);
+            manifest.looked_at_ms.store(n as u64, Ordering::Relaxed);
+            hot.put(key(n), Arc::new(manifest)).into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        for n in 0..10 {
+            assert!(put(n, n * tenth..(n + 1) * tenth).is_empty());
+        }
+        // Others that have the same add nothing.
+        assert!(put(10, 0..tenth).is_empty() && put(11, tenth..2 * tenth).is_empty());
+        // One more is one too many; of two that went, the observations are still those of two that are there.
+        assert_eq!(put(12, 10 * tenth..10 * tenth + 1), [key(0), key(1), key(2)]);
+        assert_eq!(hot.pool.count(), 9 * tenth + 1);
     }
 
     #[test]

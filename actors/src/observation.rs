@@ -89,6 +89,14 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// The signature that the content was last seen with, if this is about a content.
+    pub fn signature(&self) -> Option<Signature> {
+        match self.fact {
+            Fact::Content { signature, .. } => Some(signature),
+            _ => None,
+        }
+    }
+
     /// Whether this is about the content of a file that its name itself means, and no link.
     pub fn is_file_itself(&self) -> bool {
         matches!(self.fact, Fact::Content { linked: false, .. })

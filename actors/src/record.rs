@@ -2,6 +2,8 @@
 //!
 //! These are what the index stores. A record from disk is untrusted input: it is checked before it is used.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use zccache_proto::ByteStrings;
@@ -21,8 +23,8 @@ pub const RECORDS_PER_KEY_MAX: usize = 16;
 /// One result, and when it may be served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// All of these must hold.
-    pub observations: Vec<Observation>,
+    /// All of these must hold. Records in memory share them (`observation_pool`).
+    pub observations: Vec<Arc<Observation>>,
     /// For each observation the number of the first one that names the same file (device and inode), itself
     /// if none before it does, `NO_FILE` if it names none. `#pragma once` and duplicate search directories
     /// hang on which names are one file, so that must be as it was.
@@ -159,7 +161,7 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            observations: vec![Observation { path: Spelled(b"a.h".to_vec()), fact: Fact::Absent }],
+            observations: vec![Arc::new(Observation { path: Spelled(b"a.h".to_vec()), fact: Fact::Absent })],
             identities: vec![NO_FILE],
             environment: None,
             variables: vec![Variable { name: b"OUT_DIR".to_vec(), value: Some(ByteBuf::from(*b"/t")) }],
@@ -190,7 +192,8 @@ mod tests {
     fn a_path_longer_than_any_system_takes_is_not_read() {
         for (bytes, is_sound) in [(PATH_BYTES_MAX, true), (PATH_BYTES_MAX + 1, false), (0, false)] {
             let mut record = record();
-            record.observations[0].path = Spelled(vec![b'x'; bytes]);
+            record.observations =
+                vec![Arc::new(Observation { path: Spelled(vec![b'x'; bytes]), fact: Fact::Absent })];
             assert_eq!(record.is_sound(), is_sound, "{bytes}");
         }
     }

@@ -13,6 +13,8 @@ mod rules;
 pub mod target;
 mod traces;
 
+use std::sync::Arc;
+
 use crate::sys::fs::AtFlags;
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
@@ -242,13 +244,12 @@ fn portable_observations(
     record: &Record,
     standpoint: &Standpoint,
     cwd: &WorkingDirectory,
-) -> Result<(Vec<Observation>, Vec<u32>), Tie> {
+) -> Result<(Vec<Arc<Observation>>, Vec<u32>), Tie> {
     let mut observations = Vec::with_capacity(record.observations.len());
     let mut identities = Vec::with_capacity(record.identities.len());
-    let mut seen = FxHashSet::default();
-    let mut moved = None;
+    let (mut seen, mut moved) = (FxHashSet::default(), None);
     for (observation, &identity) in record.observations.iter().zip(&record.identities) {
-        let mut observation = observation.clone();
+        let mut observation = Arc::clone(observation);
         let ported = match standpoint.base.is_empty() {
             true => Some(Ported::AsItIs),
             false => port(&observation, &standpoint.base, &standpoint.within),
@@ -259,7 +260,8 @@ fn portable_observations(
             Some(Ported::AsItIs) => {}
             Some(Ported::To(path)) => {
                 // Looking at links on the way follows from other paths; all else may come from a text.
-                let old = std::mem::replace(&mut observation.path, Spelled(path));
+                let moving = Arc::make_mut(&mut observation);
+                let old = std::mem::replace(&mut moving.path, Spelled(path));
                 if !matches!(observation.fact, Fact::Kind { follow: false, .. }) {
                     moved = Some(old);
                 }

@@ -159,7 +159,7 @@ impl Storage {
             return Ok(Some(manifest));
         }
         let Entry { records, .. } = self.with_open(|accounts| Ok(accounts.index().entry(key)?))?;
-        Ok((!records.is_empty()).then(|| Arc::new(Manifest::new(records))))
+        Ok((!records.is_empty()).then(|| Arc::new(self.hot.manifest_of(records))))
     }
 
     /// Stores `record` and the contents it names, of a request made in the directory `root`.
@@ -169,11 +169,12 @@ impl Storage {
     pub fn insert(
         &mut self,
         key: RequestKey,
-        record: LiveRecord,
+        mut record: LiveRecord,
         root: &[u8],
         contents: &[PendingBlob],
     ) -> Result<(), StorageError> {
         self.make_room(contents)?;
+        self.hot.share(&mut record);
         // What is shared with requests from elsewhere is in memory when one of them has asked, and not before.
         let stays = record.record.origin.is_none() || self.hot.get(key).is_some();
         let manifest = self.find(key)?.unwrap_or_else(|| Arc::new(Manifest::new([])));
@@ -456,7 +457,7 @@ mod tests {
                 outputs,
             };
             let path = Spelled(format!("{version}.h").into_bytes());
-            let observations = vec![Observation { path, fact: Fact::Absent }];
+            let observations = vec![Arc::new(Observation { path, fact: Fact::Absent })];
             let identities = vec![NO_FILE];
             let record = Record {
                 observations,

@@ -110,7 +110,7 @@ impl Default for Held {
 impl Held {
     fn of(record: &Record, policy: &Policy) -> Self {
         let result = &record.result;
-        let is_content = |o: &&Observation| matches!(o.fact, Fact::Content { .. });
+        let is_content = |o: &&Arc<Observation>| matches!(o.fact, Fact::Content { .. });
         let contents = record.observations.iter().filter(is_content);
         Self {
             exit: result.exit,

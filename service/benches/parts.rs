@@ -128,8 +128,9 @@ fn record_check(bencher: Bencher, headers: usize) {
     let (files, cwd) = (Arc::new(FileTable::default()), directory(&temp));
     let mut observations = Vec::new();
     for n in 0..headers {
-        observations.push(Observation { path: Spelled(format!("first/{n}.h").into()), fact: Fact::Absent });
-        observations.push(content(temp.path(), &format!("second/{n}.h"), &files));
+        observations
+            .push(Arc::new(Observation { path: Spelled(format!("first/{n}.h").into()), fact: Fact::Absent }));
+        observations.push(Arc::new(content(temp.path(), &format!("second/{n}.h"), &files)));
     }
     let result = RunResult {
         exit: Exit::Code(0),

@@ -12,6 +12,7 @@ mod frames;
 mod records_check;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use zccache_actors::digest::Digest;
 use zccache_actors::observation::{Fact, Observation, Spelled};
@@ -120,6 +121,7 @@ fn records() -> Vec<Record> {
         observations: facts[..=number]
             .iter()
             .map(|fact| Observation { path: path("/usr/include/stdio.h"), fact: fact.clone() })
+            .map(Arc::new)
             .collect(),
         identities: (0..=number).map(|n| if n == 1 { 0 } else { NO_FILE }).collect(),
         environment: number.is_multiple_of(2).then_some(digest),

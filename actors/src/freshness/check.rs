@@ -1,11 +1,10 @@
 //! One check of a record: each of its observations looked at, directory by directory.
 
-use std::ffi::{CStr, CString};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::file_table::FileTable;
-use crate::kept_files::{Kept, Looks, Standing, Stood};
+use crate::kept_files::{Kept, Standing, Stood};
 use crate::name_filter::names_in;
 use crate::observation::{Fact, Observation};
 use crate::record::Record;
@@ -16,7 +15,9 @@ use crate::sys::io::Errno;
 use crate::sys::{AsFd, BorrowedFd};
 
 use super::groups::Group;
-use super::{Broken, Directory, Memo, WorkingDirectory, listing_digest};
+use super::memo::{Directory, Memo};
+use super::seen::Seen;
+use super::{Broken, WorkingDirectory, listing_digest};
 
 /// From this many observations on, the check is split over two processors: it takes some 100 µs then, several times
 /// what it costs to wake another thread.
@@ -46,34 +47,12 @@ pub(super) struct Check {
     pub exact: bool,
 }
 
-/// What a check saw, by number.
-#[derive(Default)]
-pub(super) struct Seen {
-    /// Of each observation whose file's identity counts.
-    pub observations: Vec<(usize, Option<Signature>)>,
-    /// Of each group's directory, where that can stand for its names.
-    pub directories: Vec<(usize, Option<Directory>)>,
-    /// Of each directory whose names were compared, from before that.
-    pub listed: Vec<(usize, Signature)>,
-    /// Of directories that are kept open.
-    looks: Looks,
-}
-
-impl Seen {
-    fn add(&mut self, other: Self) {
-        self.observations.extend(other.observations);
-        self.directories.extend(other.directories);
-        self.listed.extend(other.listed);
-    }
-}
-
 impl Check {
     /// Looks at one observation by itself, before anything is done in advance or by others: where a file was edited, the
     /// whole check ends here.
-    pub fn alone(&self, number: usize) -> Result<(), Broken> {
-        let Some(Observation { path, .. }) = self.record.observations.get(number) else { return Ok(()) };
-        let Ok(name) = CString::new(&path.0[..]) else { return Ok(()) };
-        self.present(number, self.cwd.fd(), &name, &mut Seen::default()).map(drop)
+    pub fn alone(&self, number: u32) -> Result<(), Broken> {
+        let Some(observation) = self.record.observations.get(number as usize) else { return Ok(()) };
+        self.present(number, self.cwd.fd(), &observation.path.0, &mut Seen::default()).map(drop)
     }
 
     /// Checks everything and does `also`, with a second hand if there is much to do: the client's own processor waits
@@ -120,15 +99,18 @@ impl Check {
 
     fn group(&self, number: usize, seen: &mut Seen) -> Result<(), Broken> {
         let group = &self.groups[number];
-        let by_way = |kept: &Arc<Kept>| kept.by_way(&group.directory, &mut seen.looks);
-        let stood = self.kept.as_ref().filter(|_| group.is_absolute()).and_then(by_way);
+        let directory = group.directory(&self.record.observations);
+        // Such a path means the same from everywhere.
+        let is_absolute = directory.starts_with(b"/");
+        let by_way = |kept: &Arc<Kept>| kept.by_way(directory, &mut seen.looks);
+        let stood = self.kept.as_ref().filter(|_| is_absolute).and_then(by_way);
         if stood.is_some() {
             return self.standing(number, stood, seen);
         }
-        let by_path = |kept: &Arc<Kept>| kept.of(self.cwd.fd(), &group.directory).map(Stood::There);
+        let by_path = |kept: &Arc<Kept>| kept.of(self.cwd.fd(), directory).map(Stood::There);
         self.standing(number, self.kept.as_ref().filter(|_| group.kept).and_then(by_path), seen)?;
-        if let Some(kept) = self.kept.as_ref().filter(|_| group.is_absolute()) {
-            kept.note_way(&group.directory);
+        if let Some(kept) = self.kept.as_ref().filter(|_| is_absolute) {
+            kept.note_way(directory);
         }
         Ok(())
     }
@@ -139,7 +121,10 @@ impl Check {
         let standing = match stood {
             Some(Stood::Missing) => return self.missing(group),
             Some(Stood::There(standing)) => standing,
-            None => return self.by_name(number, None, group.present.iter().chain(&group.named), seen),
+            None => {
+                let left = group.present().iter().chain(group.named());
+                return self.by_name(number, None, left.copied(), seen);
+            }
         };
         let mut left = self.by_descriptors(group, &standing, seen);
         let now = Directory { signature: standing.signature, mount: Some(standing.mount) };
@@ -147,44 +132,71 @@ impl Check {
         let is_as_it_was = known.is_some_and(|known| known.signature == now.signature);
         let names_stand = known == Some(now) && self.memo.mounts == mounts;
         if !names_stand {
-            left.extend(&group.named);
+            left.extend(group.named());
         }
-        let by_others = || group.plain && self.files.absent.has_none_of(&now.signature, &group.absent);
-        if left.is_empty() && (group.absent.is_empty() || is_as_it_was || by_others()) {
+        let by_others =
+            || group.plain && self.files.absent.has_none_of(&now.signature, self.absent_names(group));
+        if left.is_empty() && (group.absent().is_empty() || is_as_it_was || by_others()) {
             seen.directories.push((number, group.has_names().then_some(now)));
             return Ok(());
         }
         if names_stand && standing.base().is_none() {
             // It is opened below, and may be another one by then.
-            left.extend(&group.named);
+            left.extend(group.named());
         }
         self.by_name(number, Some(&standing), left.into_iter(), seen)
     }
 
     /// Checks a group whose directory is not there.
     fn missing(&self, group: &Group) -> Result<(), Broken> {
-        if group.present.is_empty() && group.named.is_empty() {
+        if group.present().is_empty() && group.named().is_empty() {
             return Ok(());
         }
-        Err(Broken { path: group.directory.as_bytes().to_vec() })
+        Err(self.broken_directory(group))
+    }
+
+    fn broken_directory(&self, group: &Group) -> Broken {
+        Broken { path: group.directory(&self.record.observations).to_vec() }
+    }
+
+    fn observation(&self, number: u32) -> &Observation {
+        &self.record.observations[number as usize]
+    }
+
+    fn absent_names<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a [u8]> {
+        group.absent().iter().map(|&number| group.name(self.observation(number)))
+    }
+
+    /// What the file of an observation is to be if it has not changed, where its identity counts.
+    fn expected(&self, number: u32) -> Option<Signature> {
+        self.memo.expected(&self.record, number)
+    }
+
+    /// Notes what was seen of an observation that holds.
+    fn note(&self, number: u32, now: Option<Signature>, seen: &mut Seen) {
+        let is_believed = now.is_none_or(|now| now.is_settled(self.now_ns));
+        if !is_believed || now != self.expected(number) {
+            seen.changed.push((number, now));
+        }
     }
 
     /// Looks at what is `left` of a group by name, and at its absent names.
-    fn by_name<'a>(
+    fn by_name(
         &self,
         number: usize,
         standing: Option<&Standing>,
-        left: impl Iterator<Item = &'a (usize, CString)>,
+        left: impl Iterator<Item = u32>,
         seen: &mut Seen,
     ) -> Result<(), Broken> {
         let (group, known, cwd) = (&self.groups[number], self.memo.directories[number], self.cwd.fd());
+        let path = group.directory(&self.record.observations);
         let kept_open = standing.and_then(Standing::base);
         let opened = if group.opened && kept_open.is_none() {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            match crate::sys::fs::openat(cwd, &*group.directory, flags, Mode::empty()) {
+            match crate::sys::fs::openat(cwd, path, flags, Mode::empty()) {
                 Ok(fd) => Some(fd),
                 Err(Errno::NOENT | Errno::NOTDIR) => return self.missing(group),
-                Err(_) => return Err(Broken { path: group.directory.as_bytes().to_vec() }),
+                Err(_) => return Err(self.broken_directory(group)),
             }
         } else {
             None
@@ -196,19 +208,21 @@ impl Check {
                 Ok(Some(Directory { signature: standing.signature, mount: Some(standing.mount) }))
             }
             (_, Some(base)) => self.look(base).map(Some),
-            (_, None) if group.absent.is_empty() => Ok(None),
-            (_, None) => Signature::at(cwd, &*group.directory, AtFlags::empty())
+            (_, None) if group.absent().is_empty() => Ok(None),
+            (_, None) => Signature::at(cwd, path, AtFlags::empty())
                 .map(|signature| Some(Directory { signature, mount: None })),
         };
         let mut files = Vec::new();
-        for (observation, name) in left {
+        for number in left {
+            let observation = self.observation(number);
+            let name = group.name(observation);
             let now = match base {
-                Some(base) => self.present(*observation, base, name, seen)?,
-                None => self.present(*observation, cwd, &group.path(name), seen)?,
+                Some(base) => self.present(number, base, name, seen)?,
+                None => self.present(number, cwd, &observation.path.0, seen)?,
             };
-            seen.observations.push((*observation, now));
-            if let Some(now) = now.filter(|_| self.record.observations[*observation].is_file_itself()) {
-                files.push((&**name, now));
+            self.note(number, now, seen);
+            if let Some(now) = now.filter(|_| observation.is_file_itself()) {
+                files.push((name, now));
             }
         }
         let settled = directory.ok().flatten().filter(|d| d.signature.is_settled(self.now_ns));
@@ -238,26 +252,22 @@ impl Check {
 
     /// Looks at those of a group's files that are kept, and gives what is left to be looked at by name: what is not kept
     /// or not as it was.
-    fn by_descriptors<'a>(
-        &self,
-        group: &'a Group,
-        standing: &Standing,
-        seen: &mut Seen,
-    ) -> Vec<&'a (usize, CString)> {
-        let is_as_it_was = |number: usize, name: &CString| {
-            let observation = &self.record.observations[number];
-            if **name == *c"." && observation.fact == IS_A_DIRECTORY {
+    fn by_descriptors(&self, group: &Group, standing: &Standing, seen: &mut Seen) -> Vec<u32> {
+        let is_as_it_was = |number: u32| {
+            let observation = self.observation(number);
+            let name = group.name(observation);
+            if name == b"." && observation.fact == IS_A_DIRECTORY {
                 return Some(without_content(standing.signature));
             }
-            let known = self.memo.observations[number].filter(|_| observation.is_file_itself())?;
+            let known = self.expected(number).filter(|_| observation.is_file_itself())?;
             let now = Signature::at(standing.files.get(name)?, c"", AtFlags::EMPTY_PATH).ok()?;
             (now == known).then_some(now)
         };
         let mut left = Vec::new();
-        for present in &group.present {
-            match is_as_it_was(present.0, &present.1) {
-                Some(now) => seen.observations.push((present.0, Some(now))),
-                None => left.push(present),
+        for &number in group.present() {
+            match is_as_it_was(number) {
+                Some(now) => self.note(number, Some(now), seen),
+                None => left.push(number),
             }
         }
         left
@@ -266,12 +276,12 @@ impl Check {
     /// Checks something that is to be there; returns its signature if its identity counts.
     fn present(
         &self,
-        number: usize,
+        number: u32,
         base: BorrowedFd<'_>,
-        name: &CStr,
+        name: &[u8],
         seen: &mut Seen,
     ) -> Result<Option<Signature>, Broken> {
-        let Observation { path, fact } = &self.record.observations[number];
+        let Observation { path, fact } = self.observation(number);
         let broken = || Broken { path: path.0.clone() };
         let stat = |follow: bool| {
             let flags = if follow { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
@@ -282,7 +292,7 @@ impl Check {
             Fact::Absent => Ok(None),
             Fact::Content { digest, executed, linked, .. } => {
                 let now = stat(*linked)?;
-                if self.memo.observations[number] == Some(now) {
+                if self.expected(number) == Some(now) {
                     return Ok(Some(now));
                 }
                 if self.exact || now.kind() != FileKind::File {
@@ -325,7 +335,7 @@ impl Check {
     }
 
     /// Whether a directory's names are those of a fact about them.
-    fn has_names(&self, fact: &Fact, base: BorrowedFd<'_>, name: &CStr) -> bool {
+    fn has_names(&self, fact: &Fact, base: BorrowedFd<'_>, name: &[u8]) -> bool {
         match fact {
             Fact::Listed { digest } => listing_digest(base, name).is_ok_and(|now| now == *digest),
             Fact::Names { filter, digest } => {
@@ -353,24 +363,24 @@ impl Check {
         // Names in the directory itself, that is: what follows a link's name with a slash is elsewhere.
         let has_none = |now: &Directory| {
             known.is_some_and(|known| known.signature == now.signature)
-                || (base.is_some() && self.files.absent.has_none_of(&now.signature, &group.absent))
+                || (base.is_some() && self.files.absent.has_none_of(&now.signature, self.absent_names(group)))
         };
         if now.as_ref().is_some_and(has_none) {
             return Ok(settled);
         }
-        for name in &group.absent {
-            let whole = group.path(name);
+        for &number in group.absent() {
+            let observation = self.observation(number);
             // Not following: a link whose target is missing may be seen by `lstat`.
             let looked = match base {
-                Some(base) => Signature::at(base, &**name, AtFlags::SYMLINK_NOFOLLOW),
-                None => Signature::at(self.cwd.fd(), &*whole, AtFlags::SYMLINK_NOFOLLOW),
+                Some(base) => Signature::at(base, group.name(observation), AtFlags::SYMLINK_NOFOLLOW),
+                None => Signature::at(self.cwd.fd(), &observation.path.0, AtFlags::SYMLINK_NOFOLLOW),
             };
             if !matches!(looked, Err(Errno::NOENT | Errno::NOTDIR)) {
-                return Err(Broken { path: whole.into_bytes() });
+                return Err(Broken { path: observation.path.0.clone() });
             }
         }
         if let (Some(directory), Some(_)) = (settled, base) {
-            self.files.absent.remember(directory.signature, &group.absent);
+            self.files.absent.remember(directory.signature, self.absent_names(group));
         }
         Ok(settled)
     }

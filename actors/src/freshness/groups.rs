@@ -1,6 +1,6 @@
 //! A record's observations by directory: the order in which they are looked at.
 
-use std::ffi::{CStr, CString};
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
@@ -15,51 +15,69 @@ const KEPT_NAMES_MIN: usize = 4;
 
 /// The observations of one directory, as spelled. Looking at names in an open directory costs a third of walking
 /// a long path to each; and what is directly below a missing directory is missing.
+///
+/// There are some hundred thousand observations in memory, so a group has nothing but their numbers.
 pub struct Group {
-    /// With its last slash; `./` for plain names.
-    pub directory: CString,
-    /// Whether it was spelled so; plain names were not.
-    is_spelled: bool,
+    /// Of what is there, then of what is there and whose name says all, then of what is not there.
+    numbers: Box<[u32]>,
+    present: usize,
+    named: usize,
+    /// Length of the directory's path, with its last slash; nothing of plain names.
+    directory_bytes: usize,
     /// Whether the directory is opened for a check where it is not kept open.
     pub opened: bool,
     /// Whether so many of its names mean files themselves, and no links, that they are worth looking for by the
     /// directory's path.
     pub kept: bool,
-    /// What is there: the number of the observation, and the name.
-    pub present: Vec<(usize, CString)>,
-    /// Likewise, where the name itself says all: what it means is a link, or something whose kind matters alone. As long
-    /// as the directory has the names it had, and no mount was made or undone, that holds.
-    pub named: Vec<(usize, CString)>,
-    /// What is not there.
-    pub absent: Vec<CString>,
     /// No absent name ends in a slash. One that does may be a link's, and what it leads to is not told by the
     /// directory.
     pub plain: bool,
 }
 
 impl Group {
-    /// The path of a name in it, as spelled.
-    pub fn path(&self, name: &CStr) -> CString {
-        let directory: &[u8] = if self.is_spelled { self.directory.to_bytes() } else { b"" };
-        CString::new([directory, name.to_bytes()].concat()).unwrap_or_default()
+    /// The numbers of what is there.
+    pub fn present(&self) -> &[u32] {
+        &self.numbers[..self.present]
+    }
+
+    /// Likewise, where the name itself says all: what it means is a link, or something whose kind matters alone. As long
+    /// as the directory has the names it had, and no mount was made or undone, that holds.
+    pub fn named(&self) -> &[u32] {
+        &self.numbers[self.present..][..self.named]
+    }
+
+    /// The numbers of what is not there.
+    pub fn absent(&self) -> &[u32] {
+        &self.numbers[self.present + self.named..]
+    }
+
+    /// Its directory, with the last slash; `./` for plain names.
+    pub fn directory<'a>(&self, observations: &'a [Arc<Observation>]) -> &'a [u8] {
+        match (self.directory_bytes, self.numbers.first()) {
+            (1.., Some(&any)) => &observations[any as usize].path.0[..self.directory_bytes],
+            _ => b"./",
+        }
+    }
+
+    /// The name that one of its observations has in the directory.
+    pub fn name<'a>(&self, observation: &'a Observation) -> &'a [u8] {
+        match &observation.path.0[self.directory_bytes..] {
+            b"" => b".",
+            name => name,
+        }
     }
 
     /// Whether there are names that the directory can stand for.
     pub fn has_names(&self) -> bool {
-        !(self.named.is_empty() && self.absent.is_empty())
-    }
-
-    /// Whether its path means the same from everywhere.
-    pub fn is_absolute(&self) -> bool {
-        self.directory.to_bytes().starts_with(b"/")
+        self.present < self.numbers.len()
     }
 }
 
 /// Groups observations by their directories as spelled.
-pub fn groups(observations: &[Observation]) -> Vec<Group> {
-    let mut groups: Vec<(&[u8], Vec<usize>)> = Vec::new();
+pub fn groups(observations: &[Arc<Observation>]) -> Vec<Group> {
+    let mut groups: Vec<(&[u8], Vec<u32>)> = Vec::new();
     let mut index: FxHashMap<&[u8], usize> = FxHashMap::default();
-    for (number, observation) in observations.iter().enumerate() {
+    for (number, observation) in (0..).zip(observations) {
         let directory = directory_of(&observation.path.0);
         let at = *index.entry(directory).or_insert_with(|| {
             groups.push((directory, Vec::new()));
@@ -67,44 +85,40 @@ pub fn groups(observations: &[Observation]) -> Vec<Group> {
         });
         groups[at].1.push(number);
     }
-    groups.into_iter().map(|(directory, numbers)| group(directory, &numbers, observations)).collect()
+    groups.into_iter().map(|(directory, numbers)| group(directory, numbers, observations)).collect()
 }
 
-fn group(directory: &[u8], numbers: &[usize], observations: &[Observation]) -> Group {
+fn group(directory: &[u8], mut numbers: Vec<u32>, observations: &[Arc<Observation>]) -> Group {
+    let of = |number: &u32| &*observations[*number as usize];
+    // With a slash behind it, a link's name means what it leads to.
+    let is_plain = |number: &u32| !of(number).path.0.ends_with(b"/");
+    let kind = |number: &u32| match of(number).fact {
+        Fact::Absent => Kind::Absent,
+        Fact::Kind { follow: false, .. } | Fact::Symlink { .. } if is_plain(number) => Kind::Named,
+        _ => Kind::Present,
+    };
+    numbers.sort_by_key(kind);
+    let count = |wanted: Kind| numbers.iter().filter(|number| kind(number) == wanted).count();
+    let (present, named) = (count(Kind::Present), count(Kind::Named));
     let opened = numbers.len() >= OPENED_NAMES_MIN;
-    let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default(); // records with a NUL in a path are not sound
-    let name = |path: &[u8]| match &path[directory.len()..] {
-        b"" => c".".to_owned(),
-        name => text(name),
-    };
-    let is_file = |number: &&usize| observations[**number].is_file_itself();
-    let kept = numbers.iter().filter(is_file).count() >= KEPT_NAMES_MIN;
-    let mut group = Group {
-        directory: text(if directory.is_empty() { b"./" } else { directory }),
-        is_spelled: !directory.is_empty(),
+    let files = numbers.iter().filter(|number| of(number).is_file_itself()).count();
+    Group {
+        present,
+        named,
+        directory_bytes: directory.len(),
         opened,
-        kept: opened && kept,
-        present: Vec::new(),
-        named: Vec::new(),
-        absent: Vec::new(),
-        plain: true,
-    };
-    for &number in numbers {
-        let Observation { path, fact } = &observations[number];
-        // With a slash behind it, a link's name means what it leads to.
-        let is_plain = !path.0.ends_with(b"/");
-        match fact {
-            Fact::Absent => {
-                group.plain &= is_plain;
-                group.absent.push(name(&path.0));
-            }
-            Fact::Kind { follow: false, .. } | Fact::Symlink { .. } if is_plain => {
-                group.named.push((number, name(&path.0)));
-            }
-            _ => group.present.push((number, name(&path.0))),
-        }
+        kept: opened && files >= KEPT_NAMES_MIN,
+        plain: numbers[present + named..].iter().all(is_plain),
+        numbers: numbers.into(),
     }
-    group
+}
+
+/// What an observation says of its name, in the order in which a group has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Present,
+    Named,
+    Absent,
 }
 
 /// Everything before the last component, so that a name in `directory_of(p)` resolves as `p` does.
@@ -142,7 +156,7 @@ mod tests {
             let files = (100..100 + files).map(|n| (n, content.clone()));
             let observations: Vec<_> = absent
                 .chain(files)
-                .map(|(n, fact)| Observation { path: Spelled(format!("d/{n}").into_bytes()), fact })
+                .map(|(n, fact)| Observation { path: Spelled(format!("d/{n}").into_bytes()), fact }.into())
                 .collect();
             let mut all = groups(&observations);
             assert_eq!(all.len(), 1);

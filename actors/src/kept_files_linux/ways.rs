@@ -5,7 +5,6 @@
 //! `..` means by the name that led there. So a path whose directories all stand leads where it led. The paths of one record
 //! share most of their directories, each of which is looked at once in a check.
 
-use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +31,7 @@ const LINKS_MAX: usize = 40;
 /// Ways by path.
 #[derive(Default)]
 pub struct Ways {
-    known: DashMap<CString, Known, FxBuildHasher>,
+    known: DashMap<Box<[u8]>, Known, FxBuildHasher>,
     steps: DashMap<(u64, u64), Arc<Step>, FxBuildHasher>,
     numbers: AtomicUsize,
 }
@@ -85,7 +84,7 @@ impl Looks {
 
 impl Ways {
     /// The way of `path`, if it is known and nothing on it has changed.
-    pub fn stands(&self, path: &CStr, looks: &mut Looks) -> Option<Arc<Way>> {
+    pub fn stands(&self, path: &[u8], looks: &mut Looks) -> Option<Arc<Way>> {
         let way = Arc::clone(self.known.get(path)?.way.as_ref()?);
         let (Way::To { steps, .. } | Way::Nowhere { steps }) = &*way;
         if steps.iter().all(|step| looks.stands(step)) {
@@ -99,12 +98,12 @@ impl Ways {
 
     /// Notes that a check has found everything in the directory `path`, which is absolute, as it was; walks there if that
     /// was so often enough and all of it is on this mount. Returns how many descriptors that took.
-    pub fn note(&self, path: &CStr, mount: u64) -> usize {
+    pub fn note(&self, path: &[u8], mount: u64) -> usize {
         if !self.known.contains_key(path) && self.known.len() >= WAYS_MAX {
             return 0;
         }
         {
-            let mut known = self.known.entry(path.to_owned()).or_default();
+            let mut known = self.known.entry(path.into()).or_default();
             known.checks = known.checks.saturating_add(1);
             // A walk that failed may do better later (what has just been made is not settled), but that is less likely
             // each time: after 3 checks, 6, 12, and so on.
@@ -123,7 +122,7 @@ impl Ways {
         self.numbers.load(Ordering::Relaxed).saturating_sub(before)
     }
 
-    fn walk(&self, path: &CStr, mount: u64) -> Option<Way> {
+    fn walk(&self, path: &[u8], mount: u64) -> Option<Way> {
         let now_ns = coarse_now_ns();
         let open = |base: &OwnedFd, name: &[u8]| {
             rustix::fs::openat(base, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
@@ -136,7 +135,7 @@ impl Ways {
         let mut end = root()?;
         let mut steps = vec![Arc::clone(&end)];
         let mut left: Vec<Vec<u8>> = Vec::new();
-        put_before(&mut left, path.to_bytes());
+        put_before(&mut left, path);
         let mut links = 0;
         while let Some(name) = left.pop() {
             let opened = match open(&end.directory, &name) {
@@ -194,15 +193,16 @@ fn put_before(left: &mut Vec<Vec<u8>>, path: &[u8]) {
 mod tests {
     use super::super::steady_directory;
     use super::*;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
     use std::time::Duration;
 
-    fn path(text: impl AsRef<Path>) -> CString {
-        CString::new(text.as_ref().to_str().unwrap()).unwrap()
+    fn path(text: impl AsRef<Path>) -> Vec<u8> {
+        text.as_ref().as_os_str().as_bytes().to_vec()
     }
 
-    fn stands(ways: &Ways, path: &CStr) -> Option<Arc<Way>> {
+    fn stands(ways: &Ways, path: &[u8]) -> Option<Arc<Way>> {
         ways.stands(path, &mut Looks::default())
     }
 
@@ -211,12 +211,12 @@ mod tests {
     }
 
     /// As many checks as a way is walked after; returns how many descriptors that took.
-    fn note(ways: &Ways, path: &CStr) -> usize {
+    fn note(ways: &Ways, path: &[u8]) -> usize {
         (0..CHECKS_MIN).map(|_| ways.note(path, root())).sum()
     }
 
     /// Ways that know this one. What others do on the way meanwhile is a reason to begin anew.
-    fn knowing(path: &CStr) -> (Ways, Arc<Way>) {
+    fn knowing(path: &[u8]) -> (Ways, Arc<Way>) {
         loop {
             let ways = Ways::default();
             let opened = note(&ways, path);
@@ -303,8 +303,8 @@ mod tests {
             assert!(stands(&ways, &spelled).is_none(), "{of}");
         }
         let ways = Ways::default();
-        note(&ways, c"/proc/self/");
-        assert!(stands(&ways, c"/proc/self/").is_none());
+        note(&ways, b"/proc/self/");
+        assert!(stands(&ways, b"/proc/self/").is_none());
     }
 
     #[test]
@@ -324,10 +324,10 @@ mod tests {
         }
         assert!(known_again < CHANGES_MAX, "{known_again}");
         for number in 1..WAYS_MAX {
-            ways.note(&CString::new(format!("/{number}/")).unwrap(), root());
+            ways.note(format!("/{number}/").as_bytes(), root());
         }
         assert_eq!(ways.known.len(), WAYS_MAX);
-        ways.note(c"/one/more/", root());
+        ways.note(b"/one/more/", root());
         assert_eq!(ways.known.len(), WAYS_MAX);
     }
 }

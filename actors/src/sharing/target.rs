@@ -13,6 +13,8 @@
 //! searched only where paths stand as they are. Metadata holds digests of where its crate was compiled besides, so crates that
 //! have any are shared only if a prefix map (`--remap-path-prefix`) takes the checkout's place.
 
+use std::sync::Arc;
+
 use crate::blobs::{Blobs, PendingBlob};
 use crate::digest::Digest;
 use crate::freshness::WorkingDirectory;
@@ -240,7 +242,8 @@ fn seen_from_within(record: &Record, checkout: &[u8], target: &[u8]) -> Record {
                 observation.path.0.strip_prefix(checkout).and_then(|rest| rest.strip_prefix(b"/"))
             && !path.is_empty()
         {
-            observation.path = Spelled(path.to_vec());
+            let path = Spelled(path.to_vec());
+            Arc::make_mut(observation).path = path;
         }
     }
     record
@@ -285,7 +288,7 @@ fn is_needless(observation: &Observation, record: &Record, places: &[&[u8]]) -> 
     let is_directory = matches!(observation.fact, Fact::Kind { kind: FileKind::Directory, .. });
     let leads_to_one = |path: &[u8]| places.iter().any(|place| is_above(path, place));
     let is_in_one = |path: &[u8]| places.iter().any(|place| leads_into(path, place));
-    let is_below = |other: &Observation| {
+    let is_below = |other: &Arc<Observation>| {
         let other = &other.path.0[..];
         other.len() > path.len() && leads_into(other, path) && !leads_to_one(other) && !is_in_one(other)
     };
@@ -309,7 +312,10 @@ pub fn localise(
     let mut local = Record { origin: None, ..record.clone() };
     local.environment = local.environment.map(|_| environment_digest(invocation));
     for observation in &mut local.observations {
-        observation.path = Spelled(at_home(&observation.path.0)?);
+        let path = at_home(&observation.path.0)?;
+        if path != observation.path.0 {
+            Arc::make_mut(observation).path = Spelled(path);
+        }
     }
     // What lay outside of its maker's checkout must not be within the requester's: prefix maps, say, would change its name.
     if let Some(checkout) = &request.checkout
@@ -449,7 +455,7 @@ mod tests {
         // A look at links on the way is one from within.
         let record = |observations: Vec<Observation>| Record {
             identities: vec![crate::record::NO_FILE; observations.len()],
-            observations,
+            observations: observations.into_iter().map(Arc::new).collect(),
             environment: None,
             variables: Vec::new(),
             origin: None,
@@ -462,9 +468,9 @@ mod tests {
         };
         let seen =
             |observations| seen_from_within(&record(observations), b"/a/b", b"/a/b/target").observations;
-        assert_eq!(seen(vec![see("/a/b/src", link())]), [see("src", link())]);
+        assert_eq!(seen(vec![see("/a/b/src", link())]), [Arc::new(see("src", link()))]);
         let content = see("/a/b/src/lib.rs", Fact::Absent);
-        assert_eq!(seen(vec![content.clone()]), [content]);
+        assert_eq!(seen(vec![content.clone()]), [Arc::new(content)]);
     }
 
     #[test]

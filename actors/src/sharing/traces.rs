@@ -4,6 +4,7 @@
 //! sections or another compiler's code. In anything else nothing is found, which proves nothing.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use crate::sys::fs::{AtFlags, Mode, OFlags};
 
@@ -113,7 +114,7 @@ fn is_plain_elf(content: &[u8]) -> Option<bool> {
 }
 
 /// Whether a text that was read says `needle`, so that a path with it may come from there. Yes in doubt.
-pub fn any_input_says(observations: &[Observation], needle: &[u8], cwd: &WorkingDirectory) -> bool {
+pub fn any_input_says(observations: &[Arc<Observation>], needle: &[u8], cwd: &WorkingDirectory) -> bool {
     observations.iter().any(|observation| match observation.fact {
         Fact::Content { signature, executed: false, .. } => {
             input(&observation.path.0, signature, cwd).is_none_or(|content| contains(&content, needle))
