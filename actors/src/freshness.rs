@@ -504,6 +504,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_settled_is_not_believed_the_next_time() {
+        let f = Fixture::new(|root, files| vec![("a.h", Fixture::content(root, files, "a.h"))]);
+        let remembered = || f.live.memo().otherwise.get(&0).copied();
+        let is_settled = || Signature::of(f.path("a.h")).unwrap().is_settled(coarse_now_ns());
+        let mut seen_unsettled = 0;
+        // First as the record has it, then with another signature.
+        while seen_unsettled < 2 {
+            assert!(f.holds());
+            if !is_settled() {
+                assert_eq!(remembered(), Some(None));
+                seen_unsettled += 1;
+            }
+            while !is_settled() {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            assert!(f.holds());
+            assert_ne!(remembered(), Some(None));
+            std::fs::write(f.path("a.h"), "one").unwrap();
+        }
+        assert!(matches!(remembered(), Some(Some(_))));
+    }
+
+    #[test]
+    fn what_a_links_name_with_a_slash_leads_to_is_not_told_by_the_links_directory() {
+        let f = Fixture::new(|_, _| vec![("away/", Fact::Absent)]);
+        std::os::unix::fs::symlink("dir/below", f.path("away")).unwrap();
+        for _ in 0..3 {
+            while !Signature::of(f.temp.path()).unwrap().is_settled(coarse_now_ns()) {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            assert!(f.holds());
+        }
+        std::fs::create_dir(f.path("dir/below")).unwrap();
+        assert!(!f.holds());
+    }
+
+    #[test]
     fn two_names_must_stay_two_files() {
         let f = Fixture::new(|root, files| {
             std::fs::write(root.join("b.h"), "one").unwrap();

@@ -728,6 +728,21 @@ mod tests {
     }
 
     #[test]
+    fn records_share_their_observations_as_made_and_as_read() {
+        let mut f = Fixture::new(1000);
+        let first_of = |f: &mut Fixture, name| {
+            let manifest = f.storage.manifest(key(name)).unwrap().unwrap();
+            Arc::clone(&manifest.records()[0].0.record.observations[0])
+        };
+        f.put(key("a"), "one").unwrap();
+        f.put(key("b"), "two").unwrap();
+        let made = first_of(&mut f, "a");
+        assert!(Arc::ptr_eq(&made, &first_of(&mut f, "b")));
+        f.storage.hot.remove(key("b"));
+        assert!(Arc::ptr_eq(&made, &first_of(&mut f, "b")));
+    }
+
+    #[test]
     fn what_was_asked_for_is_evicted() {
         let mut f = Fixture::new(1000);
         f.put(key("a"), "object").unwrap();
