@@ -7,10 +7,10 @@
 //! back for longer than that. From the disk, it is untrusted input: damaged, too long or of another version, it is none.
 //!
 //! ```text
-//! MAGIC | digest of what follows | totals | key, records, uses | key, records, uses | ...
+//! MAGIC | digest of what follows | totals | key, uses, records | key, uses, records | ...
 //! ```
-//! Keys and the digest have 32 bytes; all else has its length before it, in 32 bits, big-endian. Records and uses are as
-//! the index has them.
+//! Keys and the digest have 32 bytes; all else has its length before it, in 32 bits, big-endian: so has each record within
+//! the records. Records and uses are as the index has them.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -20,17 +20,17 @@ use std::path::Path;
 
 use crate::digest::Digest;
 use crate::faults;
-use crate::index::{Encoded, Index, Totals, entry_of};
+use crate::index::{Encoded, Index, Totals, decode_uses};
 use crate::key::RequestKey;
 use crate::manifest::HOT_MANIFESTS_MAX;
-use crate::record::{Record, RecordUse};
+use crate::record::{Record, RecordUse, decode_record};
 use crate::storage::StorageError;
 
 /// The file's name below the cache directory.
 const NAME: &str = "head-start";
 
 /// How the file begins; the last byte is the version of what follows.
-const MAGIC: &[u8] = b"zccache head start\n\x01";
+const MAGIC: &[u8] = b"zccache head start\n\x02";
 
 /// The most bytes of the file: some hundreds of files in C++ or two thousand in C, read and verified within some 10 ms,
 /// and held in memory until the index is open.
@@ -46,7 +46,7 @@ pub struct HeadStart {
     totals: Totals,
     /// Those looked at last come first.
     keys: Vec<RequestKey>,
-    /// Where in `bytes` the records and uses of each are.
+    /// Where in `bytes` the uses and records of each are.
     places: HashMap<RequestKey, [Range<usize>; 2]>,
 }
 
@@ -89,8 +89,14 @@ impl HeadStart {
 
     /// The records of `key`, newest first, if any came.
     pub fn records(&self, key: RequestKey) -> Vec<(Record, RecordUse)> {
-        let Some([records, uses]) = self.places.get(&key) else { return Vec::new() };
-        entry_of(&self.bytes[records.clone()], &self.bytes[uses.clone()]).records
+        let Some([uses, records]) = self.places.get(&key) else { return Vec::new() };
+        let mut rest = Pieces { bytes: &self.bytes[..records.end], at: records.start };
+        let record_of = |used: RecordUse| Some((decode_record(&self.bytes[rest.next()?])?, used));
+        decode_uses(&self.bytes[uses.clone()])
+            .into_iter()
+            .map(record_of)
+            .collect::<Option<_>>()
+            .unwrap_or_default()
     }
 
     /// No use that it knows of is later, in milliseconds since the epoch.
@@ -143,13 +149,15 @@ fn write(
 ) -> io::Result<Digest> {
     let mut bytes = [MAGIC, &[0; DIGEST_BYTES]].concat();
     put(&mut bytes, &rmp_serde::to_vec(totals).map_err(io::Error::other)?);
-    for (key, Encoded { records, uses }) in entries {
-        let more = DIGEST_BYTES + 2 * size_of::<u32>() + records.len() + uses.len();
+    for (key, Encoded { uses, records }) in entries {
+        let mut pieces = Vec::new();
+        records.iter().for_each(|record| put(&mut pieces, record));
+        let more = DIGEST_BYTES + 2 * size_of::<u32>() + pieces.len() + uses.len();
         // Shorter ones may still fit.
         if bytes.len().saturating_add(more) <= BYTES_MAX {
             bytes.extend_from_slice(&key.0.0);
-            put(&mut bytes, &records);
             put(&mut bytes, &uses);
+            put(&mut bytes, &pieces);
         }
     }
     let (head, body) = bytes.split_at_mut(MAGIC.len() + DIGEST_BYTES);
@@ -216,7 +224,7 @@ impl Pieces<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{RunResult, encode_manifest};
+    use crate::record::{RunResult, encode_record, unpackable};
     use zccache_proto::message::Exit;
 
     fn key(number: usize) -> RequestKey {
@@ -227,14 +235,14 @@ mod tests {
     fn entry(number: usize, printed: usize) -> (RequestKey, Encoded) {
         let result = RunResult {
             exit: Exit::Code(0),
-            stdout: vec![b'x'; printed].into(),
+            stdout: unpackable(printed).into(),
             stderr: Default::default(),
             outputs: vec![],
         };
         let (observations, identities, variables) = (vec![], vec![], vec![]);
         let record = Record { observations, identities, environment: None, variables, origin: None, result };
-        let uses = vec![RecordUse { last_use_ms: number as u64, places: vec![] }];
-        let records = encode_manifest(&[&record]).unwrap();
+        let uses = vec![RecordUse { last_use_ms: number as u64, ..RecordUse::default() }];
+        let records = vec![encode_record(&record).unwrap()];
         (key(number), Encoded { records, uses: rmp_serde::to_vec(&uses).unwrap() })
     }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use rustc_hash::FxBuildHasher;
-use serde_bytes::ByteBuf;
 
 use crate::faults;
 use crate::file_table::FileTable;
@@ -49,7 +48,8 @@ struct Held {
     live: Arc<LiveRecord>,
     /// Moment of the last use, by [`UseClock`].
     last_use_ms: Arc<AtomicU64>,
-    places: Arc<[ByteBuf]>,
+    /// As it was stored or read.
+    used: Arc<RecordUse>,
 }
 
 impl Held {
@@ -57,13 +57,13 @@ impl Held {
         Self {
             live: Arc::new(record),
             last_use_ms: Arc::new(AtomicU64::new(used.last_use_ms)),
-            places: used.places.into(),
+            used: Arc::new(used),
         }
     }
 
     fn used(&self) -> RecordUse {
         let last_use_ms = self.last_use_ms.load(Ordering::Relaxed);
-        RecordUse { last_use_ms, places: self.places.to_vec() }
+        RecordUse { last_use_ms, ..RecordUse::clone(&self.used) }
     }
 }
 
@@ -86,6 +86,11 @@ impl Manifest {
     /// The records, newest first, each with its last use.
     pub fn records(&self) -> Vec<(Arc<LiveRecord>, RecordUse)> {
         self.held().into_iter().map(|held| (Arc::clone(&held.live), held.used())).collect()
+    }
+
+    /// The uses of its records, newest first.
+    pub fn uses(&self) -> Vec<RecordUse> {
+        self.held().iter().map(Held::used).collect()
     }
 
     /// The first record that holds, as seen from `cwd`, what `also` made of it (see [`LiveRecord::check_and`]), and the
@@ -352,6 +357,7 @@ mod tests {
     use crate::digest::Digest;
     use crate::observation::{Fact, Observation, Spelled};
     use crate::record::{RunResult, Variable};
+    use serde_bytes::ByteBuf;
     use zccache_proto::message::Exit;
 
     fn record(exit: i32) -> Record {

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Record, RecordUse, decode_manifest};
+use crate::digest::Digest;
+use crate::key::RequestKey;
+use crate::record::{RECORDS_PER_KEY_MAX, RecordUse};
 
 /// What the index counts of one blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub struct BlobUse {
 pub struct Totals {
     /// Records of requests' own runs: not what is kept of them for requests from elsewhere.
     pub records: u64,
-    /// Bytes of all encoded manifests.
+    /// Bytes of all encoded records.
     pub record_bytes: u64,
     /// Distinct contents.
     pub blobs: u64,
@@ -30,37 +32,45 @@ pub struct Totals {
     pub latest_use_ms: u64,
 }
 
-/// All that the index has of one key.
-#[derive(Debug, Clone, Default)]
-pub struct Entry {
-    /// Newest first.
-    pub records: Vec<(Record, RecordUse)>,
-    /// Length of the encoded records.
-    pub encoded_bytes: u64,
-}
-
-/// The same as it is written.
+/// All that the index has of one key, as it is written.
 #[derive(Debug, Clone)]
 pub struct Encoded {
-    /// See [`crate::record::encode_manifest`].
-    pub records: Vec<u8>,
-    /// A use for each of them, in MessagePack.
+    /// See [`encode_uses`].
     pub uses: Vec<u8>,
+    /// The record that belongs to each of the uses (see [`crate::record::encode_record`]).
+    pub records: Vec<Vec<u8>>,
 }
 
-/// Records with their uses; where these do not fit, as if never used.
-pub fn entry_of(encoded: &[u8], uses: &[u8]) -> Entry {
-    let records = decode_manifest(encoded);
-    let mut uses = decode_uses(uses);
-    if uses.len() != records.len() {
-        uses = vec![RecordUse::default(); records.len()];
-    }
-    Entry { records: records.into_iter().zip(uses).collect(), encoded_bytes: encoded.len() as u64 }
+/// Bytes of a record's name in the index: its key's, then the moment at which it was stored.
+const NAME_BYTES: usize = 32 + 8;
+
+/// The name of a record.
+pub fn name_of(key: RequestKey, stored_ms: u64) -> [u8; NAME_BYTES] {
+    let mut name = [0; NAME_BYTES];
+    name[..32].copy_from_slice(&key.0.0);
+    name[32..].copy_from_slice(&stored_ms.to_be_bytes());
+    name
 }
 
-/// The uses of a key's records; none if they are garbage.
+/// The reverse of [`name_of`], if it is one.
+pub fn named_by(name: &[u8]) -> Option<(RequestKey, u64)> {
+    let (key, stored_ms) = name.split_first_chunk::<32>()?;
+    Some((RequestKey(Digest(*key)), u64::from_be_bytes(stored_ms.try_into().ok()?)))
+}
+
+/// The uses of a key's records, newest first.
+///
+/// # Errors
+/// If they cannot be encoded (not seen for these types).
+pub fn encode_uses(uses: &[RecordUse]) -> Result<Vec<u8>, rmp_serde::encode::Error> {
+    rmp_serde::to_vec(uses)
+}
+
+/// The reverse of [`encode_uses`]; none if they are garbage.
 pub fn decode_uses(bytes: &[u8]) -> Vec<RecordUse> {
-    rmp_serde::from_slice(bytes).unwrap_or_default()
+    let mut uses: Vec<RecordUse> = rmp_serde::from_slice(bytes).unwrap_or_default();
+    uses.truncate(RECORDS_PER_KEY_MAX);
+    uses
 }
 
 /// As the tree `blobs` has it.
@@ -76,4 +86,25 @@ pub fn blob_of(value: &[u8]) -> Option<BlobUse> {
     let (bytes, references) = value.split_first_chunk::<8>()?;
     let references = references.try_into().map(u64::from_be_bytes).ok()?;
     Some(BlobUse { bytes: u64::from_be_bytes(*bytes), references })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_records_than_a_key_has_are_not_read() {
+        let uses = vec![RecordUse::default(); RECORDS_PER_KEY_MAX + 5];
+        assert_eq!(decode_uses(&encode_uses(&uses).unwrap()).len(), RECORDS_PER_KEY_MAX);
+    }
+
+    #[test]
+    fn names_and_blobs_come_back_as_they_were() {
+        let key = RequestKey(Digest::of(b"a"));
+        assert_eq!(named_by(&name_of(key, 77)), Some((key, 77)));
+        assert_eq!(named_by(&name_of(key, 77)[1..]), None);
+        let known = BlobUse { bytes: 1, references: u64::MAX };
+        assert_eq!(blob_of(&blob_value(&known)), Some(known));
+        assert_eq!(blob_of(&blob_value(&known)[1..]), None);
+    }
 }

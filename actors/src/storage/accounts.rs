@@ -11,10 +11,10 @@ use crate::blobs::{Blobs, PendingBlob};
 use crate::digest::Digest;
 use crate::faults;
 use crate::freshness::LiveRecord;
-use crate::index::{BlobUse, Change, Entry, Index, Totals};
+use crate::index::{BlobUse, Change, Index, IndexError, Totals};
 use crate::key::RequestKey;
 use crate::manifest::{HotManifests, Manifest};
-use crate::record::{OutputFile, Record, RecordUse};
+use crate::record::{OutputFile, Record, RecordUse, encode_record};
 use crate::storage::StorageError;
 
 /// How many records are put in order for eviction at a time: a few hundred kilobytes, and far more than one result
@@ -30,6 +30,14 @@ pub struct Gone {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+/// A record that is new, and what it names.
+#[derive(Clone, Copy)]
+struct Added<'a> {
+    encoded: &'a [u8],
+    outputs: &'a [OutputFile],
+    is_own: bool,
 }
 
 /// An open index, its blobs, and the manifests that are in memory.
@@ -93,7 +101,7 @@ impl Accounts {
         key: RequestKey,
         manifest: &Manifest,
         record: LiveRecord,
-        used: RecordUse,
+        mut used: RecordUse,
         contents: &[PendingBlob],
     ) -> Result<(), StorageError> {
         for file in outputs_of(&record.record) {
@@ -103,6 +111,8 @@ impl Accounts {
                 return Err(StorageError::ContentMissing);
             }
         }
+        let encoded = encode_record(&record.record).map_err(IndexError::from)?;
+        used.bytes = encoded.len() as u64;
         for (number, content) in contents.iter().enumerate() {
             if let Err(e) = self.blobs.commit(content) {
                 self.take_back(&contents[..number])?;
@@ -112,10 +122,9 @@ impl Accounts {
         faults::pass("insert.committed");
         let (outputs, is_own) = (outputs_of(&record.record), is_own(&record.record));
         let gone = manifest.insert(record, used);
-        let records = manifest.records();
-        let records = records.iter().map(|(live, used)| (&*live.record, used.clone())).collect();
         let gone: Vec<&Record> = gone.iter().map(|live| &*live.record).collect();
-        self.change(key, records, Some((&outputs, is_own)), &gone)?;
+        let added = Added { encoded: &encoded, outputs: &outputs, is_own };
+        self.change(key, manifest.uses(), Some(added), &gone)?;
         Ok(())
     }
 
@@ -129,24 +138,24 @@ impl Accounts {
         Ok(())
     }
 
-    /// Makes `records` those of `key`: `added` is what a new one of them names, and whether that is the request's own;
-    /// `gone` are those that are not among them any more.
+    /// Makes the records of these `uses` those of `key`: `added` is the first of them, if it is new; `gone` are those that
+    /// are not among them any more.
     fn change(
         &mut self,
         key: RequestKey,
-        records: Vec<(&Record, RecordUse)>,
-        added: Option<(&[OutputFile], bool)>,
+        uses: Vec<RecordUse>,
+        added: Option<Added<'_>>,
         gone: &[&Record],
     ) -> Result<Gone, StorageError> {
         let mut blobs: BTreeMap<Digest, BlobUse> = BTreeMap::new();
         let mut totals = self.totals;
-        let (added, adds_own) = added.unwrap_or_default();
+        let (outputs, adds_own) = added.map(|added| (added.outputs, added.is_own)).unwrap_or_default();
         let own = gone.iter().filter(|record| is_own(record)).count() as u64;
         let mut went = Gone { records: own, ..Gone::default() };
-        let latest = records.iter().map(|(_, used)| used.last_use_ms).max().unwrap_or(0);
+        let latest = uses.iter().map(|used| used.last_use_ms).max().unwrap_or(0);
         totals.latest_use_ms = totals.latest_use_ms.max(latest);
         totals.records = (totals.records + u64::from(adds_own)).saturating_sub(went.records);
-        for file in added {
+        for file in outputs {
             let known = self.known(&mut blobs, file)?;
             known.references += 1;
             if known.references == 1 {
@@ -170,7 +179,8 @@ impl Accounts {
             known.references = known.references.saturating_sub(1);
             totals.output_bytes = totals.output_bytes.saturating_sub(bytes_if_own);
         }
-        let change = Change { key, records, blobs: blobs.into_iter().collect() };
+        let added = added.map(|added| added.encoded);
+        let change = Change { key, uses, added, blobs: blobs.into_iter().collect() };
         faults::pass("change.begin");
         self.totals = self.index.apply(&change, totals)?;
         faults::pass("change.applied");
@@ -214,7 +224,7 @@ impl Accounts {
     /// # Errors
     /// The index's.
     pub fn touch(&mut self, key: RequestKey, manifest: &Manifest) -> Result<(), StorageError> {
-        let uses: Vec<RecordUse> = manifest.records().into_iter().map(|(_, used)| used).collect();
+        let uses = manifest.uses();
         let latest = uses.iter().map(|used| used.last_use_ms).max().unwrap_or(0);
         self.totals.latest_use_ms = self.totals.latest_use_ms.max(latest);
         Ok(self.index.touch(key, &uses)?)
@@ -283,15 +293,16 @@ impl Accounts {
             // What is in memory was used since the index was told, perhaps.
             self.touch(key, &manifest)?;
         }
-        let Entry { records, .. } = self.index.entry(key)?;
-        let (gone, kept): (Vec<_>, Vec<_>) = records.iter().partition(|(_, used)| is_to_go(used));
-        if gone.is_empty() && !records.is_empty() {
+        let (going, kept): (Vec<_>, Vec<_>) = self.index.uses(key)?.into_iter().partition(is_to_go);
+        if going.is_empty() && !kept.is_empty() {
             return Ok(Gone::default());
         }
         self.hot.remove(key);
-        let gone: Vec<&Record> = gone.into_iter().map(|(record, _)| record).collect();
-        let kept = kept.into_iter().map(|(record, used)| (record, used.clone())).collect();
-        let went = self.change(key, kept, None, &gone)?;
+        let mut gone = Vec::new();
+        for used in going {
+            gone.extend(self.index.record(key, used.stored_ms)?);
+        }
+        let went = self.change(key, kept, None, &gone.iter().collect::<Vec<_>>())?;
         self.evicted += went.records;
         Ok(went)
     }
@@ -324,7 +335,7 @@ impl Accounts {
         let latest_use_ms = self.totals.latest_use_ms;
         let mut totals = Totals { latest_use_ms, ..Totals::default() };
         for key in self.index.keys()? {
-            let Entry { records, encoded_bytes } = self.index.entry(key)?;
+            let records = self.index.entry(key)?;
             let is_whole = |record: &Record| outputs_of(record).iter().all(|file| self.blobs.is_there(file));
             let kept: Vec<_> = records.iter().filter(|(record, _)| is_whole(record)).collect();
             for (record, _) in &kept {
@@ -335,10 +346,13 @@ impl Accounts {
                 }
                 totals.records += u64::from(is_own(record));
             }
-            totals.record_bytes += encoded_bytes;
-            if kept.len() < records.len() || records.is_empty() {
-                let records = kept.into_iter().map(|(record, used)| (record, used.clone())).collect();
-                totals = self.index.apply(&Change { key, records, blobs: Vec::new() }, totals)?;
+            // What the change says of bytes is of those that go, which were never counted.
+            let uses: Vec<RecordUse> = kept.into_iter().map(|(_, used)| used.clone()).collect();
+            totals.record_bytes += uses.iter().map(|used| used.bytes).sum::<u64>();
+            if uses != self.index.uses(key)? || uses.is_empty() {
+                let change = Change { key, uses, added: None, blobs: Vec::new() };
+                let record_bytes = totals.record_bytes;
+                totals = Totals { record_bytes, ..self.index.apply(&change, totals)? };
             }
         }
         totals.blobs = counted.len() as u64;
