@@ -387,9 +387,11 @@ fn doctor(sandbox: &Sandbox, old: &[u8], new: &[u8]) {
     let records = index.open_tree("records").unwrap();
     let mut doctored = 0;
     for (key, value) in records.iter().map(Result::unwrap).collect::<Vec<_>>() {
-        let mut value = value.to_vec();
-        if replace_last(&mut value, old, new) {
-            records.insert(key, value).unwrap();
+        let (version, packed) = value.split_first().unwrap();
+        let mut record = lz4_flex::block::decompress_size_prepended(packed).unwrap();
+        if replace_last(&mut record, old, new) {
+            let packed = lz4_flex::block::compress_prepend_size(&record);
+            records.insert(key, [&[*version], &packed[..]].concat()).unwrap();
             doctored += 1;
         }
     }
