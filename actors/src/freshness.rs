@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 
 use check::Check;
 use groups::{Group, groups};
-use memo::Memo;
+use memo::{Memo, is_sure};
 
 use crate::digest::Digest;
 use crate::file_table::FileTable;
@@ -106,11 +106,11 @@ impl Inputs {
     fn remembered(&self, now_ns: i64) -> FxHashMap<u32, Option<Signature>> {
         let mut otherwise = self.memo.otherwise.clone();
         for (&number, found) in &self.changed {
-            let settled = found.filter(|found| found.is_settled(now_ns));
-            if settled == self.record.observations[number as usize].signature() {
+            let sure = found.filter(|found| is_sure(found, now_ns));
+            if sure == self.record.observations[number as usize].signature() {
                 otherwise.remove(&number);
             } else {
-                otherwise.insert(number, settled);
+                otherwise.insert(number, sure);
             }
         }
         otherwise
@@ -550,6 +550,25 @@ mod tests {
         std::fs::remove_file(f.path("b.h")).unwrap();
         std::fs::hard_link(f.path("a.h"), f.path("b.h")).unwrap();
         assert!(!f.holds());
+    }
+
+    #[test]
+    fn two_directories_must_stay_two_and_are_not_compared_anew_each_time() {
+        let f = Fixture::new(|root, _| {
+            std::fs::create_dir(root.join("other")).unwrap();
+            ["dir", "other"].map(|name| (name, IS_A_DIRECTORY)).to_vec()
+        });
+        let cwd = Arc::new(WorkingDirectory::open(f.temp.path().as_os_str().as_bytes()).unwrap());
+        let look = || f.live.look(&cwd, &f.files, false, || ()).unwrap().0.changed.len();
+        assert_eq!(look(), 2);
+        assert!(f.holds());
+        assert_eq!(look(), 0, "though they were made a moment ago");
+        std::fs::remove_dir(f.path("other")).unwrap();
+        std::os::unix::fs::symlink("dir", f.path("other")).unwrap();
+        assert!(!f.holds() && !f.holds());
+        std::fs::remove_file(f.path("other")).unwrap();
+        std::fs::create_dir(f.path("other")).unwrap();
+        assert!(f.holds());
     }
 
     /// Files that are kept open after some checks; `f` is asked once they are.

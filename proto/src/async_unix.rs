@@ -26,11 +26,11 @@ use crate::transport::DESCRIPTORS_MAX;
 /// no `make -j` comes near it.
 const BACKLOG: i32 = 4096;
 
-/// Where clients come in. Several runtimes may accept, each through a clone, but one at a time: a runtime that waits
-/// is woken by every client.
-#[derive(Debug, Clone)]
+/// Where clients come in, for the runtime that first waits for one.
+#[derive(Debug)]
 pub struct Listener {
     socket: Arc<OwnedFd>,
+    waiting: OnceCell<AsyncFd<Arc<OwnedFd>>>,
 }
 
 impl Listener {
@@ -55,7 +55,7 @@ impl Listener {
             Ok(rustix::fs::chmod(path, owner_only)?)
         })?;
         rustix::net::listen(&socket, BACKLOG)?;
-        Ok(Self { socket: Arc::new(socket) })
+        Ok(Self { socket: Arc::new(socket), waiting: OnceCell::new() })
     }
 
     /// The next client. Can be dropped and called again.
@@ -63,23 +63,15 @@ impl Listener {
     /// # Errors
     /// See [`AcceptError`]; only `Fatal` ends listening. Must be called within a tokio runtime.
     pub async fn accept(&self) -> Result<Incoming, AcceptError> {
-        // Whoever is there already need not be waited for.
-        let stream = match kernel::accept(&self.socket) {
-            Err(Errno::AGAIN) => self.wait_and_accept().await,
-            accepted => accepted.map_err(io::Error::from),
-        };
-        let stream = stream.map_err(classify)?;
+        let bind = async || bind_to_runtime(&self.socket, Interest::READABLE);
+        let waiting = self.waiting.get_or_try_init(bind).await.map_err(classify)?;
+        let accepted = waiting.async_io(Interest::READABLE, |socket| Ok(kernel::accept(socket)?)).await;
+        let stream = accepted.map_err(classify)?;
         let peer = Peer::of(&stream).map_err(AcceptError::Passing)?;
         if !peer.is_ours() {
             return Err(AcceptError::Stranger { uid: peer.uid, pid: peer.pid });
         }
         Ok(Incoming { stream, peer })
-    }
-
-    /// Bound to the runtime for no longer than this, so that only one who waits is woken.
-    async fn wait_and_accept(&self) -> io::Result<OwnedFd> {
-        let waiting = bind_to_runtime(&self.socket, Interest::READABLE)?;
-        waiting.async_io(Interest::READABLE, |socket| Ok(kernel::accept(socket)?)).await
     }
 }
 

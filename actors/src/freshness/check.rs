@@ -15,7 +15,7 @@ use crate::sys::io::Errno;
 use crate::sys::{AsFd, BorrowedFd};
 
 use super::groups::Group;
-use super::memo::{Directory, Memo};
+use super::memo::{Directory, Memo, is_sure};
 use super::seen::Seen;
 use super::{Broken, WorkingDirectory, listing_digest};
 
@@ -174,8 +174,8 @@ impl Check {
 
     /// Notes what was seen of an observation that holds.
     fn note(&self, number: u32, now: Option<Signature>, seen: &mut Seen) {
-        let is_believed = now.is_none_or(|now| now.is_settled(self.now_ns));
-        if !is_believed || now != self.expected(number) {
+        let is_sure = now.is_none_or(|now| is_sure(&now, self.now_ns));
+        if !is_sure || now != self.expected(number) {
             seen.changed.push((number, now));
         }
     }

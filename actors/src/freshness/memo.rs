@@ -3,13 +3,13 @@
 use rustc_hash::FxHashMap;
 
 use crate::record::Record;
-use crate::signature::Signature;
+use crate::signature::{FileKind, Signature};
 
 /// See the module.
 #[derive(Clone, PartialEq)]
 pub struct Memo {
     /// Of each observation of which something else was seen than its fact says: the file, or nothing where it was not
-    /// settled. Few: most files are what they were when the record was made.
+    /// sure. Few: most files are what they were when the record was made.
     pub otherwise: FxHashMap<u32, Option<Signature>>,
     /// Per group with absent names, or with names that say all: the directory, as long as that can stand for them.
     pub directories: Vec<Option<Directory>>,
@@ -45,4 +45,10 @@ pub struct Directory {
     pub signature: Signature,
     /// The number of the mount it was reached by, if anybody knows.
     pub mount: Option<u64>,
+}
+
+/// Whether what was seen of a file at `now_ns` tells all later changes that matter. Of a directory only which one it is
+/// matters, and that is looked at each time.
+pub fn is_sure(seen: &Signature, now_ns: i64) -> bool {
+    seen.kind() == FileKind::Directory || seen.is_settled(now_ns)
 }
