@@ -1,8 +1,9 @@
 //! The client's side of the transport on Unix: blocking, with as few system calls as will do.
 //!
-//! A hit is the wrapper's whole life, so time-outs are set on the socket once (the kernel then minds them), a
-//! message and its descriptors leave in one `sendmsg`, and one `recv` takes as many frames as have come.
-//! No call may outlast its time-out, whatever the other side does.
+//! A hit is the wrapper's whole life, so a message and its descriptors leave in one `sendmsg`, and one `recv` takes as
+//! many frames as have come. It is waited for by `poll`: whoever waits in `recv` itself is also woken when the other
+//! side reads, which there is nothing to be done about (Linux: `unix_write_space`), and on an idle processor that costs
+//! both sides more than a system call. No call may outlast its time-out, whatever the other side does.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -10,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SocketAddrUnix, sockopt};
 use serde::{Serialize, de::DeserializeOwned};
@@ -33,8 +35,6 @@ pub struct Connection {
     /// The longest that a whole `send` may take.
     send_timeout: Duration,
     recv_timeout: Option<Duration>,
-    /// What the socket's own receive time-out is now.
-    socket_recv_timeout: Option<Duration>,
 }
 
 impl Connection {
@@ -49,7 +49,6 @@ impl Connection {
         // Before connecting: with a full backlog, `connect` itself waits for as long as a send may.
         let patience = patience.max(SOCKET_TIMEOUT_MIN);
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience))?;
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(patience))?;
         endpoint.with_short_path(|path| {
             let address = SocketAddrUnix::new(path)?;
             loop {
@@ -71,7 +70,6 @@ impl Connection {
             received: Received::default(),
             send_timeout: patience,
             recv_timeout: Some(patience),
-            socket_recv_timeout: Some(patience),
         })
     }
 
@@ -134,34 +132,23 @@ impl Connection {
         // A moment too far off for the clock is never.
         let limit =
             timeout.resolve(self.recv_timeout).and_then(|t| Some((t, Instant::now().checked_add(t)?)));
-        let mut wait = Wait::Whole;
         loop {
             if let Some(body) = self.received.next_frame()? {
                 return Ok(frame::decode(body)?);
             }
-            let flags = match (limit, wait) {
-                (None, _) => self.wait_for(None)?,
-                (Some((timeout, _)), Wait::Whole) => self.wait_for(Some(timeout))?,
-                (Some((timeout, deadline)), Wait::Rest) => match remaining(deadline) {
-                    Some(left) => self.wait_for(Some(left))?,
-                    // Whoever was stopped, or not scheduled, for that long may find everything there.
-                    None => {
-                        wait = Wait::LastLook(timeout);
-                        RecvFlags::DONTWAIT
-                    }
-                },
-                (_, Wait::LastLook(timeout)) => return Err(RecvError::TimedOut(timeout)),
-            };
-            match read_once(self.socket.as_fd(), &mut self.received, flags) {
+            let left = limit.map(|(_, deadline)| deadline.saturating_duration_since(Instant::now()));
+            let is_over = self.wait(left)?;
+            // Whoever was stopped, or not scheduled, for that long may find everything there.
+            match read_once(self.socket.as_fd(), &mut self.received) {
                 Ok(0) => return Err(self.received.closed()),
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Err(RecvError::TimedOut(limit.map_or(Duration::MAX, |l| l.0))),
+                Err(Errno::AGAIN) if is_over => {
+                    return Err(RecvError::TimedOut(limit.map_or(Duration::MAX, |l| l.0)));
+                }
+                Err(Errno::AGAIN) => {}
                 // What the other side has not read when it closes is reported so; it closed all the same.
                 Err(Errno::CONNRESET) => return Err(self.received.closed()),
                 Err(e) => return Err(io::Error::from(e).into()),
-            }
-            if matches!(wait, Wait::Whole) {
-                wait = Wait::Rest;
             }
         }
     }
@@ -197,14 +184,15 @@ impl Connection {
         self.recv_timeout = timeout;
     }
 
-    /// Sees to it that the next read waits no longer than `timeout`.
-    fn wait_for(&mut self, timeout: Option<Duration>) -> io::Result<RecvFlags> {
-        let timeout = timeout.map(|t| t.max(SOCKET_TIMEOUT_MIN));
-        if timeout != self.socket_recv_timeout {
-            sockopt::set_socket_timeout(&self.socket, sockopt::Timeout::Recv, timeout)?;
-            self.socket_recv_timeout = timeout;
+    /// Waits until there is something to read, and no longer than `timeout`; says whether that is over.
+    fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        // What is too long for the system is for ever.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], timeout.as_ref()) {
+            Ok(ready) => Ok(ready == 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(e) => Err(e.into()),
         }
-        Ok(RecvFlags::empty())
     }
 }
 
@@ -214,24 +202,13 @@ impl AsFd for Connection {
     }
 }
 
-/// Which wait of one `recv` comes next.
-#[derive(Clone, Copy)]
-enum Wait {
-    /// The first: all of the time-out, which the socket most likely knows already.
-    Whole,
-    /// What is left of it.
-    Rest,
-    /// None: the time-out is over, and this was looked at once more.
-    LastLook(Duration),
-}
-
 fn remaining(deadline: Instant) -> Option<Duration> {
     deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
 }
 
-/// One `recv`. `Ok(0)` means that the other side has closed.
-fn read_once(socket: BorrowedFd<'_>, received: &mut Received, flags: RecvFlags) -> Result<usize, Errno> {
-    let (_, bytes) = rustix::net::recv(socket, spare_capacity(received.room()), flags)?;
+/// One `recv`, which does not wait. `Ok(0)` means that the other side has closed.
+fn read_once(socket: BorrowedFd<'_>, received: &mut Received) -> Result<usize, Errno> {
+    let (_, bytes) = rustix::net::recv(socket, spare_capacity(received.room()), RecvFlags::DONTWAIT)?;
     received.bytes += bytes as u64;
     Ok(bytes)
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zccache_proto::async_transport::Listener;
 use zccache_proto::blocking_transport::Connection;
@@ -37,6 +37,9 @@ fn a_full_backlog_does_not_hold_a_client_up() {
         }
         assert!(kept.len() < 10, "the backlog was to be full");
     };
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    // No patience at all is not "for ever".
+    let error = Connection::connect(&endpoint, Duration::ZERO).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     assert!(begun.elapsed() < PATIENCE);
 }
