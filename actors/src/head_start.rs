@@ -224,6 +224,7 @@ impl Pieces<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::encode_uses;
     use crate::record::{RunResult, encode_record, unpackable};
     use zccache_proto::message::Exit;
 
@@ -243,7 +244,7 @@ mod tests {
         let record = Record { observations, identities, environment: None, variables, origin: None, result };
         let uses = vec![RecordUse { last_use_ms: number as u64, ..RecordUse::default() }];
         let records = vec![encode_record(&record).unwrap()];
-        (key(number), Encoded { records, uses: rmp_serde::to_vec(&uses).unwrap() })
+        (key(number), Encoded { records, uses: encode_uses(&uses).unwrap() })
     }
 
     fn totals(records: u64) -> Totals {

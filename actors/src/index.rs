@@ -18,8 +18,8 @@ use crate::digest::Digest;
 use crate::faults;
 use crate::key::RequestKey;
 use crate::record::{RECORD_VERSION, Record, RecordUse, decode_record};
-pub use values::{BlobUse, Encoded, Totals, decode_uses};
-use values::{blob_of, blob_value, encode_uses, name_of, named_by};
+pub use values::{BlobUse, Encoded, Totals, decode_uses, encode_uses};
+use values::{blob_of, blob_value, name_of, named_by};
 
 /// Page cache of the index, in bytes: the hot manifests are kept as objects elsewhere, so this serves only
 /// first look-ups and writes.
