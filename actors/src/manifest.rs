@@ -285,7 +285,8 @@ impl HotManifests {
         let gone = match is_full || self.observations().saturating_add(more) > HOT_OBSERVATIONS_MAX {
             true => self.shrink(more),
             false if self.pool.count_at_most() > HOT_DISTINCT_MAX && self.pool.count() > HOT_DISTINCT_MAX => {
-                self.shrink_to(self.map.len() / 4 * 3)
+                let count = self.map.len();
+                self.shrink_to(count - count.div_ceil(4))
             }
             false => Vec::new(),
         };

@@ -160,11 +160,7 @@ pub fn pack(plain: &[u8]) -> Vec<u8> {
 /// The record in a value of the index, if it is sound; none if it is of another version or garbage.
 pub fn decode_record(bytes: &[u8]) -> Option<Record> {
     let (&RECORD_VERSION, packed) = bytes.split_first()? else { return None };
-    let (plain_bytes, body) = lz4_flex::block::uncompressed_size(packed).ok()?;
-    // Whoever can write to the index could ask for any amount of memory.
-    if plain_bytes > body.len().saturating_mul(LZ4_RATIO_MAX) {
-        return None;
-    }
+    let (plain_bytes, body) = plain_bytes(packed)?;
     let plain = lz4_flex::block::decompress(body, plain_bytes).ok()?;
     let record: Record = rmp_serde::from_slice(&plain).ok()?;
     if !record.is_sound() {
@@ -174,6 +170,13 @@ pub fn decode_record(bytes: &[u8]) -> Option<Record> {
         return None;
     }
     Some(record)
+}
+
+/// What packed bytes say that they take unpacked, and the rest of them; nothing if they cannot: whoever can write to the
+/// index could ask for any amount of memory.
+fn plain_bytes(packed: &[u8]) -> Option<(usize, &[u8])> {
+    let said = lz4_flex::block::uncompressed_size(packed).ok();
+    said.filter(|(plain_bytes, body)| *plain_bytes <= body.len().saturating_mul(LZ4_RATIO_MAX))
 }
 
 /// So many bytes that packing makes no shorter (Marsaglia's xorshift).
@@ -241,12 +244,12 @@ mod tests {
     fn no_more_memory_is_asked_for_than_packed_bytes_can_fill() {
         let plain = vec![b'x'; 1 << 20];
         let packed = pack(&plain);
-        let (claimed, body) = lz4_flex::block::uncompressed_size(&packed[1..]).unwrap();
-        assert!(claimed == plain.len() && claimed <= body.len() * LZ4_RATIO_MAX);
-        // It would be an error as well if so much had been made room for.
-        let claims =
-            |bytes: usize| [&[RECORD_VERSION][..], &(bytes as u32).to_le_bytes(), &body[..10]].concat();
-        assert!(decode_record(&claims(10 * LZ4_RATIO_MAX)).is_none());
-        assert!(decode_record(&claims(u32::MAX as usize)).is_none());
+        let (said, body) = plain_bytes(&packed[1..]).expect("as much as was packed");
+        assert_eq!(said, plain.len());
+        let said = |bytes: usize| {
+            let bytes = u32::try_from(bytes).unwrap().to_le_bytes();
+            plain_bytes(&[&bytes[..], &body[..10]].concat()).is_some()
+        };
+        assert!(said(10 * LZ4_RATIO_MAX) && !said(10 * LZ4_RATIO_MAX + 1) && !said(u32::MAX as usize));
     }
 }
